@@ -1,0 +1,365 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
+
+	"quorate/disk/journal"
+)
+
+// raft's settings, as tried: see docs/architecture.md.
+const (
+	electionTicks  = 10
+	heartbeatTicks = 1
+	maxInflight    = 64
+	maxMessageSize = 64 << 10
+	maxUncommitted = 16 << 20
+	// keepEntries is how many applied entries stay in memory for a voter
+	// that is a little behind.
+	keepEntries = 1000
+)
+
+// Machine is the replicated state machine. It is called from one goroutine.
+type Machine interface {
+	// Apply takes one committed command in and returns the id that its
+	// proposer gave it, with its result.
+	Apply(index uint64, command []byte) (id uint64, result any)
+	// Snapshot returns the whole state.
+	Snapshot() ([]byte, error)
+	// Restore replaces the whole state.
+	Restore(snapshot []byte) error
+}
+
+// CoreConfig is what a voter is made of.
+type CoreConfig struct {
+	ID      uint64
+	Log     *Log
+	State   State
+	Machine Machine
+	// Send hands messages on; they may be lost. It is called after what they
+	// rest on is durable and confirmed.
+	Send func([]*raftpb.Message)
+	// Confirm, where set, is called after a message came in and before
+	// anything is sent: the witness shows there that it still holds its LUN.
+	Confirm func(context.Context) error
+	// Guard is for how many ticks after its start the voter gives no vote:
+	// it may have acknowledged a leader just before (see Status.Credit).
+	Guard int
+	// Witness makes the voter give leadership away to the node Host first.
+	Witness bool
+	Host    uint64
+	Logger  raft.Logger
+}
+
+// Applied is one command taken in.
+type Applied struct {
+	ID     uint64
+	Result any
+}
+
+// Output is what one Process brought about.
+type Output struct {
+	Applied  []Applied
+	Reads    []raft.ReadState
+	Restored bool // a snapshot replaced the state
+	Progress bool // anything at all was done
+}
+
+// Core is one voter. It is not safe for concurrent use.
+type Core struct {
+	cfg     CoreConfig
+	rn      *raft.RawNode
+	store   *storage
+	hard    *raftpb.HardState
+	conf    *raftpb.ConfState
+	applied uint64
+	// changing is set while a configuration change is applied: a snapshot
+	// made then would have the old one.
+	changing bool
+
+	ticks       int    // since the start
+	quiet       int    // ticks since a leader was heard
+	sinceHup    int    // ticks since the last forced campaign
+	transferred uint64 // the term before an election by transfer
+	hosting     bool
+}
+
+// NewCore starts a voter from what its log held.
+func NewCore(cfg CoreConfig) (*Core, error) {
+	store, err := newStorage(cfg.State)
+	if err != nil {
+		return nil, fmt.Errorf("raft state of voter %d: %w", cfg.ID, err)
+	}
+	meta := cfg.State.Snapshot.GetMetadata()
+	c := &Core{cfg: cfg, store: store, hard: cfg.State.Hard, conf: meta.GetConfState(), applied: meta.GetIndex(), transferred: noTerm}
+	if c.hard.GetCommit() < c.applied {
+		return nil, fmt.Errorf("raft state of voter %d: commit %d lies before the snapshot at %d", cfg.ID, c.hard.GetCommit(), c.applied)
+	}
+	store.snapshot = c.snapshot
+	if err := cfg.Machine.Restore(cfg.State.Snapshot.GetData()); err != nil {
+		return nil, fmt.Errorf("restore the database of voter %d: %w", cfg.ID, err)
+	}
+	c.rn, err = raft.NewRawNode(&raft.Config{
+		ID: cfg.ID, ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks, Storage: store, Applied: c.applied,
+		MaxSizePerMsg: maxMessageSize, MaxInflightMsgs: maxInflight, MaxUncommittedEntriesSize: maxUncommitted,
+		CheckQuorum: true, PreVote: true, StepDownOnRemoval: true, ReadOnlyOption: raft.ReadOnlySafe, Logger: cfg.Logger,
+	})
+	return c, err
+}
+
+const noTerm = 1<<64 - 1
+
+// Tick lets one unit of raft's time pass.
+func (c *Core) Tick() {
+	c.ticks++
+	c.quiet++
+	c.sinceHup++
+	c.rn.Tick()
+	if c.cfg.Witness {
+		c.giveAway()
+	} else if c.hosting && !c.Leader() && c.quiet >= electionTicks && c.sinceHup >= 2 {
+		// Whoever holds the witness is half of a majority already.
+		c.sinceHup = 0
+		_ = c.rn.Campaign()
+	}
+}
+
+// SetHosting tells a node's voter whether the witness lives with it.
+func (c *Core) SetHosting(on bool) { c.hosting = on }
+
+// Campaign starts an election now.
+func (c *Core) Campaign() error { return c.rn.Campaign() }
+
+// Propose hands a command to raft; raft.ErrProposalDropped asks to try again.
+func (c *Core) Propose(data []byte) error { return c.rn.Propose(data) }
+
+// ProposeConf hands a configuration change to raft.
+func (c *Core) ProposeConf(cc raftpb.ConfChangeI) error { return c.rn.ProposeConfChange(cc) }
+
+// ReadIndex asks for a read state with the given context.
+func (c *Core) ReadIndex(rctx []byte) { c.rn.ReadIndex(rctx) }
+
+// Transfer hands leadership to another voter.
+func (c *Core) Transfer(to uint64) { c.rn.TransferLeader(to) }
+
+// Unreachable tells raft that a message to a voter was not delivered.
+func (c *Core) Unreachable(id uint64) { c.rn.ReportUnreachable(id) }
+
+// Step takes a message in.
+func (c *Core) Step(m *raftpb.Message) error {
+	switch m.GetType() {
+	case raftpb.MsgPreVote, raftpb.MsgVote:
+		if c.ticks < c.cfg.Guard && string(m.GetContext()) != campaignTransfer {
+			return nil
+		}
+	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
+		c.quiet = 0
+	case raftpb.MsgTimeoutNow:
+		c.transferred = c.hard.GetTerm()
+	}
+	if err := c.rn.Step(m); err != nil {
+		return err
+	}
+	if c.cfg.Witness && (m.GetType() == raftpb.MsgPreVote || m.GetType() == raftpb.MsgVote) && c.ahead(m) {
+		// The candidate misses something that only the witness knows.
+		return c.rn.Campaign()
+	}
+	return nil
+}
+
+// campaignTransfer marks the vote requests of an election by transfer (raft.go).
+const campaignTransfer = "CampaignTransfer"
+
+func (c *Core) ahead(m *raftpb.Message) bool {
+	st := c.rn.BasicStatus()
+	if st.Lead != raft.None {
+		return false
+	}
+	last, _ := c.store.LastIndex()
+	term, _ := c.store.Term(last)
+	return term > m.GetLogTerm() || (term == m.GetLogTerm() && last > m.GetIndex())
+}
+
+// giveAway makes a witness that leads pass leadership on: to its host first.
+func (c *Core) giveAway() {
+	if !c.Leader() {
+		return
+	}
+	st := c.rn.Status()
+	best := uint64(raft.None)
+	for id, pr := range st.Progress {
+		if id == c.cfg.ID || pr.IsLearner || !pr.RecentActive || pr.State != tracker.StateReplicate {
+			continue
+		}
+		if id == c.cfg.Host || best == raft.None || (best != c.cfg.Host && id < best) {
+			best = id
+		}
+	}
+	if best != raft.None {
+		c.rn.TransferLeader(best)
+	}
+}
+
+// Leader tells whether this voter leads.
+func (c *Core) Leader() bool { return c.rn.BasicStatus().RaftState == raft.StateLeader }
+
+// Process carries one round of raft's work out: persist, confirm, send, apply,
+// advance. After an error the voter must be thrown away: what is on its disk is
+// unknown until it is read again.
+func (c *Core) Process(ctx context.Context) (Output, error) {
+	if !c.rn.HasReady() {
+		return Output{}, nil
+	}
+	rd := c.rn.Ready()
+	out := Output{Reads: rd.ReadStates, Progress: true}
+	if rd.HardState != nil {
+		c.hard = rd.HardState
+	}
+	if err := c.persist(ctx, rd, &out); err != nil {
+		return out, err
+	}
+	if len(rd.Messages) > 0 {
+		if c.cfg.Confirm != nil {
+			if err := c.cfg.Confirm(ctx); err != nil {
+				return out, err
+			}
+		}
+		c.cfg.Send(rd.Messages)
+		for _, m := range rd.Messages {
+			if m.GetType() == raftpb.MsgSnap {
+				// A lost one is asked for again after the next probe.
+				defer c.rn.ReportSnapshot(m.GetTo(), raft.SnapshotFinish)
+			}
+		}
+	}
+	for _, e := range rd.CommittedEntries {
+		if err := c.apply(e, &out); err != nil {
+			return out, err
+		}
+	}
+	c.rn.Advance(rd)
+	return out, c.compactIfCrowded(ctx)
+}
+
+func (c *Core) persist(ctx context.Context, rd raft.Ready, out *Output) error {
+	if !raft.IsEmptySnap(rd.Snapshot) {
+		if err := c.cfg.Log.Compact(ctx, rd.Snapshot, c.hard, rd.Entries); err != nil {
+			return err
+		}
+		if err := c.store.ApplySnapshot(rd.Snapshot); err != nil {
+			return err
+		}
+		if err := c.cfg.Machine.Restore(rd.Snapshot.GetData()); err != nil {
+			return fmt.Errorf("restore the database from the leader's snapshot: %w", err)
+		}
+		c.applied, c.conf, out.Restored = rd.Snapshot.GetMetadata().GetIndex(), rd.Snapshot.GetMetadata().GetConfState(), true
+	} else if len(rd.Entries) > 0 || rd.MustSync {
+		err := c.cfg.Log.Save(ctx, c.hard, rd.Entries)
+		if errors.Is(err, journal.ErrFull) {
+			if err = c.compact(ctx, rd.Entries); err == nil {
+				err = c.cfg.Log.Save(ctx, c.hard, rd.Entries)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if rd.HardState != nil {
+		if err := c.store.SetHardState(rd.HardState); err != nil {
+			return err
+		}
+	}
+	return c.store.Append(rd.Entries)
+}
+
+func (c *Core) apply(e *raftpb.Entry, out *Output) error {
+	switch e.GetType() {
+	case raftpb.EntryNormal:
+		c.applied = e.GetIndex()
+		if len(e.GetData()) == 0 {
+			return nil
+		}
+		id, result := c.cfg.Machine.Apply(e.GetIndex(), e.GetData())
+		out.Applied = append(out.Applied, Applied{ID: id, Result: result})
+	case raftpb.EntryConfChange:
+		cc := &raftpb.ConfChange{}
+		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
+			return fmt.Errorf("configuration change at %d: %w", e.GetIndex(), err)
+		}
+		c.change(e, cc)
+	case raftpb.EntryConfChangeV2:
+		cc := &raftpb.ConfChangeV2{}
+		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
+			return fmt.Errorf("configuration change at %d: %w", e.GetIndex(), err)
+		}
+		c.change(e, cc)
+	}
+	return nil
+}
+
+func (c *Core) change(e *raftpb.Entry, cc raftpb.ConfChangeI) {
+	c.changing = true
+	c.conf = c.rn.ApplyConfChange(cc)
+	c.changing = false
+	c.applied = e.GetIndex()
+}
+
+// snapshot makes one at the applied index.
+func (c *Core) snapshot() (*raftpb.Snapshot, error) {
+	if c.changing {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	data, err := c.cfg.Machine.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	term, err := c.store.Term(c.applied)
+	if err != nil {
+		return nil, err
+	}
+	return &raftpb.Snapshot{Data: data, Metadata: &raftpb.SnapshotMetadata{
+		Index: proto.Uint64(c.applied), Term: proto.Uint64(term), ConfState: c.conf,
+	}}, nil
+}
+
+func (c *Core) compactIfCrowded(ctx context.Context) error {
+	if !c.cfg.Log.Crowded() {
+		return nil
+	}
+	return c.compact(ctx, nil)
+}
+
+// compact writes a snapshot at the applied index and what follows it. Entries
+// not yet in the store are about to be saved by the caller.
+func (c *Core) compact(ctx context.Context, coming []*raftpb.Entry) error {
+	snap, err := c.snapshot()
+	if err != nil {
+		return err
+	}
+	rest, err := c.store.after(c.applied)
+	if err != nil {
+		return err
+	}
+	if len(coming) > 0 {
+		// Entries that the coming ones replace must not come back.
+		for i, e := range rest {
+			if e.GetIndex() >= coming[0].GetIndex() {
+				rest = rest[:i]
+				break
+			}
+		}
+	}
+	if err := c.cfg.Log.Compact(ctx, snap, c.hard, rest); err != nil {
+		return err
+	}
+	if first, err := c.store.FirstIndex(); err == nil && c.applied > first+keepEntries {
+		return c.store.MemoryStorage.Compact(c.applied - keepEntries)
+	}
+	return nil
+}

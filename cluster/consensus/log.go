@@ -1,0 +1,135 @@
+package consensus
+
+import (
+	"context"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"quorate/cluster/consensus/consensuspb"
+	"quorate/disk"
+	"quorate/disk/journal"
+)
+
+// compactAt is how full the log's area may get before it is compacted.
+const compactAt = 0.5
+
+// State is what a voter keeps: the snapshot, what follows it, and the vote.
+type State struct {
+	Snapshot *raftpb.Snapshot
+	Hard     *raftpb.HardState
+	Entries  []*raftpb.Entry
+}
+
+// Log is a voter's log on a device.
+type Log struct {
+	j *journal.Journal
+}
+
+// CreateLog begins a log with a snapshot, over whatever is there.
+func CreateLog(ctx context.Context, dev disk.Device, opt journal.Options, snap *raftpb.Snapshot) (*Log, State, error) {
+	data, err := proto.Marshal(snap)
+	if err != nil {
+		return nil, State{}, err
+	}
+	j, err := journal.Create(ctx, dev, opt, data)
+	if err != nil {
+		return nil, State{}, err
+	}
+	hard := &raftpb.HardState{Term: proto.Uint64(snap.GetMetadata().GetTerm()), Vote: proto.Uint64(0), Commit: proto.Uint64(snap.GetMetadata().GetIndex())}
+	l := &Log{j: j}
+	return l, State{Snapshot: snap, Hard: hard}, l.Save(ctx, hard, nil)
+}
+
+// OpenLog reads a log; see journal.Open for its errors.
+func OpenLog(ctx context.Context, dev disk.Device, opt journal.Options) (*Log, State, error) {
+	j, c, err := journal.Open(ctx, dev, opt)
+	if err != nil {
+		return nil, State{}, err
+	}
+	s := State{Snapshot: &raftpb.Snapshot{}, Hard: &raftpb.HardState{}}
+	if err := proto.Unmarshal(c.Snapshot, s.Snapshot); err != nil {
+		return nil, State{}, fmt.Errorf("%w: the snapshot: %v", journal.ErrCorrupt, err)
+	}
+	for i, data := range c.Records {
+		if err := s.replay(data); err != nil {
+			return nil, State{}, fmt.Errorf("%w: record %d: %v", journal.ErrCorrupt, i+1, err)
+		}
+	}
+	return &Log{j: j}, s, nil
+}
+
+// replay takes one record in. Later entries replace earlier ones from their
+// index on.
+func (s *State) replay(data []byte) error {
+	var rec consensuspb.Record
+	if err := proto.Unmarshal(data, &rec); err != nil {
+		return err
+	}
+	if len(rec.HardState) > 0 {
+		s.Hard = &raftpb.HardState{}
+		if err := proto.Unmarshal(rec.HardState, s.Hard); err != nil {
+			return err
+		}
+	}
+	base := s.Snapshot.GetMetadata().GetIndex()
+	for _, d := range rec.Entries {
+		e := &raftpb.Entry{}
+		if err := proto.Unmarshal(d, e); err != nil {
+			return err
+		}
+		if e.GetIndex() <= base {
+			continue
+		}
+		at := e.GetIndex() - base - 1
+		if at > uint64(len(s.Entries)) {
+			return fmt.Errorf("entry %d follows entry %d", e.GetIndex(), base+uint64(len(s.Entries)))
+		}
+		s.Entries = append(s.Entries[:at], e)
+	}
+	return nil
+}
+
+func encodeRecord(hard *raftpb.HardState, entries []*raftpb.Entry) ([]byte, error) {
+	rec := &consensuspb.Record{}
+	var err error
+	if rec.HardState, err = proto.Marshal(hard); err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		d, err := proto.Marshal(e)
+		if err != nil {
+			return nil, err
+		}
+		rec.Entries = append(rec.Entries, d)
+	}
+	return proto.Marshal(rec)
+}
+
+// Save appends hard state and entries in one record, durably. ErrFull
+// (journal) asks for Compact and leaves the log as it was.
+func (l *Log) Save(ctx context.Context, hard *raftpb.HardState, entries []*raftpb.Entry) error {
+	data, err := encodeRecord(hard, entries)
+	if err != nil {
+		return err
+	}
+	return l.j.Append(ctx, data)
+}
+
+// Compact replaces the log by a snapshot, the hard state and the entries that
+// follow the snapshot.
+func (l *Log) Compact(ctx context.Context, snap *raftpb.Snapshot, hard *raftpb.HardState, entries []*raftpb.Entry) error {
+	data, err := proto.Marshal(snap)
+	if err != nil {
+		return err
+	}
+	rec, err := encodeRecord(hard, entries)
+	if err != nil {
+		return err
+	}
+	return l.j.Compact(ctx, data, [][]byte{rec})
+}
+
+// Crowded tells that it is time to compact.
+func (l *Log) Crowded() bool { return l.j.Used() > compactAt }

@@ -1,0 +1,153 @@
+package consensus
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"quorate/cluster/consensus/consensuspb"
+)
+
+// Bounds of a path.
+const (
+	// smallFrame is up to what size a frame goes over every path, in bytes.
+	smallFrame = 4 << 10
+	// maxFrame bounds one frame, a snapshot included, in bytes.
+	maxFrame = 64 << 20
+	// pathQueue is how many frames wait for a path; more are dropped.
+	pathQueue    = 512
+	dialTimeout  = time.Second
+	redialAfter  = 200 * time.Millisecond
+	writeTimeout = time.Second
+	readTimeout  = 10 * time.Second
+)
+
+// path is one address of one peer, for sending.
+type path struct {
+	t         *Transport
+	peer      uint64
+	addr      string
+	order     int
+	queue     chan []byte
+	connected atomic.Bool
+	ctx       context.Context
+	cancel    context.CancelFunc
+}
+
+func newPath(t *Transport, peer uint64, addr string, order int) *path {
+	p := &path{t: t, peer: peer, addr: addr, order: order, queue: make(chan []byte, pathQueue)}
+	p.ctx, p.cancel = context.WithCancel(t.ctx)
+	return p
+}
+
+// offer queues a frame, and tells whether it may arrive.
+func (p *path) offer(frame []byte) bool {
+	if !p.connected.Load() {
+		return false
+	}
+	select {
+	case p.queue <- frame:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *path) run() {
+	defer p.t.wg.Done()
+	log := p.t.opt.Log.With(zap.Uint64("peer", p.peer), zap.String("address", p.addr))
+	failing := false
+	for p.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
+		conn, err := p.t.opt.Dial(ctx, p.peer, p.addr)
+		cancel()
+		if err == nil {
+			log.Debug("path is up")
+			failing = false
+			err = p.write(conn)
+			conn.Close()
+		}
+		if !failing && p.ctx.Err() == nil {
+			log.Info("path is down", zap.Error(err))
+			failing = true
+		}
+		select {
+		case <-p.ctx.Done():
+		case <-time.After(redialAfter):
+		}
+	}
+}
+
+func (p *path) write(conn net.Conn) error {
+	defer p.connected.Store(false)
+	// What waited for the connection before is of yesterday.
+	for len(p.queue) > 0 {
+		<-p.queue
+	}
+	p.connected.Store(true)
+	// The peer never writes here: a read returns when it is gone.
+	gone := make(chan error, 1)
+	go func() {
+		_, err := conn.Read(make([]byte, 1))
+		gone <- fmt.Errorf("closed by the peer: %w", err)
+	}()
+	keep := time.NewTicker(p.t.opt.KeepAlive)
+	defer keep.Stop()
+	for {
+		var frame []byte
+		select {
+		case <-p.ctx.Done():
+			return p.ctx.Err()
+		case err := <-gone:
+			return err
+		case frame = <-p.queue:
+		case <-keep.C:
+			frame = p.t.frame(nil, 0)
+		}
+		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := conn.Write(frame); err != nil {
+			return err
+		}
+	}
+}
+
+func encodeFrame(f *consensuspb.Frame) []byte {
+	size := proto.Size(f)
+	buf := binary.BigEndian.AppendUint32(make([]byte, 0, 4+size), uint32(size))
+	buf, err := proto.MarshalOptions{}.MarshalAppend(buf, f)
+	if err != nil {
+		panic(fmt.Sprintf("frame with bytes and numbers alone: %v", err))
+	}
+	return buf
+}
+
+func readFrame(r io.Reader) (*consensuspb.Frame, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size > maxFrame {
+		return nil, fmt.Errorf("frame of %d bytes, at most %d", size, maxFrame)
+	}
+	// Grown as it comes, so that a length alone takes no memory.
+	body, err := io.ReadAll(io.LimitReader(r, int64(size)))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) != int(size) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	f := &consensuspb.Frame{}
+	if err := proto.Unmarshal(body, f); err != nil {
+		return nil, fmt.Errorf("damaged frame: %w", err)
+	}
+	return f, nil
+}

@@ -1,0 +1,276 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"quorate/cluster/consensus/consensuspb"
+)
+
+// FirstWitness is the lowest raft id of a witness; nodes' ids are lower.
+const FirstWitness = 1 << 32
+
+// ErrTransportClosed is returned by Serve after Close.
+var ErrTransportClosed = errors.New("transport closed")
+
+// TransportOptions are a transport's.
+type TransportOptions struct {
+	// Self is this node's id.
+	Self uint64
+	// Dial connects to a peer's address and proves both sides' identity.
+	Dial func(ctx context.Context, peer uint64, address string) (net.Conn, error)
+	// Deliver gets what peers sent, and what is sent to a voter on this node.
+	// It must not block.
+	Deliver func(m *raftpb.Message, generation uint64)
+	// KeepAlive is how often something is sent on each path.
+	KeepAlive time.Duration
+	Log       *zap.Logger
+}
+
+// Transport carries raft's messages between nodes, over every address that it
+// was given for a peer: what is small goes over all of them, so that the loss of
+// one network costs nothing; raft does not mind to hear a thing twice.
+type Transport struct {
+	opt    TransportOptions
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		peers   map[uint64]map[string]*path
+		conns   map[net.Conn]struct{} // accepted
+		heard   map[uint64]time.Time  // by node
+		hosting map[uint64]uint64     // by node: the generation that it hosts
+		own     uint64                // the generation hosted here, or 0
+		highest uint64                // generation heard of
+		closed  bool
+	}
+}
+
+// NewTransport makes one without peers.
+func NewTransport(opt TransportOptions) *Transport {
+	t := &Transport{opt: opt}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.mu.peers = map[uint64]map[string]*path{}
+	t.mu.conns = map[net.Conn]struct{}{}
+	t.mu.heard = map[uint64]time.Time{}
+	t.mu.hosting = map[uint64]uint64{}
+	return t
+}
+
+// SetPeers replaces the peers and their addresses, host:port, the preferred
+// first.
+func (t *Transport) SetPeers(peers map[uint64][]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.closed {
+		return
+	}
+	for id, paths := range t.mu.peers {
+		for addr, p := range paths {
+			if !slices.Contains(peers[id], addr) {
+				p.cancel()
+				delete(paths, addr)
+			}
+		}
+		if len(paths) == 0 {
+			delete(t.mu.peers, id)
+			delete(t.mu.hosting, id)
+		}
+	}
+	for id, addrs := range peers {
+		if id == t.opt.Self {
+			continue
+		}
+		for order, addr := range addrs {
+			if t.mu.peers[id] == nil {
+				t.mu.peers[id] = map[string]*path{}
+			}
+			if p := t.mu.peers[id][addr]; p != nil {
+				p.order = order
+				continue
+			}
+			p := newPath(t, id, addr, order)
+			t.mu.peers[id][addr] = p
+			t.wg.Add(1)
+			go p.run()
+		}
+	}
+}
+
+// SetHosting says which generation of the witness lives here; 0 for none.
+func (t *Transport) SetHosting(generation uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.own = generation
+	t.mu.highest = max(t.mu.highest, generation)
+}
+
+// Heard returns when each peer was last heard, over any path.
+func (t *Transport) Heard() map[uint64]time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.mu.heard)
+}
+
+// Paths tells for each peer and address whether it is connected.
+func (t *Transport) Paths() map[uint64]map[string]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := map[uint64]map[string]bool{}
+	for id, paths := range t.mu.peers {
+		out[id] = map[string]bool{}
+		for addr, p := range paths {
+			out[id][addr] = p.connected.Load()
+		}
+	}
+	return out
+}
+
+// Send sends messages of a voter on this node: of the node's own with
+// generation 0, of the witness with its hosting generation.
+func (t *Transport) Send(ms []*raftpb.Message, generation uint64) {
+	for _, m := range ms {
+		gen := generation
+		if m.GetTo() >= FirstWitness {
+			t.mu.Lock()
+			gen = max(gen, t.mu.highest)
+			t.mu.Unlock()
+		}
+		targets, local := t.targets(m.GetTo())
+		if local {
+			t.opt.Deliver(proto.Clone(m).(*raftpb.Message), gen)
+		}
+		if len(targets) == 0 {
+			continue
+		}
+		data, err := proto.Marshal(m)
+		if err != nil {
+			t.opt.Log.Error("raft message cannot be encoded", zap.Error(err))
+			continue
+		}
+		frame := t.frame(data, gen)
+		for _, id := range targets {
+			t.send(id, frame)
+		}
+	}
+}
+
+// targets resolves a voter to nodes: the witness to its host, or to everybody
+// while it is not known.
+func (t *Transport) targets(to uint64) (nodes []uint64, local bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if to == t.opt.Self || (to >= FirstWitness && t.mu.own != 0) {
+		return nil, true
+	}
+	if to < FirstWitness {
+		return []uint64{to}, false
+	}
+	var best uint64
+	for id, gen := range t.mu.hosting {
+		if gen != 0 && gen == t.mu.highest {
+			best = id
+		}
+	}
+	if best != 0 {
+		return []uint64{best}, false
+	}
+	return slices.Collect(maps.Keys(t.mu.peers)), false
+}
+
+func (t *Transport) frame(message []byte, generation uint64) []byte {
+	t.mu.Lock()
+	f := &consensuspb.Frame{From: t.opt.Self, Message: message, Generation: generation, Hosting: t.mu.own}
+	t.mu.Unlock()
+	return encodeFrame(f)
+}
+
+func (t *Transport) send(id uint64, frame []byte) {
+	t.mu.Lock()
+	paths := slices.SortedFunc(maps.Values(t.mu.peers[id]), func(a, b *path) int { return a.order - b.order })
+	t.mu.Unlock()
+	for _, p := range paths {
+		if p.offer(frame) && len(frame) > smallFrame {
+			return
+		}
+	}
+}
+
+// Serve reads a peer's frames from a connection until it ends. peer is the
+// node that the connection's certificate names.
+func (t *Transport) Serve(conn net.Conn, peer uint64) error {
+	t.mu.Lock()
+	if t.mu.closed {
+		t.mu.Unlock()
+		conn.Close()
+		return ErrTransportClosed
+	}
+	t.mu.conns[conn] = struct{}{}
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		delete(t.mu.conns, conn)
+		t.mu.Unlock()
+		conn.Close()
+	}()
+	for {
+		_ = conn.SetReadDeadline(time.Now().Add(readTimeout))
+		f, err := readFrame(conn)
+		if err != nil {
+			return err
+		}
+		if f.From != peer {
+			return fmt.Errorf("node %d sends a frame in the name of node %d", peer, f.From)
+		}
+		if err := t.receive(f); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *Transport) receive(f *consensuspb.Frame) error {
+	t.mu.Lock()
+	t.mu.heard[f.From] = time.Now()
+	t.mu.hosting[f.From] = f.Hosting
+	t.mu.highest = max(t.mu.highest, f.Hosting, f.Generation)
+	t.mu.Unlock()
+	if len(f.Message) == 0 {
+		return nil
+	}
+	m := &raftpb.Message{}
+	if err := proto.Unmarshal(f.Message, m); err != nil {
+		return fmt.Errorf("node %d sends a damaged raft message: %w", f.From, err)
+	}
+	if m.GetFrom() < FirstWitness && m.GetFrom() != f.From {
+		return fmt.Errorf("node %d sends a raft message in the name of voter %d", f.From, m.GetFrom())
+	}
+	if m.GetTo() != t.opt.Self && m.GetTo() < FirstWitness {
+		return nil // of an address that was another node's before
+	}
+	t.opt.Deliver(m, f.Generation)
+	return nil
+}
+
+// Close ends all paths and connections and waits for the paths.
+func (t *Transport) Close() {
+	t.mu.Lock()
+	t.mu.closed = true
+	for c := range t.mu.conns {
+		c.Close()
+	}
+	t.mu.Unlock()
+	t.cancel()
+	t.wg.Wait()
+}
