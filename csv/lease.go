@@ -1,0 +1,149 @@
+package csv
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Mode is what a client may do with what it remembers of an inode.
+type Mode uint8
+
+// The modes, each allowing what the one before it does.
+const (
+	// None: nothing; it must ask.
+	None Mode = iota
+	// Shared: attributes and extents may be used, to read and to overwrite
+	// space that was written before.
+	Shared
+	// Exclusive: also to write into space that was never written, and past
+	// the end. At most one client holds it, and then nobody holds Shared.
+	Exclusive
+)
+
+// Claim is a lease on one inode, as a client reports it to a new coordinator.
+type Claim struct {
+	Ino  uint64
+	Mode Mode
+}
+
+// Recall asks Holder to come down to Keep on Ino.
+type Recall struct {
+	Holder NodeID
+	Ino    uint64
+	Keep   Mode
+}
+
+type lease struct {
+	mode Mode
+	// asked is set while a recall is under way; keep is its target.
+	asked bool
+	keep  Mode
+}
+
+// Leases is the coordinator's table of who remembers what.
+type Leases struct {
+	byIno map[uint64]map[NodeID]*lease
+}
+
+// NewLeases returns an empty table.
+func NewLeases() *Leases { return &Leases{byIno: make(map[uint64]map[NodeID]*lease)} }
+
+// Mode returns what holder has on ino.
+func (t *Leases) Mode(holder NodeID, ino uint64) Mode {
+	if l := t.byIno[ino][holder]; l != nil {
+		return l.mode
+	}
+	return None
+}
+
+// Blockers tells what stands against holder getting want on ino, and returns
+// the recalls that were not asked for yet; it marks them as asked. ok means that
+// nothing stands against it.
+func (t *Leases) Blockers(holder NodeID, ino uint64, want Mode) (ask []Recall, ok bool) {
+	keep := None
+	switch want {
+	case None:
+		return nil, true
+	case Shared:
+		keep = Shared
+	}
+	return t.above(ino, keep, holder)
+}
+
+// Exclude is Blockers for a change that nobody may see half of, the one who
+// asked for it included: it recalls every lease on ino.
+func (t *Leases) Exclude(ino uint64) (ask []Recall, ok bool) { return t.above(ino, None, 0) }
+
+// above collects the leases over keep of everybody but except.
+func (t *Leases) above(ino uint64, keep Mode, except NodeID) (ask []Recall, ok bool) {
+	ok = true
+	for n, l := range t.byIno[ino] {
+		if n == except || l.mode <= keep {
+			continue
+		}
+		ok = false
+		if l.asked && l.keep <= keep {
+			continue
+		}
+		l.asked, l.keep = true, keep
+		ask = append(ask, Recall{Holder: n, Ino: ino, Keep: keep})
+	}
+	slices.SortFunc(ask, func(a, b Recall) int { return cmp.Compare(a.Holder, b.Holder) })
+	return ask, ok
+}
+
+// Grant gives holder at least mode on ino. The caller has made sure, by
+// Blockers, that nothing stands against it.
+func (t *Leases) Grant(holder NodeID, ino uint64, mode Mode) {
+	if mode == None {
+		return
+	}
+	m := t.byIno[ino]
+	if m == nil {
+		m = make(map[NodeID]*lease)
+		t.byIno[ino] = m
+	}
+	l := m[holder]
+	if l == nil {
+		l = &lease{}
+		m[holder] = l
+	}
+	l.mode = max(l.mode, mode)
+}
+
+// Settle records that holder came down to mode on ino.
+func (t *Leases) Settle(holder NodeID, ino uint64, mode Mode) {
+	l := t.byIno[ino][holder]
+	if l == nil {
+		return
+	}
+	l.mode = min(l.mode, mode)
+	if l.asked && l.mode <= l.keep {
+		l.asked = false
+	}
+	if l.mode == None {
+		delete(t.byIno[ino], holder)
+		if len(t.byIno[ino]) == 0 {
+			delete(t.byIno, ino)
+		}
+	}
+}
+
+// Replace forgets what holder had and takes claims instead: holder has come back
+// and said what it holds. Recalls that were under way are asked for again.
+func (t *Leases) Replace(holder NodeID, claims []Claim) {
+	t.Drop(holder)
+	for _, c := range claims {
+		t.Grant(holder, c.Ino, c.Mode)
+	}
+}
+
+// Drop forgets every lease of holder, which cannot act upon them any more.
+func (t *Leases) Drop(holder NodeID) {
+	for ino, m := range t.byIno {
+		delete(m, holder)
+		if len(m) == 0 {
+			delete(t.byIno, ino)
+		}
+	}
+}
