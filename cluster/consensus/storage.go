@@ -16,8 +16,11 @@ type storage struct {
 
 func newStorage(s State) (*storage, error) {
 	m := raft.NewMemoryStorage()
-	if err := m.ApplySnapshot(proto.Clone(s.Snapshot).(*raftpb.Snapshot)); err != nil {
-		return nil, err
+	// A voter that is new has an empty one: it waits for the leader's.
+	if s.Snapshot.GetMetadata().GetIndex() > 0 {
+		if err := m.ApplySnapshot(proto.Clone(s.Snapshot).(*raftpb.Snapshot)); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.SetHardState(s.Hard); err != nil {
 		return nil, err

@@ -1,0 +1,168 @@
+package quorum
+
+import (
+	"slices"
+	"testing"
+	"testing/quick"
+	"time"
+)
+
+func TestMajorities(t *testing.T) {
+	for _, c := range []struct{ total, needed int }{{1, 1}, {2, 2}, {3, 2}, {4, 3}, {5, 3}, {9, 5}} {
+		if got := Needed(c.total); got != c.needed {
+			t.Errorf("Needed(%d) = %d, want %d", c.total, got, c.needed)
+		}
+	}
+	// Two majorities always share a voter.
+	if err := quick.Check(func(n uint8) bool { return 2*Needed(int(n)) > int(n) }, nil); err != nil {
+		t.Error(err)
+	}
+	if got := Survives(3, 3); got != 1 {
+		t.Errorf("3 of 3 survive %d", got)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	const mb = 1000 * 1000
+	luns := []Candidate{
+		{ID: "v", Name: "V", Size: 1 << 40, SeenBy: 2}, {ID: "q", Name: "Q", Size: 500 * mb, SeenBy: 2},
+		{ID: "tiny", Name: "T", Size: mb, SeenBy: 2}, {ID: "half", Name: "H", Size: 200 * mb, SeenBy: 1},
+		{ID: "bad", Name: "B", Size: 150 * mb, SeenBy: 2, Unsuitable: "holds an ext4 file system"},
+	}
+	if got := Choose(2, luns); got.Mode != NodeAndDiskMajority || got.Witness != "q" {
+		t.Errorf("two nodes: %+v", got)
+	}
+	if got := Choose(3, luns); got.Mode != NodeMajority || got.Witness != "" {
+		t.Errorf("three nodes: %+v", got)
+	}
+	if got := Choose(2, luns[2:]); got.Mode != NodeMajority || got.Why == "" {
+		t.Errorf("nothing suitable: %+v", got)
+	}
+}
+
+// TestChangesReachWhatIsWanted walks random configurations to random wishes: it
+// arrives, one member a step, and never removes the leader.
+func TestChangesReachWhatIsWanted(t *testing.T) {
+	subset := func(bits uint8) (s []uint64) {
+		for i := range uint64(6) {
+			if bits>>i&1 == 1 {
+				s = append(s, i+1)
+			}
+		}
+		return s
+	}
+	check := func(now, want, lead uint8) bool {
+		voters, wish := subset(now|1), subset(want|2)
+		v := View{Now: Configuration{Voters: voters}, Leader: voters[int(lead)%len(voters)], Members: wish, Voters: wish, Ready: map[uint64]bool{}}
+		for id := range uint64(7) {
+			v.Ready[id] = true
+		}
+		for range 40 {
+			c := Next(v)
+			switch c.Kind {
+			case NoChange:
+				slices.Sort(v.Now.Voters)
+				return slices.Equal(v.Now.Voters, wish) && len(v.Now.Learners) == 0
+			case AddLearner:
+				v.Now.Learners = append(v.Now.Learners, c.ID)
+			case Promote:
+				v.Now.Learners = slices.DeleteFunc(v.Now.Learners, func(id uint64) bool { return id == c.ID })
+				v.Now.Voters = append(v.Now.Voters, c.ID)
+			case Transfer:
+				i := slices.IndexFunc(v.Now.Voters, func(id uint64) bool { return slices.Contains(wish, id) })
+				if i < 0 || c.ID != v.Leader {
+					return false
+				}
+				v.Leader = v.Now.Voters[i]
+			case Remove, Demote:
+				if c.ID == v.Leader {
+					return false
+				}
+				gone := func(id uint64) bool { return id == c.ID }
+				v.Now.Voters, v.Now.Learners = slices.DeleteFunc(v.Now.Voters, gone), slices.DeleteFunc(v.Now.Learners, gone)
+			}
+		}
+		return false
+	}
+	if err := quick.Check(check, &quick.Config{MaxCount: 5000}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNewMemberGetsNoVoteBeforeItHasCaughtUp(t *testing.T) {
+	v := View{Now: Configuration{Voters: []uint64{1}, Learners: []uint64{2}}, Leader: 1, Members: []uint64{1, 2}, Voters: []uint64{1, 2}, Ready: map[uint64]bool{}}
+	if c := Next(v); c.Kind != NoChange {
+		t.Fatalf("got %+v", c)
+	}
+	v.Ready[2] = true
+	if c := Next(v); c != (Change{Promote, 2}) {
+		t.Fatalf("got %+v", c)
+	}
+}
+
+func TestVoteIsNotTakenWhereItWouldStopTheCluster(t *testing.T) {
+	v := View{Now: Configuration{Voters: []uint64{1, 2, 3}}, Leader: 1, Members: []uint64{1, 2}, Voters: []uint64{1, 2}, Ready: map[uint64]bool{3: true}}
+	if c := Next(v); c.Kind != NoChange {
+		t.Fatalf("2 is not heard, yet 3 loses its vote: %+v", c)
+	}
+}
+
+var timing = Timing{Window: 1200 * time.Millisecond, MaxGap: 600 * time.Millisecond}
+
+// watch reads a block every 200 ms for a while.
+func watch(a *Arbiter, from time.Time, n int, beat func(i int) Beat) time.Time {
+	for i := range n {
+		a.Saw(from, beat(i))
+		from = from.Add(200 * time.Millisecond)
+	}
+	return from
+}
+
+func TestWitnessIsTakenOnlyAfterItsWindow(t *testing.T) {
+	t0 := time.Unix(1000, 0)
+	still := func(int) Beat { return Beat{Generation: 3, Host: 2, Counter: 9} }
+	moving := func(i int) Beat { return Beat{Generation: 3, Host: 2, Counter: uint64(i)} }
+	alone := Situation{Self: 1, Wanted: true}
+	for name, c := range map[string]struct {
+		beat func(int) Beat
+		n    int
+		s    Situation
+		want Decision
+	}{
+		"moving block":         {moving, 50, alone, Decision{}},
+		"still, too short":     {still, 6, alone, Decision{}},
+		"still":                {still, 7, alone, Decision{Take: true, Challenged: true, Since: t0}},
+		"another leads":        {still, 7, Situation{Self: 1, Leader: 3, Wanted: true}, Decision{}},
+		"the leader let it be": {still, 13, Situation{Self: 1, Leader: 3, Wanted: true}, Decision{Take: true, Challenged: true, Since: t0}},
+		"not wanted":           {still, 50, Situation{Self: 1}, Decision{}},
+		"own, after a restart": {still, 1, Situation{Self: 2, Wanted: true}, Decision{Take: true}},
+		"released to leader":   {func(int) Beat { return Beat{Generation: 3, Host: 2, Released: true} }, 1, Situation{Self: 1, Leader: 1, Wanted: true}, Decision{Take: true}},
+		"never hosted":         {func(int) Beat { return Beat{} }, 1, alone, Decision{Take: true}},
+	} {
+		a := NewArbiter(timing)
+		watch(a, t0, c.n, c.beat)
+		got := a.Decide(c.s)
+		got.Why = ""
+		if got != c.want {
+			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
+func TestUnreadBlockProvesNothing(t *testing.T) {
+	t0 := time.Unix(1000, 0)
+	still := func(int) Beat { return Beat{Generation: 3, Host: 2, Counter: 9} }
+	a := NewArbiter(timing)
+	end := watch(a, t0, 6, still)
+	a.Lost()
+	watch(a, end, 2, still)
+	if a.Decide(Situation{Self: 1, Wanted: true}).Take {
+		t.Error("taken across a failed read")
+	}
+	a = NewArbiter(timing)
+	end = watch(a, t0, 6, still)
+	watch(a, end.Add(time.Second), 2, still)
+	if a.Decide(Situation{Self: 1, Wanted: true}).Take {
+		t.Error("taken across a gap: the reader itself may have hung")
+	}
+}
