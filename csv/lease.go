@@ -38,11 +38,14 @@ type lease struct {
 	// asked is set while a recall is under way; keep is its target.
 	asked bool
 	keep  Mode
+	// grant numbers the last time that it was given.
+	grant uint64
 }
 
 // Leases is the coordinator's table of who remembers what.
 type Leases struct {
-	byIno map[uint64]map[NodeID]*lease
+	byIno  map[uint64]map[NodeID]*lease
+	grants uint64
 }
 
 // NewLeases returns an empty table.
@@ -92,11 +95,12 @@ func (t *Leases) above(ino uint64, keep Mode, except NodeID) (ask []Recall, ok b
 	return ask, ok
 }
 
-// Grant gives holder at least mode on ino. The caller has made sure, by
+// Grant gives holder at least mode on ino, and returns the number of the grant,
+// which goes to the holder with it; 0 for None. The caller has made sure, by
 // Blockers, that nothing stands against it.
-func (t *Leases) Grant(holder NodeID, ino uint64, mode Mode) {
+func (t *Leases) Grant(holder NodeID, ino uint64, mode Mode) uint64 {
 	if mode == None {
-		return
+		return 0
 	}
 	m := t.byIno[ino]
 	if m == nil {
@@ -109,12 +113,21 @@ func (t *Leases) Grant(holder NodeID, ino uint64, mode Mode) {
 		m[holder] = l
 	}
 	l.mode = max(l.mode, mode)
+	t.grants++
+	l.grant = t.grants
+	return l.grant
 }
 
-// Settle records that holder came down to mode on ino.
-func (t *Leases) Settle(holder NodeID, ino uint64, mode Mode) {
+// Settle records that holder came down to mode on ino, having seen the grants up
+// to seen. Where a later grant is on its way to it, holder will have it again
+// after all: nothing changes, and Blockers will recall once more.
+func (t *Leases) Settle(holder NodeID, ino uint64, mode Mode, seen uint64) {
 	l := t.byIno[ino][holder]
 	if l == nil {
+		return
+	}
+	if l.grant > seen {
+		l.asked = false
 		return
 	}
 	l.mode = min(l.mode, mode)
@@ -135,6 +148,9 @@ func (t *Leases) Replace(holder NodeID, claims []Claim) {
 	t.Drop(holder)
 	for _, c := range claims {
 		t.Grant(holder, c.Ino, c.Mode)
+		if l := t.byIno[c.Ino][holder]; l != nil {
+			l.grant = 0 // what it holds, it has seen
+		}
 	}
 }
 

@@ -138,3 +138,24 @@ func (t *Locks) store(k lockKey, ls []Lock) {
 	}
 	t.held[k] = ls
 }
+
+// Count is how many locks there are.
+func (t *Locks) Count() int {
+	n := 0
+	for _, ls := range t.held {
+		n += len(ls)
+	}
+	return n
+}
+
+// Holds tells whether an owner has a lock on an inode.
+func (t *Locks) Holds(ino uint64, o Owner) bool {
+	for _, c := range []Class{ByteRange, WholeFile} {
+		for _, l := range t.held[lockKey{ino, c}] {
+			if l.Owner == o {
+				return true
+			}
+		}
+	}
+	return false
+}

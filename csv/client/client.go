@@ -1,0 +1,171 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"quorate/csv"
+	"quorate/csv/csvpb"
+	"quorate/disk"
+)
+
+// Options are what a client needs.
+type Options struct {
+	// Volume is the volume's name.
+	Volume string
+	Node   csv.NodeID
+	// Incarnation is drawn at random for each client, and not zero.
+	Incarnation uint64
+	// Device is the volume's LUN, with the node's gate in front of it.
+	Device disk.Device
+	// Dial connects to a coordinator, authenticated as the node that it is.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Now is the clock for files' times.
+	Now func() time.Time
+	Log *zap.Logger
+}
+
+// Validate returns every fault of the options.
+func (o Options) Validate() error {
+	var errs []error
+	check := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, errors.New(what))
+		}
+	}
+	check(o.Volume != "", "Volume: must be given")
+	check(o.Node != 0, "Node: must not be zero")
+	check(o.Incarnation != 0, "Incarnation: must not be zero")
+	check(o.Device != nil, "Device: must be given")
+	check(o.Dial != nil, "Dial: must be given")
+	check(o.Now != nil, "Now: must be given")
+	check(o.Log != nil, "Log: must be given")
+	return errors.Join(errs...)
+}
+
+// maxInodes is how many inodes a client remembers.
+const maxInodes = 8192
+
+// Client is one node's use of one volume.
+type Client struct {
+	o         Options
+	log       *zap.Logger
+	ctx       context.Context // ends with Abort or Close
+	cancel    context.CancelFunc
+	work      sync.WaitGroup
+	blockSize int64 // of the device
+
+	mu sync.Mutex
+	// All below is guarded by mu.
+	inodes map[uint64]*inode
+	opens  map[uint64]int
+	locks  *csv.Locks // those of this node
+	link   link
+	paused csv.Reason // why I/O waits, if it does
+	tick   uint64     // counts uses of inodes
+}
+
+// New starts a client. Operations wait until SetCoordinator.
+func New(o Options) (*Client, error) {
+	if err := o.Validate(); err != nil {
+		return nil, fmt.Errorf("client of a volume: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &Client{
+		o: o, log: o.Log.With(zap.String("volume", o.Volume)), ctx: ctx, cancel: cancel,
+		blockSize: int64(o.Device.Info().BlockSize),
+		inodes:    map[uint64]*inode{}, opens: map[uint64]int{}, locks: csv.NewLocks(),
+		link: link{calls: map[uint64]*call{}, nextID: 1, changed: make(chan struct{}), outgoing: make(chan struct{}, 1)},
+	}
+	c.work.Go(c.connect)
+	return c, nil
+}
+
+// SetCoordinator tells where the volume's coordinator is, and by which epoch.
+// Older news than what the client knows is ignored.
+func (c *Client) SetCoordinator(addr string, epoch uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if epoch < c.link.epoch || (epoch == c.link.epoch && addr == c.link.addr) {
+		return
+	}
+	c.link.addr, c.link.epoch = addr, epoch
+	if c.link.conn != nil {
+		_ = c.link.conn.Close()
+	}
+	close(c.link.changed)
+	c.link.changed = make(chan struct{})
+}
+
+// Status returns how the node reaches the volume.
+func (c *Client) Status() csv.Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := csv.Status{Access: csv.Direct, Epoch: c.link.epoch}
+	switch {
+	case c.ctx.Err() != nil || c.link.evicted:
+		s.Access, s.Reason = csv.Fenced, csv.ReasonLeaseLost
+	case c.paused != csv.ReasonNone:
+		s.Access, s.Reason = csv.Paused, c.paused
+	case !c.link.up:
+		s.Access, s.Reason = csv.Paused, csv.ReasonNoCoordinator
+	}
+	return s
+}
+
+// Abort makes every operation, waiting or new, fail with EIO. It is called when
+// the node's lease was lost, after the machines were killed.
+func (c *Client) Abort() {
+	c.cancel()
+	c.mu.Lock()
+	for _, in := range c.inodes {
+		in.cond.Broadcast()
+	}
+	if c.link.conn != nil {
+		_ = c.link.conn.Close()
+	}
+	c.mu.Unlock()
+	c.work.Wait()
+}
+
+// Close says goodbye to the coordinator, if there is one, and aborts. No
+// operation may be under way.
+func (c *Client) Close(ctx context.Context) error {
+	c.mu.Lock()
+	conn, ended := c.link.conn, c.link.ended
+	up := c.link.up
+	if up {
+		c.enqueue(&csvpb.ToCoordinator{Body: &csvpb.ToCoordinator_Goodbye{Goodbye: &csvpb.Goodbye{}}})
+		c.link.closing = true
+	}
+	c.mu.Unlock()
+	defer c.Abort()
+	if !up {
+		return nil
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		_ = conn.Close()
+		return fmt.Errorf("say goodbye to the coordinator of volume %q: %w", c.o.Volume, ctx.Err())
+	}
+}
+
+var errAborted = fmt.Errorf("this node lost its lease: %w", syscall.EIO)
+
+// refused is what the coordinator answered instead of doing what was asked.
+type refused struct {
+	errno syscall.Errno
+	text  string
+}
+
+func (r *refused) Error() string { return r.text }
+func (r *refused) Unwrap() error { return r.errno }

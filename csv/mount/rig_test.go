@@ -1,0 +1,175 @@
+package mount_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"quorate/csv"
+	"quorate/csv/client"
+	"quorate/csv/coordinator"
+	"quorate/csv/mount"
+	"quorate/csv/volume"
+	"quorate/disk"
+)
+
+// rig is a volume with nodes in one process.
+type rig struct {
+	t    *testing.T
+	log  *zap.Logger
+	open func(node string) disk.Device
+
+	mu    sync.Mutex
+	coord *coordinator.Coordinator
+	epoch uint64
+	cut   map[csv.NodeID]bool // nodes that cannot reach the coordinator
+	nodes map[csv.NodeID]*node
+	base  string
+}
+
+type node struct {
+	*client.Client
+	m    *mount.Mount
+	dir  string
+	conn net.Conn
+}
+
+var background = context.Background()
+
+// memoryLUN is a LUN of which each node has a nexus of its own.
+func memoryLUN(size int64) func(string) disk.Device {
+	m := disk.NewMemory(size, 512)
+	return func(node string) disk.Device { return m.Nexus(node) }
+}
+
+func newRig(t *testing.T, open func(string) disk.Device) *rig {
+	t.Helper()
+	r := &rig{
+		t: t, log: zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), open: open,
+		base: t.TempDir(), cut: map[csv.NodeID]bool{}, nodes: map[csv.NodeID]*node{},
+	}
+	_, err := volume.Format(background, open("format"), volume.FormatOptions{UUID: volume.UUID{7}, Name: "Volume1", Cluster: "c", Now: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.coordinate()
+	t.Cleanup(r.stop)
+	return r
+}
+
+// coordinate starts the next coordinator, over an own nexus.
+func (r *rig) coordinate(evicted ...csv.NodeID) {
+	r.t.Helper()
+	r.mu.Lock()
+	r.epoch++
+	epoch := r.epoch
+	r.mu.Unlock()
+	c, err := coordinator.New(background, coordinator.Options{
+		Device: r.open("coordinator"), Epoch: epoch, Now: time.Now, Log: r.log, Evicted: evicted,
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.mu.Lock()
+	r.coord = c
+	r.mu.Unlock()
+	for _, n := range r.nodes {
+		n.SetCoordinator("coordinator", epoch)
+	}
+}
+
+func (r *rig) dial(n csv.NodeID) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		r.mu.Lock()
+		c, cut := r.coord, r.cut[n]
+		r.mu.Unlock()
+		if c == nil || cut {
+			return nil, os.ErrDeadlineExceeded
+		}
+		a, b := net.Pipe()
+		go func() {
+			h, err := coordinator.ReadHello(b)
+			if err != nil {
+				_ = b.Close()
+				return
+			}
+			c.Serve(background, b, h)
+		}()
+		r.mu.Lock()
+		if nd := r.nodes[n]; nd != nil {
+			nd.conn = a
+		}
+		r.mu.Unlock()
+		return a, nil
+	}
+}
+
+// client attaches a node without a mount.
+func (r *rig) client(n csv.NodeID) *node {
+	r.t.Helper()
+	return r.clientOn(n, r.open("node"+string(rune('0'+n))))
+}
+
+func (r *rig) clientOn(n csv.NodeID, dev disk.Device) *node {
+	r.t.Helper()
+	c, err := client.New(client.Options{
+		Volume: "Volume1", Node: n, Incarnation: uint64(time.Now().UnixNano()), Device: dev,
+		Dial: r.dial(n), Now: time.Now, Log: r.log.Named(string(rune('0' + n))),
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	nd := &node{Client: c}
+	r.mu.Lock()
+	r.nodes[n] = nd
+	r.mu.Unlock()
+	c.SetCoordinator("coordinator", r.epoch)
+	return nd
+}
+
+// mount attaches a node and mounts the volume.
+func (r *rig) mount(n csv.NodeID) *node {
+	r.t.Helper()
+	if os.Geteuid() != 0 {
+		r.t.Skip("needs root, to mount")
+	}
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		r.t.Skip("needs /dev/fuse (kernel module fuse)")
+	}
+	nd := r.client(n)
+	nd.dir = filepath.Join(r.base, fmt.Sprint(n), "Volume1")
+	m, err := mount.New(mount.Options{Path: nd.dir, Name: "Volume1", Volume: nd.Client, Log: r.log})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	nd.m = m
+	return nd
+}
+
+func (r *rig) stop() {
+	ctx, cancel := context.WithTimeout(background, 10*time.Second)
+	defer cancel()
+	for _, n := range r.nodes {
+		if n.m != nil {
+			if err := n.m.Unmount(false); err != nil {
+				r.t.Error(err)
+				n.Abort()
+				_ = n.m.Unmount(true)
+			}
+		}
+		_ = n.Close(ctx)
+	}
+	if r.coord != nil {
+		if err := r.coord.Relinquish(ctx); err != nil {
+			r.t.Error(err)
+		}
+	}
+}
