@@ -1,0 +1,159 @@
+package migration
+
+import "time"
+
+// SourceInput is something that the source's end was told.
+type SourceInput interface{ sourceInput() }
+
+// Inputs of a Source. Reasons are texts for the operator.
+type (
+	// Begin starts it.
+	Begin struct{}
+	// TargetReady: the target waits for the machine.
+	TargetReady struct{}
+	// TargetFailed: the target could not make, load or run the machine; its
+	// process has ended or is being ended.
+	TargetFailed struct{ Reason string }
+	// TargetLoaded: the target is complete and paused.
+	TargetLoaded struct{}
+	// TargetRunning: the target runs.
+	TargetRunning struct{}
+	// TargetGone: the target's process has ended, as was asked.
+	TargetGone struct{}
+	// ControlLost: nothing more will be heard from the target.
+	ControlLost struct{ Reason string }
+	// RelayBroken: the stream broke. QEMU notices by itself; this says why.
+	RelayBroken struct{ Reason string }
+	// TransferRefused: QEMU would not begin.
+	TransferRefused struct{ Reason string }
+	// SourceStatus: what QEMU reports. It must have been asked for after all
+	// effects so far were carried out. Transfer is TransferNone until QEMU has
+	// begun with this migration: its answer may be about an earlier one.
+	SourceStatus struct {
+		Run      Run
+		Transfer Transfer
+		Reason   string // of a failure
+		Sample   Sample
+	}
+	// SourceLost: the source's process has ended.
+	SourceLost struct{ Reason string }
+	// Answered: what became of the proposal to switch.
+	Answered struct {
+		Answer Answer
+		Reason string
+	}
+	// Cancel: somebody wants it to end. It has no effect once ownership may
+	// have passed.
+	Cancel struct{ Reason string }
+	// Tick: time passes. One is needed at least every 100 ms or so.
+	Tick struct{}
+)
+
+func (Begin) sourceInput()           {}
+func (TargetReady) sourceInput()     {}
+func (TargetFailed) sourceInput()    {}
+func (TargetLoaded) sourceInput()    {}
+func (TargetRunning) sourceInput()   {}
+func (TargetGone) sourceInput()      {}
+func (ControlLost) sourceInput()     {}
+func (RelayBroken) sourceInput()     {}
+func (TransferRefused) sourceInput() {}
+func (SourceStatus) sourceInput()    {}
+func (SourceLost) sourceInput()      {}
+func (Answered) sourceInput()        {}
+func (Cancel) sourceInput()          {}
+func (Tick) sourceInput()            {}
+
+// Answer is what became of the proposal to switch.
+type Answer int
+
+// The answers.
+const (
+	// AnswerUnknown: it may or may not be, or become, committed.
+	AnswerUnknown Answer = iota
+	// AnswerCommitted: the target owns the machine.
+	AnswerCommitted
+	// AnswerRefused: the source owns it, and no proposal made so far can
+	// change that.
+	AnswerRefused
+	// AnswerSuperseded: neither of both owns it.
+	AnswerSuperseded
+)
+
+// SourceEffect is something that the source's agent must do.
+type SourceEffect interface{ sourceEffect() }
+
+// Effects of a Source. They are carried out in the order given.
+type (
+	// PrepareTarget: ask the target to make the machine.
+	PrepareTarget struct{}
+	// StartTransfer: open the relay, set QEMU up and let it send, with the
+	// given allowed pause.
+	StartTransfer struct{ PauseLimit time.Duration }
+	// SetPauseLimit: allow QEMU another pause.
+	SetPauseLimit struct{ PauseLimit time.Duration }
+	// ContinueTransfer: tell QEMU to go on with its last part.
+	ContinueTransfer struct{}
+	// CloseRelay: break the stream for good. QEMU then gives up.
+	CloseRelay struct{}
+	// KillTarget: tell the target to end its process; it answers TargetGone.
+	KillTarget struct{}
+	// ProposeSwitch: propose that ownership passes, and report the answer.
+	// It is asked again after AnswerUnknown.
+	ProposeSwitch struct{}
+	// TellRun: tell the target that it owns the machine.
+	TellRun struct{}
+	// ResumeSource: let the source run again.
+	ResumeSource struct{}
+	// KillSource: end the source's process.
+	KillSource struct{}
+	// SourceFinished is the last effect.
+	SourceFinished struct {
+		Outcome Outcome
+		Reason  string
+	}
+)
+
+func (PrepareTarget) sourceEffect()    {}
+func (StartTransfer) sourceEffect()    {}
+func (SetPauseLimit) sourceEffect()    {}
+func (ContinueTransfer) sourceEffect() {}
+func (CloseRelay) sourceEffect()       {}
+func (KillTarget) sourceEffect()       {}
+func (ProposeSwitch) sourceEffect()    {}
+func (TellRun) sourceEffect()          {}
+func (ResumeSource) sourceEffect()     {}
+func (KillSource) sourceEffect()       {}
+func (SourceFinished) sourceEffect()   {}
+
+// Outcome is how a migration ended.
+type Outcome int
+
+// The outcomes.
+const (
+	// OutcomeNone: it has not.
+	OutcomeNone Outcome = iota
+	// Moved: the machine runs on the target.
+	Moved
+	// MovedUnseen: the target owns the machine and was not seen to run it; it
+	// runs it, or starts it from its disk.
+	MovedUnseen
+	// Stayed: the machine runs on the source, as before.
+	Stayed
+	// StayedUnseen: the source owns the machine, and its QEMU does not answer.
+	StayedUnseen
+	// Superseded: neither end owns the machine; both were ended.
+	Superseded
+	// Lost: the source's QEMU ended, and the source owns the machine still.
+	Lost
+)
+
+var outcomeNames = [...]string{"none", "moved", "moved-unseen", "stayed", "stayed-unseen", "superseded", "lost"}
+
+// String is the outcome's name in messages.
+func (o Outcome) String() string {
+	if o < 0 || int(o) >= len(outcomeNames) {
+		return "unknown"
+	}
+	return outcomeNames[o]
+}
