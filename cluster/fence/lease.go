@@ -1,0 +1,60 @@
+package fence
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// DefaultDriftPPM is how much slower than the leader's a node's clock may run, in
+// millionths. Clocks of computers stay within 200 without any adjustment.
+const DefaultDriftPPM = 1000
+
+// Lease is a node's permission to run machines and to write to volumes. The zero
+// value was never granted. Times are durations since some instant on a clock that
+// never stops or jumps.
+type Lease struct {
+	// DriftPPM is as DefaultDriftPPM, which 0 stands for.
+	DriftPPM int64
+
+	until   time.Duration
+	granted bool
+}
+
+// ErrNoLease says that the lease is not valid.
+var ErrNoLease = errors.New("the node has no lease")
+
+// Granted takes in an answer: the question was sent at sentAt, the leader last
+// had contact with a majority age before it answered, and the lease is for
+// duration from then. It returns when the lease ends now. An answer that would
+// end the lease earlier than one before changes nothing: the leader that gave
+// that one keeps its word.
+func (l *Lease) Granted(sentAt, age, duration time.Duration) (until time.Duration, err error) {
+	if age < 0 || duration <= 0 {
+		return l.until, fmt.Errorf("a lease of %v that is %v old makes no sense; it was not taken", duration, age)
+	}
+	ppm := l.DriftPPM
+	if ppm == 0 {
+		ppm = DefaultDriftPPM
+	}
+	end := sentAt - age + duration - duration/1e6*time.Duration(ppm)
+	if !l.granted || end > l.until {
+		l.until, l.granted = end, true
+	}
+	return l.until, nil
+}
+
+// Valid tells whether the node may still write at now.
+func (l *Lease) Valid(now time.Duration) bool { return l.granted && now < l.until }
+
+// Remaining is how long the lease is still valid, 0 when it is not.
+func (l *Lease) Remaining(now time.Duration) time.Duration {
+	if !l.Valid(now) {
+		return 0
+	}
+	return l.until - now
+}
+
+// Revoke ends the lease: it was lost, or given back. Only a later answer to a
+// question that was sent after it counts again.
+func (l *Lease) Revoke() { l.until, l.granted = 0, false }
