@@ -104,5 +104,8 @@ func (f *Faulty) Capabilities(ctx context.Context) (c Capabilities, err error) {
 	return c, nil
 }
 
+// Session is the LUN's, where it has any.
+func (f *Faulty) Session() uint64 { return sessionOf(f.lun) }
+
 // Close closes the LUN.
 func (f *Faulty) Close() error { return f.lun.Close() }

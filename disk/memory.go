@@ -75,7 +75,7 @@ func (m *Memory) Nexus(name string) LUN {
 	defer m.mu.Unlock()
 	n := m.nexus[name]
 	if n == nil {
-		n = &nexus{name: name}
+		n = &nexus{name: name, session: 1}
 		m.nexus[name] = n
 	}
 	return &handle{m: m, n: n}
@@ -95,6 +95,7 @@ func (m *Memory) Relogin(name string, keep bool) {
 	if !keep {
 		m.table.orphan(n)
 	}
+	n.session++
 	n.attend(0x29, 0x00)
 }
 
@@ -108,6 +109,7 @@ func (m *Memory) Restart(forget bool) {
 		m.table = table{}
 	}
 	for _, n := range m.nexus {
+		n.session++
 		n.attend(0x29, 0x00)
 	}
 	m.cond.Broadcast()

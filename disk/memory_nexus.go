@@ -8,6 +8,7 @@ import (
 // nexus is an initiator's session with a Memory, guarded by the Memory's mu.
 type nexus struct {
 	name      string
+	session   uint64
 	attention []AttentionError
 }
 
@@ -28,7 +29,16 @@ type handle struct {
 	closed bool // guarded by m.mu
 }
 
-var _ LUN = (*handle)(nil)
+var (
+	_ LUN       = (*handle)(nil)
+	_ Sessioned = (*handle)(nil)
+)
+
+func (h *handle) Session() uint64 {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	return h.n.session
+}
 
 func (h *handle) Info() Info {
 	h.m.mu.Lock()
@@ -43,6 +53,9 @@ func (h *handle) beginLocked(ctx context.Context) error {
 	}
 	if h.closed {
 		return fmt.Errorf("%s: %w", h.m.info.URL, ErrClosed)
+	}
+	if s := SessionOf(ctx); s != 0 && s != h.n.session {
+		return &AttentionError{ASC: 0x29}
 	}
 	if len(h.n.attention) > 0 {
 		ua := h.n.attention[0]
