@@ -21,6 +21,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if url := os.Getenv(victimEnv); url != "" {
+		os.Exit(victim(url))
+	}
 	goleak.VerifyTestMain(m)
 }
 

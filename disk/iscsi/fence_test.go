@@ -1,0 +1,211 @@
+//go:build cgo
+
+package iscsi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"quorate/disk"
+	"quorate/test/lab/tgt"
+)
+
+// The late write trial: a victim in a process of its own keeps 64 writes in
+// flight on a slow LUN, without any gate; it is left alive, killed or stopped,
+// and fenced. Whatever it writes after the proof is a failure.
+const (
+	lateSlots = 64
+	lateSize  = 4 << 10
+	lateDelay = 20 * time.Millisecond // each write takes on the LUN
+	victimEnv = "QUORATE_TEST_VICTIM" // the URL of the LUN; makes the test binary a victim
+	runsEnv   = "QUORATE_FENCE_RUNS"  // runs of each kind instead of 20
+)
+
+// noReset is a LUN whose resets are claimed and not made: the control, which
+// shows that the trial would see a late write.
+type noReset struct{ disk.LUN }
+
+func (noReset) ResetUnit(context.Context) error { return nil }
+
+// victim writes until it is refused, and says so.
+func victim(url string) int {
+	ctx := context.Background()
+	l, err := Open(ctx, Options{URL: url, InitiatorName: testName + "victim"})
+	if err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	defer l.Close()
+	if err := l.Reserve(ctx, disk.ReserveOut{Action: disk.RegisterIgnore, ServiceKey: 0xb}); err != nil {
+		fmt.Println("failed", err)
+		return 1
+	}
+	var wg sync.WaitGroup
+	var sent atomic.Int64
+	for i := range lateSlots {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				if sent.Add(1) == 2*lateSlots {
+					fmt.Println("writing")
+				}
+				err := l.WriteAt(ctx, bytes.Repeat([]byte{'v', byte(n)}, lateSize/2), int64(i*lateSize))
+				var ua *disk.AttentionError
+				if err != nil && !errors.As(err, &ua) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	fmt.Println("refused")
+	return 0
+}
+
+func startVictim(t *testing.T, url string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	exe, err := os.Executable()
+	must(t, err)
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), victimEnv+"="+url)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	s := bufio.NewScanner(out)
+	if !s.Scan() || s.Text() != "writing" {
+		t.Fatalf("the victim says %q", s.Text())
+	}
+	return cmd, s
+}
+
+func TestLateWrites(t *testing.T) {
+	runs := 20
+	if v := os.Getenv(runsEnv); v != "" {
+		var err error
+		runs, err = strconv.Atoi(v)
+		must(t, err)
+	}
+	var slow *slowFile
+	_, o := startTarget(t, func(o *tgt.Options) {
+		const size = 8 << 20
+		slow = slowBacking(t, filepath.Join(o.Dir, "slow.img"), size, lateDelay)
+		o.LUNs = append(o.LUNs, tgt.LUN{Number: 3, Name: "slow", Size: size})
+	})
+	o.LUN = 3
+	for _, mode := range []string{"alive", "killed", "stopped", "control"} {
+		t.Run(mode, func(t *testing.T) {
+			var took []time.Duration
+			late := int64(0)
+			for range runs {
+				d, stale := lateTrial(t, o, slow, mode)
+				took = append(took, d)
+				late += stale
+			}
+			slices.Sort(took)
+			t.Logf("%d runs, a fence took %v (median) to %v; writes that landed after the proof: %d", runs, took[runs/2], took[runs-1], late)
+			if late > 0 != (mode == "control") {
+				t.Error("late writes are to be seen in the control, and only there")
+			}
+		})
+	}
+}
+
+func lateTrial(t *testing.T, o Options, slow *slowFile, mode string) (took time.Duration, late int64) {
+	t.Helper()
+	ctx := testContext(t)
+	l, err := Open(ctx, node(o, "fencer"))
+	must(t, err)
+	defer l.Close()
+	g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveAllRegistrants, Permit: func() error { return nil }})
+	must(t, err)
+	must(t, g.Admit(ctx, 0xa))
+	cmd, says := startVictim(t, URL(o.Portal, o.Target, o.LUN))
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	fencing := l
+	switch mode {
+	case "killed":
+		must(t, cmd.Process.Kill())
+	case "stopped":
+		must(t, cmd.Process.Signal(syscall.SIGSTOP))
+	case "control":
+		fencing = noReset{l}
+	}
+	begin := time.Now()
+	_, err = disk.Fence(ctx, fencing, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveAllRegistrants})
+	landed := slow.landed.Load()
+	took = time.Since(begin)
+	must(t, err)
+	mine := bytes.Repeat([]byte("F"), lateSlots*lateSize)
+	must(t, g.WriteAt(ctx, mine, 0))
+	if mode != "killed" {
+		must(t, cmd.Process.Signal(syscall.SIGCONT))
+		if !says.Scan() || says.Text() != "refused" {
+			t.Fatalf("the victim says %q", says.Text())
+		}
+	}
+	// Several rounds through the target's queue behind whatever is in it.
+	got := make([]byte, len(mine))
+	for range 5 {
+		must(t, g.WriteAt(ctx, mine[:lateSize], lateSlots*lateSize))
+	}
+	must(t, g.ReadAt(ctx, got, 0))
+	late = slow.landed.Load() - landed
+	if late == 0 && !bytes.Equal(got, mine) {
+		t.Error("what was written after the proof is not there")
+	}
+	return took, late
+}
+
+// TestGuardOnTgt: the gate rides out a restart of the target, which forgets
+// every key, and the loss of the session, which leaves a duplicate.
+func TestGuardOnTgt(t *testing.T) {
+	ctx := testContext(t)
+	target, o := startTarget(t)
+	for _, kind := range []disk.Type{disk.WriteExclusive, disk.WriteExclusiveAllRegistrants} {
+		l, err := Open(ctx, node(o, "a"))
+		must(t, err)
+		g, err := disk.NewGuard(l, disk.GuardOptions{Type: kind, Permit: func() error { return nil }})
+		must(t, err)
+		must(t, g.Admit(ctx, 0xa))
+		b := bytes.Repeat([]byte{1}, 4096)
+		must(t, g.WriteAt(ctx, b, 0))
+		must(t, target.Restart(ctx))
+		awaitWrite(t, ctx, g, b)
+		breakSession(t, ctx, target, l)
+		awaitWrite(t, ctx, g, b)
+		r, err := l.Reservations(ctx)
+		must(t, err)
+		if len(r.Keys) != 1 || r.Type != kind {
+			t.Errorf("type %d: %+v", kind, r)
+		}
+		must(t, l.Reserve(ctx, disk.ReserveOut{Action: disk.Clear, Key: 0xa}))
+		must(t, g.Close())
+	}
+}
+
+// awaitWrite writes until the path is there again; anything but a lost path is
+// a failure.
+func awaitWrite(t *testing.T, ctx context.Context, d disk.Device, b []byte) {
+	t.Helper()
+	for {
+		err := d.WriteAt(ctx, b, 0)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, disk.ErrPathLost) {
+			t.Fatal(err)
+		}
+	}
+}
