@@ -26,7 +26,8 @@ type Unit struct {
 var _ disk.LUN = (*Unit)(nil)
 
 // NewUnit waits until the unit behind t is ready, identifies it and returns it.
-// On error t stays open.
+// On error t stays open. A transport with a method MaxTransfer() int64 bounds
+// its transfers by it, in bytes.
 func NewUnit(ctx context.Context, t Transport, url string) (*Unit, error) {
 	if err := Ready(ctx, t); err != nil {
 		return nil, err
@@ -38,6 +39,13 @@ func NewUnit(ctx context.Context, t Transport, url string) (*Unit, error) {
 	chunk := int64(maxTransfer)
 	if lim.MaxTransfer > 0 {
 		chunk = min(chunk, lim.MaxTransfer)
+	}
+	if l, ok := t.(interface{ MaxTransfer() int64 }); ok && l.MaxTransfer() > 0 {
+		chunk = min(chunk, l.MaxTransfer())
+	}
+	chunk -= chunk % int64(info.BlockSize)
+	if chunk == 0 {
+		return nil, fmt.Errorf("the unit takes no transfer of a whole block of %d bytes", info.BlockSize)
 	}
 	return &Unit{t: t, info: info, chunk: int(chunk)}, nil
 }
