@@ -77,3 +77,7 @@ func (h *Host) open(name string) (*Machine, error) {
 	}
 	return &Machine{host: h, paths: p, record: r, proc: proc}, nil
 }
+
+// ConsoleLog is the file with all that came out of a machine's serial console on
+// this node. It stays when the machine ends, and goes on when it starts again.
+func (h *Host) ConsoleLog(name string) string { return h.paths(name).consoleLog() }
