@@ -60,7 +60,7 @@ func send(c *net.UnixConn, v any, fds []int) error {
 		oob = syscall.UnixRights(fds...)
 	}
 	n, _, err := c.WriteMsgUnix(msg, oob, nil)
-	if err != nil {
+	if err != nil || n == len(msg) {
 		return err
 	}
 	_, err = c.Write(msg[n:])
