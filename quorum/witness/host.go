@@ -1,0 +1,329 @@
+package witness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"quorate/disk"
+	"quorate/disk/journal"
+	"quorate/quorum"
+)
+
+// Instance is the voter that runs while this node hosts the witness.
+type Instance interface {
+	// Done is closed when it ended by itself; Err then says why.
+	Done() <-chan struct{}
+	Err() error
+	// Stop ends it and waits until it touches the LUN no more.
+	Stop()
+}
+
+// Hosted is what a voter is started with.
+type Hosted struct {
+	Device     disk.Device
+	Journal    journal.Options
+	Generation uint64
+	// Challenged tells that the witness was silent for a whole window before
+	// the takeover, so that its voter need not wait before it votes.
+	Challenged bool
+	// Confirm must have returned nil after a message came in and before
+	// anything is answered.
+	Confirm func(context.Context) error
+}
+
+// Options are a host's.
+type Options struct {
+	ClusterID string
+	Voter     uint64
+	Node      uint64
+	// Open opens the witness LUN with a session of its own.
+	Open func(context.Context) (disk.LUN, error)
+	// Situation is asked before each decision.
+	Situation func() quorum.Situation
+	// Start runs the voter.
+	Start func(Hosted) (Instance, error)
+	// Every is the interval of heartbeats and reads.
+	Every  time.Duration
+	Timing quorum.Timing
+	Log    *zap.Logger
+}
+
+// Status is what a host says of itself.
+type Status struct {
+	// State is "hosting", "watching" or "unreachable".
+	State  string
+	Reason string
+	Beat   quorum.Beat
+	// Took says how long the last takeover took.
+	Took time.Duration
+}
+
+const (
+	// releaseAfter is for how long another node must have led before the
+	// host hands the witness to it.
+	releaseAfter    = 5 * time.Second
+	maxReleaseAfter = 5 * time.Minute
+)
+
+// Host watches the witness LUN, and hosts the voter when it is its turn.
+type Host struct {
+	opt    Options
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu struct {
+		sync.Mutex
+		status Status
+	}
+}
+
+// StartHost begins.
+func StartHost(opt Options) *Host {
+	ctx, cancel := context.WithCancel(context.Background())
+	h := &Host{opt: opt, cancel: cancel, done: make(chan struct{})}
+	h.mu.status.State = "unreachable"
+	go h.run(ctx)
+	return h
+}
+
+// Stop ends the voter, if it runs here, and lets the witness go.
+func (h *Host) Stop() {
+	h.cancel()
+	<-h.done
+}
+
+// Status returns the latest.
+func (h *Host) Status() Status {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.status
+}
+
+func (h *Host) set(state, reason string, beat quorum.Beat) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.status.State != state {
+		h.opt.Log.Info("witness", zap.String("state", state), zap.String("reason", reason), zap.Uint64("generation", beat.Generation))
+	}
+	h.mu.status.State, h.mu.status.Reason, h.mu.status.Beat = state, reason, beat
+}
+
+// run keeps a session, and watches or hosts over it.
+func (h *Host) run(ctx context.Context) {
+	defer close(h.done)
+	patience := releaseAfter
+	for ctx.Err() == nil {
+		if err := h.session(ctx, &patience); err != nil && ctx.Err() == nil {
+			h.set("unreachable", err.Error(), quorum.Beat{})
+		}
+		pause(ctx, h.opt.Every)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// ioTimeout bounds each command: a host that cannot write within it has lost
+// its place anyway.
+func (h *Host) ioTimeout() time.Duration { return h.opt.Timing.Window * 3 / 4 }
+
+func (h *Host) session(ctx context.Context, patience *time.Duration) error {
+	lun, err := h.opt.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer lun.Close()
+	arbiter := quorum.NewArbiter(h.opt.Timing)
+	tick := time.NewTicker(h.opt.Every)
+	defer tick.Stop()
+	for {
+		began := time.Now()
+		rctx, cancel := context.WithTimeout(ctx, h.ioTimeout())
+		beat, err := readHead(rctx, lun, h.opt.ClusterID)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("read the witness LUN: %w", err)
+		}
+		arbiter.Saw(began, beat)
+		s := h.opt.Situation()
+		d := arbiter.Decide(s)
+		h.set("watching", d.Why, beat)
+		if d.Take {
+			if s.Leader != 0 && s.Leader != h.opt.Node {
+				*patience = min(*patience*2, maxReleaseAfter)
+			} else {
+				*patience = releaseAfter
+			}
+			return h.host(ctx, lun, beat, d, *patience)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// host takes the LUN and keeps it until something ends that.
+func (h *Host) host(ctx context.Context, lun disk.LUN, seen quorum.Beat, d quorum.Decision, patience time.Duration) error {
+	began := time.Now()
+	tenure, err := take(ctx, lun, h.opt, seen, d)
+	if err != nil {
+		return fmt.Errorf("take the witness LUN (%s): %w", d.Why, err)
+	}
+	h.mu.Lock()
+	h.mu.status.Took = time.Since(began)
+	h.mu.Unlock()
+	inst, err := h.opt.Start(Hosted{
+		Device: lun, Journal: JournalOptions(lun.Info(), h.opt.ClusterID, h.opt.Voter),
+		Generation: tenure.beat.Generation, Challenged: tenure.challenged,
+		Confirm: func(ctx context.Context) error { return tenure.confirm(ctx, h.ioTimeout()) },
+	})
+	if err != nil {
+		return fmt.Errorf("start the witness voter: %w", err)
+	}
+	defer inst.Stop()
+	h.set("hosting", d.Why, tenure.beat)
+	tick := time.NewTicker(h.opt.Every)
+	defer tick.Stop()
+	others := time.Now() // since when another node leads
+	for {
+		select {
+		case <-ctx.Done():
+			inst.Stop()
+			return tenure.release(h.ioTimeout())
+		case <-inst.Done():
+			return fmt.Errorf("the witness voter ended: %w", inst.Err())
+		case <-tick.C:
+		}
+		if err := tenure.confirm(ctx, h.ioTimeout()); err != nil {
+			if ctx.Err() != nil {
+				continue
+			}
+			return fmt.Errorf("the witness is lost: %w", err)
+		}
+		s := h.opt.Situation()
+		if s.Leader == 0 || s.Leader == h.opt.Node {
+			others = time.Now()
+		}
+		if time.Since(others) > patience || !s.Wanted {
+			inst.Stop()
+			h.opt.Log.Info("witness handed to the leader", zap.Uint64("leader", s.Leader))
+			return tenure.release(h.ioTimeout())
+		}
+	}
+}
+
+// tenure is the time of one host.
+type tenure struct {
+	lun        disk.LUN
+	key        disk.Key
+	challenged bool
+
+	mu   sync.Mutex
+	beat quorum.Beat
+	err  error
+}
+
+// take makes this node the holder of the LUN's reservation, the old holder
+// fenced, and writes the first heartbeat of a new generation.
+func take(ctx context.Context, lun disk.LUN, opt Options, seen quorum.Beat, d quorum.Decision) (*tenure, error) {
+	t := &tenure{lun: lun, key: Key(opt.ClusterID, opt.Node, seen.Generation+1), challenged: d.Challenged}
+	out := func(r disk.ReserveOut) error { return retried(func() error { return lun.Reserve(ctx, r) }) }
+	if err := out(disk.ReserveOut{Action: disk.RegisterIgnore, ServiceKey: t.key}); err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
+	var r disk.Reservations
+	read := func() error {
+		return retried(func() (err error) { r, err = lun.Reservations(ctx); return err })
+	}
+	if err := read(); err != nil {
+		return nil, fmt.Errorf("read reservations: %w", err)
+	}
+	switch {
+	case r.Type == 0:
+		if err := out(disk.ReserveOut{Action: disk.ReserveAction, Key: t.key, Type: disk.WriteExclusive}); err != nil {
+			return nil, fmt.Errorf("reserve: %w", err)
+		}
+	case r.Holder != t.key:
+		if _, err := disk.Fence(ctx, lun, disk.FenceRequest{Own: t.key, Victim: r.Holder, Type: disk.WriteExclusive}); err != nil {
+			return nil, fmt.Errorf("fence the former host: %w", err)
+		}
+	}
+	if err := read(); err != nil {
+		return nil, fmt.Errorf("read reservations: %w", err)
+	}
+	if r.Type != disk.WriteExclusive || r.Holder != t.key {
+		return nil, fmt.Errorf("%w: the LUN is held by %v, not by %v", disk.ErrConflict, r.Holder, t.key)
+	}
+	for _, k := range r.Keys {
+		if k != t.key { // of earlier hosts; harmless, but they would pile up
+			if err := out(disk.ReserveOut{Action: disk.Preempt, Key: t.key, ServiceKey: k, Type: disk.WriteExclusive}); err != nil && !errors.Is(err, disk.ErrConflict) {
+				return nil, fmt.Errorf("remove the old key %v: %w", k, err)
+			}
+		}
+	}
+	// Past the fence: what is there now is the former host's last word.
+	last, err := readHead(ctx, lun, opt.ClusterID)
+	if err != nil {
+		return nil, err
+	}
+	if last.Generation != seen.Generation {
+		return nil, fmt.Errorf("%w: node %d took generation %d meanwhile", disk.ErrConflict, last.Host, last.Generation)
+	}
+	if last != seen {
+		t.challenged = false
+	}
+	t.beat = quorum.Beat{Generation: last.Generation + 1, Host: opt.Node}
+	return t, t.confirm(ctx, time.Minute)
+}
+
+// confirm moves the counter: it succeeds only while the reservation is held.
+func (t *tenure) confirm(ctx context.Context, limit time.Duration) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return t.err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	next := t.beat
+	next.Counter++
+	if err := t.lun.WriteAt(ctx, encodeBeat(next), beatOffset); err != nil {
+		t.err = err // for good: what that write did is unknown
+		return err
+	}
+	t.beat = next
+	return nil
+}
+
+// release says on the LUN that the witness is free, and lets the reservation go.
+func (t *tenure) release(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return t.err
+	}
+	t.err = disk.ErrClosed
+	free := t.beat
+	free.Counter++
+	free.Released = true
+	if err := t.lun.WriteAt(ctx, encodeBeat(free), beatOffset); err != nil {
+		return fmt.Errorf("release the witness: %w", err)
+	}
+	// Unregistering the holder ends the reservation (SPC-4 5.13.11.2.3).
+	return t.lun.Reserve(ctx, disk.ReserveOut{Action: disk.Register, Key: t.key})
+}

@@ -1,0 +1,213 @@
+package witness
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"quorate/disk"
+	"quorate/quorum"
+)
+
+const cluster = "c1"
+
+var timing = quorum.Timing{Window: 1200 * time.Millisecond, MaxGap: 600 * time.Millisecond}
+
+// voter stands for the raft voter.
+type voter struct {
+	Hosted
+	done    chan struct{}
+	stopped atomic.Bool
+}
+
+func (v *voter) Done() <-chan struct{} { return v.done }
+func (v *voter) Err() error            { return nil }
+func (v *voter) Stop()                 { v.stopped.Store(true) }
+
+type rig struct {
+	t   *testing.T
+	mem *disk.Memory
+	// leader is who leads, as all nodes see it.
+	leader atomic.Uint64
+	voters chan *voter
+	broken [3]atomic.Bool // a node whose writes and reads fail
+}
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, mem: disk.NewMemory(128<<20, 512), voters: make(chan *voter, 10)}
+	if err := Format(context.Background(), r.mem.Nexus("setup"), cluster, false); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+var errCable = errors.New("cable cut")
+
+func (r *rig) node(id uint64) *Host {
+	name := string(rune('a' + id))
+	return StartHost(Options{
+		ClusterID: cluster, Voter: 1 << 32, Node: id, Every: 200 * time.Millisecond, Timing: timing, Log: zap.NewNop(),
+		Open: func(context.Context) (disk.LUN, error) {
+			return disk.NewFaulty(r.mem.Nexus(name), func(disk.Op) error {
+				if r.broken[id].Load() {
+					return errCable
+				}
+				return nil
+			}), nil
+		},
+		Situation: func() quorum.Situation {
+			return quorum.Situation{Self: id, Leader: r.leader.Load(), Wanted: true}
+		},
+		Start: func(h Hosted) (Instance, error) {
+			v := &voter{Hosted: h, done: make(chan struct{})}
+			r.voters <- v
+			return v, nil
+		},
+	})
+}
+
+func TestLeaderHostsAndIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.leader.Store(1)
+		h1, h2 := r.node(1), r.node(2)
+		defer h1.Stop()
+		defer h2.Stop()
+		first := <-r.voters
+		if first.Generation != 1 || h1.Status().State != "hosting" {
+			t.Fatalf("generation %d, node 1 is %+v", first.Generation, h1.Status())
+		}
+		// Leadership moves, and the witness after it, without a challenge.
+		r.leader.Store(2)
+		second := <-r.voters
+		if second.Generation != 2 || second.Challenged || !first.stopped.Load() {
+			t.Fatalf("%+v, first stopped: %v", second.Hosted, first.stopped.Load())
+		}
+		if err := first.Confirm(context.Background()); err == nil {
+			t.Fatal("the former host's voter still speaks")
+		}
+	})
+}
+
+func TestSilentHostIsFencedAndCannotSpeak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.leader.Store(1)
+		h1 := r.node(1)
+		defer h1.Stop()
+		first := <-r.voters
+		h2 := r.node(2)
+		defer h2.Stop()
+		time.Sleep(2 * time.Second)
+		if len(r.voters) != 0 {
+			t.Fatal("taken from a host that lives")
+		}
+		r.broken[1].Store(true)
+		cut := time.Now()
+		r.leader.Store(0)
+		second := <-r.voters
+		if took := time.Since(cut); took < timing.Window-200*time.Millisecond || took > timing.Window+600*time.Millisecond {
+			t.Fatalf("taken over after %v", took)
+		}
+		if !second.Challenged || second.Generation != 2 {
+			t.Fatalf("%+v", second.Hosted)
+		}
+		r.broken[1].Store(false)
+		if err := first.Confirm(context.Background()); err == nil {
+			t.Fatal("the fenced host's voter still speaks")
+		}
+		if err := second.Confirm(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestHangingHostWakes: a host whose process stood still has a valid session,
+// and finds that it may not write one block.
+func TestHangingHostWakes(t *testing.T) {
+	ctx := context.Background()
+	r := newRig(t)
+	opt := Options{ClusterID: cluster, Node: 1}
+	hung, err := take(ctx, r.mem.Nexus("one"), opt, quorum.Beat{}, quorum.Decision{Challenged: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt.Node = 2
+	lun2 := r.mem.Nexus("two")
+	now, err := take(ctx, lun2, opt, hung.beat, quorum.Decision{Challenged: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := make([]byte, logOffset+blockSize)
+	if err := lun2.ReadAt(ctx, before, 0); err != nil {
+		t.Fatal(err)
+	}
+	for off := int64(0); off < int64(len(before)); off += 64 << 10 {
+		if err := retried(func() error { return hung.lun.WriteAt(ctx, make([]byte, blockSize), off) }); !errors.Is(err, disk.ErrConflict) {
+			t.Fatalf("a write at %d: %v", off, err)
+		}
+	}
+	if err := hung.confirm(ctx, time.Second); err == nil {
+		t.Fatal("confirmed")
+	}
+	after := make([]byte, len(before))
+	if err := lun2.ReadAt(ctx, after, 0); err != nil {
+		t.Fatal(err)
+	}
+	if string(before) != string(after) {
+		t.Fatal("something was written")
+	}
+	if err := now.confirm(ctx, time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHostThatWroteSinceWasNotSilent(t *testing.T) {
+	ctx := context.Background()
+	r := newRig(t)
+	first, err := take(ctx, r.mem.Nexus("one"), Options{ClusterID: cluster, Node: 1}, quorum.Beat{}, quorum.Decision{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := first.beat
+	if err := first.confirm(ctx, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	second, err := take(ctx, r.mem.Nexus("two"), Options{ClusterID: cluster, Node: 2}, seen, quorum.Decision{Challenged: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.challenged {
+		t.Fatal("it counts as silent, but it spoke after the last look")
+	}
+}
+
+func TestForeignLUNIsRefused(t *testing.T) {
+	ctx := context.Background()
+	mem := disk.NewMemory(128<<20, 512)
+	lun := mem.Nexus("n")
+	if err := Format(ctx, lun, "other", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := Format(ctx, lun, cluster, false); !errors.Is(err, ErrForeign) {
+		t.Fatal(err)
+	}
+	if _, err := readHead(ctx, lun, cluster); !errors.Is(err, ErrForeign) {
+		t.Fatal(err)
+	}
+	if err := Format(ctx, lun, cluster, true); err != nil {
+		t.Fatal(err)
+	}
+	data := disk.NewMemory(128<<20, 512).Nexus("n")
+	if err := data.WriteAt(ctx, []byte("someone's data"+string(make([]byte, 498))), 1024); err != nil {
+		t.Fatal(err)
+	}
+	if err := Format(ctx, data, cluster, false); !errors.Is(err, ErrForeign) {
+		t.Fatal(err)
+	}
+}

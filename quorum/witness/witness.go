@@ -1,0 +1,158 @@
+// Package witness carries out the arbitration of the witness LUN: one node at a
+// time hosts the voter whose log lies there. A host holds the LUN's reservation
+// (type 1), moves a counter in the heartbeat block, and runs the voter, which
+// says nothing that the block has not confirmed. The others read the block, and
+// take the LUN from a host that stands still (package quorum decides when).
+//
+// It is called by cluster/node, which gives it the LUN and the voter to run. It
+// knows nothing of raft.
+//
+// On the LUN: a label at 0, the heartbeat block at 4096, the voter's log
+// (disk/journal) from 1 MiB on.
+//
+// Traps: the log is read only after the old host was fenced. Each takeover has
+// its own reservation key and its own generation. On any error the host ends the
+// voter and begins again from the LUN: what a failed write did is unknown.
+package witness
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"quorate/disk"
+	"quorate/disk/journal"
+	"quorate/quorum"
+)
+
+// Where things lie, in bytes.
+const (
+	blockSize   = 4096
+	labelOffset = 0
+	beatOffset  = 4096
+	logOffset   = 1 << 20
+	maxLogSize  = 64 << 20
+)
+
+const (
+	labelMagic = "QRTWITN1"
+	beatMagic  = "QRTBEAT1"
+)
+
+// ErrForeign says that the LUN holds something that is not this cluster's.
+var ErrForeign = errors.New("the LUN holds something else")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// JournalOptions says where on a LUN the log of a voter lies.
+func JournalOptions(info disk.Info, clusterID string, voter uint64) journal.Options {
+	size := min(info.Size-logOffset, maxLogSize) / blockSize * blockSize
+	return journal.Options{Offset: logOffset, Size: size, Owner: fmt.Sprintf("%s/%d", clusterID, voter)}
+}
+
+// Key is the reservation key of one takeover: cluster, node and generation.
+func Key(clusterID string, node, generation uint64) disk.Key {
+	tag := crc32.Checksum([]byte(clusterID), castagnoli)
+	return disk.Key(uint64(tag)<<32 | (node&0xffff)<<16 | generation&0xffff)
+}
+
+// Format makes a LUN the witness of a cluster. A LUN that holds anything else is
+// refused with ErrForeign, unless force is given.
+func Format(ctx context.Context, lun disk.LUN, clusterID string, force bool) error {
+	head := make([]byte, logOffset)
+	if err := retried(func() error { return lun.ReadAt(ctx, head, 0) }); err != nil {
+		return fmt.Errorf("read the witness LUN %s: %w", lun.Info().URL, err)
+	}
+	owner, labelled := decodeLabel(head)
+	blank := len(bytes.Trim(head, "\x00")) == 0
+	switch {
+	case labelled && owner == clusterID:
+		force = true // an unfinished format of ours
+	case labelled:
+		if !force {
+			return fmt.Errorf("make %s the witness: %w: it is the witness of cluster %s; evict it there, or use --force if that cluster is gone", lun.Info().URL, ErrForeign, owner)
+		}
+	case !blank && !force:
+		return fmt.Errorf("make %s the witness: %w: its first megabyte is not empty; use --force to overwrite it", lun.Info().URL, ErrForeign)
+	}
+	clear(head)
+	copy(head[labelOffset:], encodeLabel(clusterID))
+	copy(head[beatOffset:], encodeBeat(quorum.Beat{}))
+	if err := retried(func() error { return lun.WriteAt(ctx, head, 0) }); err != nil {
+		return fmt.Errorf("label the witness LUN %s: %w", lun.Info().URL, err)
+	}
+	return retried(func() error { return lun.Flush(ctx) })
+}
+
+func encodeLabel(clusterID string) []byte {
+	b := make([]byte, blockSize)
+	copy(b, labelMagic)
+	b[12] = byte(len(clusterID))
+	copy(b[13:], clusterID)
+	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
+	return b
+}
+
+func decodeLabel(b []byte) (clusterID string, ok bool) {
+	if string(b[:8]) != labelMagic || binary.LittleEndian.Uint32(b[8:]) != crc32.Checksum(b[12:blockSize], castagnoli) {
+		return "", false
+	}
+	return string(b[13:][:b[12]]), true
+}
+
+func encodeBeat(beat quorum.Beat) []byte {
+	b := make([]byte, blockSize)
+	copy(b, beatMagic)
+	binary.LittleEndian.PutUint64(b[16:], beat.Generation)
+	binary.LittleEndian.PutUint64(b[24:], beat.Host)
+	binary.LittleEndian.PutUint64(b[32:], beat.Counter)
+	if beat.Released {
+		b[40] = 1
+	}
+	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[16:], castagnoli))
+	return b
+}
+
+func decodeBeat(b []byte) (quorum.Beat, error) {
+	if string(b[:8]) != beatMagic || binary.LittleEndian.Uint32(b[8:]) != crc32.Checksum(b[16:blockSize], castagnoli) {
+		return quorum.Beat{}, fmt.Errorf("the heartbeat block is damaged")
+	}
+	return quorum.Beat{
+		Generation: binary.LittleEndian.Uint64(b[16:]), Host: binary.LittleEndian.Uint64(b[24:]),
+		Counter: binary.LittleEndian.Uint64(b[32:]), Released: b[40] == 1,
+	}, nil
+}
+
+// attentions bounds how often a command is repeated after a UNIT ATTENTION.
+const attentions = 4
+
+// retried repeats a command that a UNIT ATTENTION kept from being performed.
+func retried(do func() error) error {
+	var err error
+	for range attentions {
+		var ua *disk.AttentionError
+		if err = do(); !errors.As(err, &ua) {
+			return err
+		}
+	}
+	return err
+}
+
+// readHead reads label and heartbeat, and refuses a LUN that is not clusterID's.
+func readHead(ctx context.Context, lun disk.LUN, clusterID string) (quorum.Beat, error) {
+	b := make([]byte, 2*blockSize)
+	if err := retried(func() error { return lun.ReadAt(ctx, b, labelOffset) }); err != nil {
+		return quorum.Beat{}, err
+	}
+	owner, ok := decodeLabel(b[labelOffset:])
+	if !ok {
+		return quorum.Beat{}, fmt.Errorf("%w: it bears no witness label", ErrForeign)
+	}
+	if owner != clusterID {
+		return quorum.Beat{}, fmt.Errorf("%w: it is the witness of cluster %s", ErrForeign, owner)
+	}
+	return decodeBeat(b[beatOffset:])
+}
