@@ -36,7 +36,7 @@ func (c *Client) device(what string, do func(context.Context) error) error {
 		reason := csv.ReasonPathLost
 		var sense *disk.SenseError
 		switch {
-		case errors.Is(err, disk.ErrConflict):
+		case errors.Is(err, disk.ErrConflict), errors.Is(err, disk.ErrFenced):
 			reason = csv.ReasonReservationLost
 		case errors.As(err, &sense):
 			return fmt.Errorf("%s: %w: %w", what, err, syscall.EIO)

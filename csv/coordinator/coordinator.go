@@ -142,6 +142,10 @@ func (c *Coordinator) Status() Status {
 	return s
 }
 
+// Stopped is closed when the coordinator stops serving, by itself (Status has the
+// fault then) or because it was told to.
+func (c *Coordinator) Stopped() <-chan struct{} { return c.quit }
+
 // Label returns what the volume is.
 func (c *Coordinator) Label() volume.Label { return c.v.Label() }
 

@@ -57,7 +57,7 @@ func errno(err error) syscall.Errno {
 }
 
 func fenced(err error) bool {
-	return errors.Is(err, disk.ErrConflict) || errors.Is(err, disk.ErrClosed)
+	return errors.Is(err, disk.ErrConflict) || errors.Is(err, disk.ErrClosed) || errors.Is(err, disk.ErrFenced)
 }
 
 func (r *request) dispatch(m *csvpb.Request) (*csvpb.Response, error) {

@@ -14,7 +14,8 @@ import (
 // fileSystem answers the kernel.
 type fileSystem struct {
 	fuse.RawFileSystem
-	c Volume
+	c     Volume
+	begun chan struct{} // closed with the kernel's first request
 
 	mu sync.Mutex
 	// All below is guarded by mu.
@@ -33,8 +34,8 @@ type handle struct {
 
 func (f *fileSystem) String() string { return "quorate" }
 
-// Init keeps the kernel from asking through a server that is not there yet.
-func (f *fileSystem) Init(*fuse.Server) {}
+// Init notes that the kernel's first request is answered.
+func (f *fileSystem) Init(*fuse.Server) { close(f.begun) }
 
 func (f *fileSystem) add(ino uint64) uint64 {
 	f.mu.Lock()

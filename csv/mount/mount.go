@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"go.uber.org/zap"
@@ -17,6 +18,8 @@ const (
 	maxWrite = 1 << 20
 	// maxBackground is how many asynchronous requests the kernel sends at once.
 	maxBackground = 256
+	// beginTimeout bounds the wait for the kernel's first request.
+	beginTimeout = 10 * time.Second
 )
 
 // Options are what a mount needs.
@@ -64,7 +67,7 @@ func New(o Options) (*Mount, error) {
 		return nil, fmt.Errorf("mount %s: %w", o.Path, err)
 	}
 	fs := &fileSystem{
-		RawFileSystem: fuse.NewDefaultRawFileSystem(), c: o.Volume, handles: map[uint64]*handle{}, next: 1,
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), c: o.Volume, handles: map[uint64]*handle{}, next: 1, begun: make(chan struct{}),
 	}
 	server, err := fuse.NewServer(fs, o.Path, &fuse.MountOptions{
 		AllowOther: true, Name: "quorate", FsName: o.Name, DirectMountStrict: true,
@@ -78,10 +81,12 @@ func New(o Options) (*Mount, error) {
 	}
 	m := &Mount{path: o.Path, server: server}
 	m.served.Go(server.Serve)
-	if err := server.WaitMount(); err != nil {
-		return nil, fmt.Errorf("mount %s: %w", o.Path, err)
+	select { // not WaitMount, which asks for a file, and so for a coordinator
+	case <-fs.begun:
+		return m, nil
+	case <-time.After(beginTimeout):
+		return nil, errors.Join(fmt.Errorf("mount %s: the kernel asked nothing within %v", o.Path, beginTimeout), m.Unmount(true))
 	}
-	return m, nil
 }
 
 // Path is where the volume is mounted.

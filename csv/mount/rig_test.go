@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"golang.org/x/sys/unix"
 
 	"quorate/csv"
 	"quorate/csv/client"
@@ -151,7 +152,21 @@ func (r *rig) mount(n csv.NodeID) *node {
 		r.t.Fatal(err)
 	}
 	nd.m = m
+	pollOnce(r.t, nd.dir)
 	return nd
+}
+
+// pollOnce makes the kernel learn that files on a mount cannot be polled. Go's
+// runtime polls what it opens, and a process that serves the mount itself, as tests
+// do, could wait for its own answer.
+func pollOnce(t *testing.T, dir string) {
+	t.Helper()
+	fd, err := unix.Open(filepath.Join(dir, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	_ = unix.Close(fd)
 }
 
 func (r *rig) stop() {

@@ -14,6 +14,7 @@ func (v *Volume) NeedCheckpoint() bool { return v.log.used > uint64(v.label.Jour
 // may be under way. After an error the volume must be given up.
 func (v *Volume) Checkpoint(ctx context.Context) error {
 	v.end()
+	session := v.session()
 	r := root{gen: v.gen + 1, epoch: v.epoch, logPos: v.log.pos, logSeq: v.log.seq}
 	old := append([]uint64(nil), v.tree.dropped...)
 	old = append(old, v.index...)
@@ -41,6 +42,9 @@ func (v *Volume) Checkpoint(ctx context.Context) error {
 	}
 	if err := v.dev.Flush(ctx); err != nil {
 		return fmt.Errorf("checkpoint %d: root: %w", r.gen, err)
+	}
+	if v.session() != session {
+		return fmt.Errorf("checkpoint %d: %w", r.gen, errSession)
 	}
 	for _, l := range v.tree.leaves {
 		l.dirty = false

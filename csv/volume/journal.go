@@ -83,6 +83,7 @@ func (v *Volume) Take() *Batch {
 // Write makes a batch durable. It touches no memory that other methods use. After
 // an error it may be called again with the same batch, and with no other.
 func (v *Volume) Write(ctx context.Context, b *Batch) error {
+	session := v.session()
 	for _, w := range b.writes {
 		if err := v.dev.WriteAt(ctx, w.buf, w.at); err != nil {
 			return fmt.Errorf("write the journal of volume %q: %w", v.label.Name, err)
@@ -90,6 +91,9 @@ func (v *Volume) Write(ctx context.Context, b *Batch) error {
 	}
 	if err := v.dev.Flush(ctx); err != nil {
 		return fmt.Errorf("write the journal of volume %q: %w", v.label.Name, err)
+	}
+	if v.session() != session {
+		return fmt.Errorf("write the journal of volume %q: %w", v.label.Name, errSession)
 	}
 	return nil
 }

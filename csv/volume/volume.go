@@ -155,3 +155,16 @@ func (v *Volume) dropPending() {
 	}
 	v.freed = nil
 }
+
+// session names the session to the LUN that is there now, 0 where it has none. A
+// target that restarts between a write and its flush may lose the write, and then
+// answer the flush on the next session.
+func (v *Volume) session() uint64 {
+	if s, ok := v.dev.(disk.Sessioned); ok {
+		return s.Session()
+	}
+	return 0
+}
+
+// errSession says that what was written cannot be trusted to be durable.
+var errSession = fmt.Errorf("the session to the LUN changed before the flush: %w", disk.ErrPathLost)

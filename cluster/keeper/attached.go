@@ -1,0 +1,221 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"quorate/csv"
+	"quorate/csv/client"
+	"quorate/csv/coordinator"
+	"quorate/csv/mount"
+	"quorate/disk"
+)
+
+// attached is a volume in use on this node.
+type attached struct {
+	name string
+	path string
+	key  disk.Key
+	typ  disk.Type
+	gate *gate
+	c    *client.Client
+	m    *mount.Mount
+	log  *zap.Logger
+
+	// admin is held by whoever attaches, detaches, coordinates or fences.
+	admin sync.Mutex
+
+	mu sync.Mutex
+	// All below is guarded by mu.
+	coord   *coordinator.Coordinator // nil where another node coordinates
+	epoch   uint64                   // of the ownership by which it does
+	fault   string
+	watched sync.WaitGroup
+	ended   bool
+}
+
+// abort stops all at once, after the gate was closed and the machines killed.
+func (a *attached) abort() {
+	a.mu.Lock()
+	a.ended = true
+	coord := a.coord
+	a.mu.Unlock()
+	if coord != nil {
+		coord.Abandon()
+	}
+	a.c.Abort()
+	if err := a.m.Unmount(true); err != nil {
+		a.log.Error("the mount was left behind", zap.Error(err))
+	}
+	a.watched.Wait()
+}
+
+// coordinating returns the coordinator, if it is on this node.
+func (a *attached) coordinating() *coordinator.Coordinator {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.coord
+}
+
+// coordinate begins to serve the volume.
+func (a *attached) coordinate(ctx context.Context, epoch uint64, evicted []csv.NodeID) error {
+	a.mu.Lock()
+	running, have := a.coord, a.epoch
+	a.mu.Unlock()
+	if running != nil {
+		if have != epoch {
+			return fmt.Errorf("volume %q is coordinated here by epoch %d already, not %d: relinquish it first", a.name, have, epoch)
+		}
+		for _, n := range evicted {
+			running.Evict(n)
+		}
+		return nil
+	}
+	c, err := coordinator.New(ctx, coordinator.Options{
+		Device: a.gate, Epoch: epoch, Evicted: evicted, Now: time.Now, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended {
+		c.Abandon()
+		return fmt.Errorf("volume %q: %w", a.name, disk.ErrFenced)
+	}
+	a.coord, a.epoch, a.fault = c, epoch, ""
+	a.watched.Go(func() { a.watch(c, epoch) })
+	return nil
+}
+
+// Pauses between attempts to coordinate again after a fault.
+const (
+	againPause = 200 * time.Millisecond
+	againLimit = 60 * time.Second
+)
+
+// watch takes a volume up again when its coordinator failed though this node is
+// not fenced: when the path to the LUN was lost in the middle of a checkpoint.
+func (a *attached) watch(c *coordinator.Coordinator, epoch uint64) {
+	<-c.Stopped()
+	fault := c.Status().Fault
+	if fault == nil || errors.Is(fault, coordinator.ErrStopped) {
+		return
+	}
+	c.Abandon()
+	for {
+		a.mu.Lock()
+		a.fault = fault.Error()
+		stop := a.ended || a.coord != c
+		if !stop && errors.Is(fault, disk.ErrFenced) {
+			a.coord, stop = nil, true
+		}
+		a.mu.Unlock()
+		if stop {
+			return
+		}
+		time.Sleep(againPause)
+		next, err := a.again(epoch)
+		if err != nil {
+			fault = err
+			continue
+		}
+		a.mu.Lock()
+		if a.ended || a.coord != c {
+			a.mu.Unlock()
+			next.Abandon()
+			return
+		}
+		a.coord, a.fault = next, ""
+		a.mu.Unlock()
+		c = next
+		a.watched.Go(func() { a.watch(next, epoch) })
+		return
+	}
+}
+
+// again opens the volume anew once nothing that the last coordinator sent can
+// still be under way: after a reset of the unit that was answered.
+func (a *attached) again(epoch uint64) (*coordinator.Coordinator, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), againLimit)
+	defer cancel()
+	if err := a.gate.quiet(func() error { return a.gate.LUN().ResetUnit(ctx) }); err != nil {
+		return nil, err
+	}
+	return coordinator.New(ctx, coordinator.Options{Device: a.gate, Epoch: epoch, Now: time.Now, Log: a.log})
+}
+
+// relinquish ends coordinating; nothing of it can write after nil.
+func (a *attached) relinquish(ctx context.Context) error {
+	a.mu.Lock()
+	c := a.coord
+	a.coord = nil
+	a.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	return c.Relinquish(ctx)
+}
+
+// close ends the use of the volume in an orderly way; files must be closed.
+func (a *attached) close(ctx context.Context, keepKey bool) error {
+	if err := a.m.Unmount(false); err != nil {
+		return err
+	}
+	err := a.c.Close(ctx)
+	err = errors.Join(err, a.relinquish(ctx))
+	a.mu.Lock()
+	a.ended = true
+	a.mu.Unlock()
+	a.gate.close()
+	if !keepKey {
+		err = errors.Join(err, a.unregister(ctx))
+	}
+	a.watched.Wait()
+	return errors.Join(err, a.gate.Close())
+}
+
+// unregister removes the own key from the LUN.
+func (a *attached) unregister(ctx context.Context) error {
+	var err error
+	for range 8 { // unit attentions come first
+		err = a.gate.LUN().Reserve(ctx, disk.ReserveOut{Action: disk.Register, Key: a.key})
+		var ua *disk.AttentionError
+		if !errors.As(err, &ua) {
+			break
+		}
+	}
+	if err != nil && !errors.Is(err, disk.ErrConflict) {
+		return fmt.Errorf("unregister key %s of volume %q: %w", a.key, a.name, err)
+	}
+	return nil
+}
+
+// end closes the volume in good order, or else at once; whatever happens, nothing
+// of it can write afterwards.
+func (a *attached) end(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	err := a.close(ctx, false)
+	for err != nil && errors.Is(err, syscall.EBUSY) && ctx.Err() == nil {
+		select { // processes that were killed are on their way out
+		case <-ctx.Done():
+		case <-time.After(againPause / 4):
+			err = a.close(ctx, false)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	a.log.Warn("the volume was not closed in good order", zap.Error(err))
+	err = a.relinquish(ctx)
+	a.gate.close()
+	a.abort()
+	return errors.Join(err, a.unregister(ctx), a.gate.Close())
+}

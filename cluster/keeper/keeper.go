@@ -1,0 +1,215 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"quorate/cluster/fence"
+	"quorate/cluster/trust"
+	"quorate/csv"
+)
+
+// state is what a node may do.
+type state string
+
+const (
+	unjoined state = "unjoined" // no identity, or never configured
+	waiting  state = "waiting"  // no lease yet for this epoch
+	active   state = "active"
+	fenced   state = "fenced"   // the lease was lost
+	released state = "released" // the lease was given back
+)
+
+// Keeper is noded.
+type Keeper struct {
+	o       Options
+	log     *zap.Logger
+	started time.Duration
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+	socket  *http.Server
+	tcp     net.Listener // nil while unjoined
+
+	// attaching is held while volumes come and go; it is taken before mu.
+	attaching sync.Mutex
+
+	// until is when the lease ends, on o.Clock; writes are checked against it.
+	until atomic.Int64
+
+	mu sync.Mutex
+	// All below is guarded by mu.
+	conf     *config
+	id       *trust.Identity
+	lease    fence.Lease
+	state    state
+	reason   string
+	leader   string // where the lease was last renewed
+	refusal  string
+	volumes  map[string]*attached
+	changed  chan struct{} // closed when conf or id change
+	ctx      context.Context
+	stopping bool
+}
+
+// New makes a keeper that does nothing yet.
+func New(o Options) (*Keeper, error) {
+	if o.Kill == nil {
+		o.Kill = func() int { return killMachines(o.RunDir) }
+	}
+	if err := o.Validate(); err != nil {
+		return nil, fmt.Errorf("noded: %w", err)
+	}
+	return &Keeper{
+		o: o, log: o.Log, state: unjoined, reason: "this node is in no cluster",
+		volumes: map[string]*attached{}, changed: make(chan struct{}),
+	}, nil
+}
+
+// identityPoll is how often an unjoined node looks for its identity.
+const identityPoll = time.Second
+
+// Start serves the socket, and goes on where the node was: with its
+// configuration, but without volumes, which clusterd attaches again.
+func (k *Keeper) Start(ctx context.Context) error {
+	k.started = k.o.Clock()
+	for _, dir := range []string{k.o.StateDir, k.o.RunDir, k.o.StorageDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("start noded: %w", err)
+		}
+	}
+	conf, err := loadConfig(k.o.StateDir)
+	if err != nil {
+		return fmt.Errorf("start noded: %w", err)
+	}
+	if n := k.o.Kill(); n > 0 {
+		k.log.Warn("machines were killed: their disks went with the last noded", zap.Int("machines", n))
+	}
+	k.unmountStale()
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	k.cancel = cancel
+	k.mu.Lock()
+	k.conf, k.ctx = conf, run
+	if conf != nil {
+		k.enterEpochLocked()
+	}
+	k.mu.Unlock()
+	if err := k.serveSocket(); err != nil {
+		cancel()
+		return fmt.Errorf("start noded: %w", err)
+	}
+	k.work.Go(func() { k.join(run) })
+	k.work.Go(func() { k.renew(run) })
+	k.work.Go(func() { k.watch(run) })
+	return nil
+}
+
+// Stop ends noded as Release does, as far as ctx allows.
+func (k *Keeper) Stop(ctx context.Context) error {
+	k.mu.Lock()
+	k.stopping = true
+	k.mu.Unlock()
+	_, err := k.release(ctx)
+	if k.cancel != nil {
+		k.cancel()
+	}
+	if k.socket != nil {
+		err = errors.Join(err, k.socket.Close())
+	}
+	k.mu.Lock()
+	if k.tcp != nil {
+		_ = k.tcp.Close()
+	}
+	k.mu.Unlock()
+	k.work.Wait()
+	return err
+}
+
+// join waits for the node's identity, and then listens for clients of volumes.
+func (k *Keeper) join(ctx context.Context) {
+	for {
+		k.mu.Lock()
+		changed := k.changed
+		k.mu.Unlock()
+		id, err := trust.Load(filepath.Join(k.o.StateDir, "identity"))
+		if err == nil {
+			if err = k.joined(ctx, id); err == nil {
+				return
+			}
+			k.log.Error("cannot listen for other nodes", zap.Error(err))
+		} else if !errors.Is(err, trust.ErrUnjoined) {
+			k.log.Error("the node's identity cannot be read", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-time.After(identityPoll):
+		}
+	}
+}
+
+func (k *Keeper) joined(ctx context.Context, id *trust.Identity) error {
+	l, err := k.listen(ctx, id)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.tcp, k.id = l, id
+	k.log.Info("joined", zap.String("cluster", id.ClusterID), zap.Uint64("node", id.NodeID), zap.String("listen", l.Addr().String()))
+	k.changedLocked()
+	return nil
+}
+
+func (k *Keeper) changedLocked() {
+	close(k.changed)
+	k.changed = make(chan struct{})
+}
+
+// enterEpochLocked sets the state by what the configuration says of the epoch.
+func (k *Keeper) enterEpochLocked() {
+	if k.conf.NodeEpoch <= k.conf.FencedEpoch {
+		k.state, k.reason = fenced, fmt.Sprintf("epoch %d is over; clusterd must configure a new one", k.conf.NodeEpoch)
+		return
+	}
+	k.state, k.reason = waiting, "no lease yet"
+}
+
+// endEpochLocked notes that the present epoch's lease is over for good. What conf
+// points to is never changed, only replaced.
+func (k *Keeper) endEpochLocked() config {
+	c := *k.conf
+	c.FencedEpoch = max(c.FencedEpoch, c.NodeEpoch)
+	k.conf = &c
+	k.lease.Revoke()
+	k.until.Store(0)
+	return c
+}
+
+// permit is asked before each write to a volume.
+func (k *Keeper) permit() error {
+	if int64(k.o.Clock()) >= k.until.Load() {
+		return fence.ErrNoLease
+	}
+	return nil
+}
+
+// ownNode is this node's id, 0 where it is not configured.
+func (k *Keeper) ownNode() csv.NodeID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conf == nil {
+		return 0
+	}
+	return csv.NodeID(k.conf.NodeID)
+}

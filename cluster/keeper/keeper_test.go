@@ -1,0 +1,237 @@
+package keeper
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"quorate/cluster/keeper/keeperpb"
+	"quorate/disk"
+)
+
+// TestTwoNodes attaches a volume on two nodes, moves the coordinator, loses a
+// node and goes on, all by the API.
+func TestTwoNodes(t *testing.T) {
+	r := newRig(t)
+	a, b := r.start(1, 1), r.start(2, 1)
+	r.format(a)
+	if _, err := b.api.Format(background, connect.NewRequest(&keeperpb.FormatRequest{Lun: theLUN, Volume: "X"})); connect.CodeOf(err) != connect.CodeAlreadyExists {
+		t.Fatalf("formatted over a volume: %v", err)
+	}
+	pa := r.attach(a, 0x101, a, 1)
+	pb := r.attach(b, 0x102, a, 1)
+	r.coordinate(a, 1)
+	must(t, os.WriteFile(filepath.Join(pb, "x"), []byte("from node 2"), 0o600))
+	got, err := os.ReadFile(filepath.Join(pa, "x"))
+	must(t, err)
+	if string(got) != "from node 2" {
+		t.Fatalf("read %q", got)
+	}
+	v := a.state2().Volumes[0]
+	if !v.Coordinator || v.State != "direct" || v.Size == 0 || v.Used == 0 {
+		t.Fatalf("status %v", v)
+	}
+
+	// A planned move.
+	_, err = a.api.Relinquish(background, connect.NewRequest(&keeperpb.RelinquishRequest{Volume: "Volume1"}))
+	must(t, err)
+	r.coordinate(b, 2)
+	r.attach(a, 0x101, b, 2)
+	r.attach(b, 0x102, b, 2)
+	must(t, os.WriteFile(filepath.Join(pa, "y"), []byte("after the move"), 0o600))
+
+	// Node 2 is cut off; its writer waits, and dies of nothing but the kill.
+	r.leader.set(r.leader.silent, 2, true)
+	waitFor(t, "node 2 fenced", func() bool { return b.state2().State == string(fenced) })
+	_, err = a.api.FenceKey(background, connect.NewRequest(&keeperpb.FenceKeyRequest{Volume: "Volume1", VictimKey: 0x102, VictimNode: 2}))
+	must(t, err)
+	r.coordinate(a, 3, 2)
+	r.attach(a, 0x101, a, 3)
+	got, err = os.ReadFile(filepath.Join(pa, "y"))
+	must(t, err)
+	if string(got) != "after the move" {
+		t.Fatalf("read %q", got)
+	}
+	must(t, os.WriteFile(filepath.Join(pa, "z"), []byte("goes on"), 0o600))
+
+	// Node 2 comes back by a new epoch and a new key.
+	r.leader.set(r.leader.silent, 2, false)
+	if _, err := b.api.Attach(background, connect.NewRequest(&keeperpb.AttachRequest{
+		Volume: "Volume1", Lun: theLUN, Key: 0x102, Epoch: 3, Coordinator: &keeperpb.Coordinator{NodeId: 1, Addr: a.addr()},
+	})); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Fatalf("attached while fenced: %v", err)
+	}
+	b.configure(r, 2)
+	waitFor(t, "node 2 active", func() bool { return b.state2().State == string(active) })
+	pb = r.attach(b, 0x202, a, 3)
+	got, err = os.ReadFile(filepath.Join(pb, "z"))
+	must(t, err)
+	if string(got) != "goes on" {
+		t.Fatalf("read %q", got)
+	}
+}
+
+// TestLeaseLost: when the lease has run out no write reaches the LUN any more; the
+// machines are killed before anything in the mount is answered.
+func TestLeaseLost(t *testing.T) {
+	r := newRig(t)
+	a := r.start(1, 1)
+	r.format(a)
+	p := r.attach(a, 0x101, a, 1)
+	r.coordinate(a, 1)
+	f, err := os.Create(filepath.Join(p, "x"))
+	must(t, err)
+	_, err = f.Write(make([]byte, 1<<20))
+	must(t, err)
+
+	answered, killed := make(chan error, 1), make(chan bool)
+	var dead atomic.Bool
+	a.kills = func() {
+		if dead.CompareAndSwap(false, true) {
+			select {
+			case err := <-answered:
+				t.Errorf("a write was answered before the machines were killed: %v", err)
+			default:
+			}
+			close(killed)
+		}
+	}
+	// From now on writes are held before they reach the LUN.
+	hold := make(chan struct{})
+	var late atomic.Int32
+	a.onLUN(func(op disk.Op) error {
+		if op.Kind == disk.OpWrite && !op.Done {
+			select {
+			case <-hold:
+			case <-op.Context.Done():
+				return op.Context.Err()
+			}
+			if a.permit() != nil {
+				// The LUN would refuse it by the key; here it must not even come.
+				late.Add(1)
+			}
+		}
+		return nil
+	})
+	go func() { _, err := f.WriteAt([]byte("pending"), 4096); answered <- err }()
+	r.leader.set(r.leader.refused, 1, true)
+	<-killed
+	if err := <-answered; !errors.Is(err, syscall.EIO) {
+		t.Errorf("the pending write: %v, want EIO", err)
+	}
+	close(hold)
+	waitFor(t, "fenced", func() bool { return a.state2().State == string(fenced) })
+	if _, err := f.WriteAt([]byte("new"), 0); err == nil {
+		t.Error("a new write was taken")
+	}
+	_ = f.Close()
+	if n := late.Load(); n != 0 {
+		t.Errorf("%d writes reached the LUN after the lease", n)
+	}
+	if s := a.state2(); len(s.Volumes) != 0 || s.Lease.Valid {
+		t.Errorf("status %v", s)
+	}
+	if b, err := os.ReadFile("/proc/self/mounts"); err == nil && bytes.Contains(b, []byte(p)) {
+		t.Error("the mount is still there")
+	}
+}
+
+// TestRelease: nothing is left of a node that says that it stopped.
+func TestRelease(t *testing.T) {
+	r := newRig(t)
+	a := r.start(1, 1)
+	r.format(a)
+	p := r.attach(a, 0x101, a, 1)
+	r.coordinate(a, 1)
+	must(t, os.WriteFile(filepath.Join(p, "x"), []byte("kept"), 0o600))
+	_, err := a.api.Release(background, connect.NewRequest(&keeperpb.ReleaseRequest{}))
+	must(t, err)
+	if s := a.state2(); s.State != string(released) || s.Lease.Valid {
+		t.Fatalf("status %v", s)
+	}
+	res, err := r.lun.Nexus("look").Reservations(background)
+	must(t, err)
+	if len(res.Keys) != 0 {
+		t.Fatalf("keys left: %v", res.Keys)
+	}
+	a.configure(r, 2)
+	waitFor(t, "active", func() bool { return a.state2().State == string(active) })
+	p = r.attach(a, 0x201, a, 2)
+	r.coordinate(a, 2)
+	got, err := os.ReadFile(filepath.Join(p, "x"))
+	must(t, err)
+	if string(got) != "kept" {
+		t.Fatalf("read %q", got)
+	}
+}
+
+// TestKillMachines kills what looks like a machine of this run directory, and
+// nothing else.
+func TestKillMachines(t *testing.T) {
+	dir := t.TempDir()
+	sh, err := os.ReadFile("/bin/sh")
+	must(t, err)
+	qemu := filepath.Join(dir, "qemu-system-test")
+	must(t, os.WriteFile(qemu, sh, 0o755))
+	start := func(exe, arg string) *exec.Cmd {
+		c := exec.Command(exe, "-c", "read x", arg)
+		in, err := c.StdinPipe()
+		must(t, err)
+		t.Cleanup(func() { _ = in.Close() })
+		must(t, c.Start())
+		return c
+	}
+	mine := start(qemu, filepath.Join(dir, "machines/vm1/qmp.sock"))
+	other := start(qemu, "/somewhere/machines/vm1/qmp.sock")
+	shell := start("/bin/sh", filepath.Join(dir, "machines/vm1/qmp.sock"))
+	if n := killMachines(dir); n != 1 {
+		t.Fatalf("killed %d", n)
+	}
+	_ = mine.Wait()
+	if ws, ok := mine.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
+		t.Fatalf("it ended by %v", mine.ProcessState)
+	}
+	for _, c := range []*exec.Cmd{other, shell} {
+		must(t, c.Process.Signal(syscall.Signal(0)))
+		must(t, c.Process.Kill())
+		_ = c.Wait()
+	}
+}
+
+// TestConfigure refuses nonsense, and an epoch that is over.
+func TestConfigure(t *testing.T) {
+	r := newRig(t)
+	a := r.start(1, 5)
+	for _, m := range []*keeperpb.ConfigureRequest{
+		{},
+		{ClusterId: "cluster1", NodeId: 1, LeasePeers: []string{"nonsense"}, LeaseMs: 600, HeartbeatMs: 50},
+		{ClusterId: "cluster1", NodeId: 1, LeasePeers: []string{r.peer}, LeaseMs: 60, HeartbeatMs: 50},
+	} {
+		if _, err := a.api.Configure(background, connect.NewRequest(m)); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%v: %v", m, err)
+		}
+	}
+	old := &keeperpb.ConfigureRequest{
+		ClusterId: "cluster1", NodeId: 1, NodeEpoch: 4, LeasePeers: []string{r.peer}, LeaseMs: leaseMs, HeartbeatMs: heartbeatMs,
+	}
+	if _, err := a.api.Configure(background, connect.NewRequest(old)); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("an old epoch: %v", err)
+	}
+	old.NodeId, old.NodeEpoch = 2, 9
+	if _, err := a.api.Configure(background, connect.NewRequest(old)); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("another node: %v", err)
+	}
+	begin := time.Now()
+	c, err := loadConfig(a.o.StateDir)
+	if err != nil || c == nil || c.NodeEpoch != 5 {
+		t.Errorf("kept %v, %v after %v", c, err, time.Since(begin))
+	}
+}

@@ -1,0 +1,79 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"quorate/cluster/keeper/keeperpb"
+	"quorate/disk"
+)
+
+// DefaultPort is where noded listens for the clients of volumes.
+const DefaultPort = "7401"
+
+// Options are what noded needs.
+type Options struct {
+	// StateDir holds what must survive a restart, and the node's identity.
+	StateDir string
+	// RunDir holds the socket, and below machines those of the machines.
+	RunDir string
+	// StorageDir is where volumes are mounted.
+	StorageDir string
+	// Listen is host:port for the clients of volumes on other nodes.
+	Listen string
+	// InitiatorName is the node's iSCSI name, where a request gives none.
+	InitiatorName string
+	// Version is shown in the status.
+	Version string
+	// OpenLUN opens a LUN; purpose tells apart what the same node uses the
+	// same LUN for.
+	OpenLUN func(ctx context.Context, lun *keeperpb.Lun, purpose string) (disk.LUN, error)
+	// Clock is the time since some instant, counting while suspended.
+	Clock func() time.Duration
+	// Kill kills the node's machines and returns how many there were.
+	Kill func() int
+	Log  *zap.Logger
+}
+
+// DefaultOptions are those of an installed node.
+func DefaultOptions(hostname string, log *zap.Logger) Options {
+	o := Options{
+		StateDir: "/var/lib/quorate", RunDir: "/run/quorate", StorageDir: "/ClusterStorage", Listen: ":" + DefaultPort,
+		InitiatorName: "iqn.2026-11.io.quorate:" + hostname, Clock: BootTime, Log: log,
+	}
+	o.OpenLUN = o.openLUN
+	return o
+}
+
+// Validate returns every fault of the options.
+func (o Options) Validate() error {
+	var errs []error
+	for name, dir := range map[string]string{"StateDir": o.StateDir, "RunDir": o.RunDir, "StorageDir": o.StorageDir} {
+		if !filepath.IsAbs(dir) {
+			errs = append(errs, fmt.Errorf("%s: %q: must be an absolute path", name, dir))
+		}
+	}
+	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
+		errs = append(errs, fmt.Errorf("Listen: %q: must be host:port", o.Listen))
+	}
+	if o.OpenLUN == nil || o.Clock == nil || o.Log == nil {
+		errs = append(errs, errors.New("OpenLUN, Clock and Log must be given"))
+	}
+	return errors.Join(errs...)
+}
+
+// BootTime reads CLOCK_BOOTTIME.
+func BootTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(fmt.Sprintf("read CLOCK_BOOTTIME: %v", err)) // every Linux since 2.6.39 has it
+	}
+	return time.Duration(ts.Nano())
+}

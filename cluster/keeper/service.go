@@ -1,0 +1,218 @@
+package keeper
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"go.uber.org/zap"
+
+	"quorate/cluster/fence"
+	"quorate/cluster/keeper/keeperpb"
+	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
+	"quorate/csv"
+)
+
+// service is the API on the socket.
+type service struct{ k *Keeper }
+
+var _ keeperpbconnect.KeeperServiceHandler = service{}
+
+func (s service) Configure(_ context.Context, r *connect.Request[keeperpb.ConfigureRequest]) (*connect.Response[keeperpb.ConfigureResponse], error) {
+	c, err := configOf(r.Msg)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("configure noded: %w", err))
+	}
+	if err := s.k.configure(c); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&keeperpb.ConfigureResponse{}), nil
+}
+
+// configure takes a configuration over; the same one again changes nothing.
+func (k *Keeper) configure(c config) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.id != nil && (k.id.ClusterID != c.ClusterID || k.id.NodeID != c.NodeID) {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("this node's certificate is of node %d in cluster %s, not of node %d in %s",
+			k.id.NodeID, k.id.ClusterID, c.NodeID, c.ClusterID))
+	}
+	old := k.conf
+	same := old != nil && old.ClusterID == c.ClusterID && old.NodeID == c.NodeID
+	if same {
+		c.FencedEpoch = old.FencedEpoch
+		if c.NodeEpoch < old.NodeEpoch {
+			return connect.NewError(connect.CodeFailedPrecondition,
+				fmt.Errorf("epoch %d of this node is over: it is at epoch %d", c.NodeEpoch, old.NodeEpoch))
+		}
+	}
+	if same && c.NodeEpoch > old.NodeEpoch && len(k.volumes) > 0 {
+		return connect.NewError(connect.CodeFailedPrecondition,
+			fmt.Errorf("epoch %d cannot begin while volumes are attached under epoch %d: release first", c.NodeEpoch, old.NodeEpoch))
+	}
+	if err := c.save(k.o.StateDir); err != nil {
+		return fmt.Errorf("configure noded: %w", err)
+	}
+	k.conf = &c
+	if !same || c.NodeEpoch != old.NodeEpoch {
+		k.lease = fence.Lease{}
+		k.until.Store(0)
+		k.leader = ""
+		k.enterEpochLocked()
+	}
+	k.log.Info("configured", zap.Uint64("node", c.NodeID), zap.Uint64("epoch", c.NodeEpoch), zap.Strings("peers", c.LeasePeers))
+	k.changedLocked()
+	return nil
+}
+
+func (s service) Attach(ctx context.Context, r *connect.Request[keeperpb.AttachRequest]) (*connect.Response[keeperpb.AttachResponse], error) {
+	path, err := s.k.attach(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&keeperpb.AttachResponse{Path: path}), nil
+}
+
+func (s service) Detach(ctx context.Context, r *connect.Request[keeperpb.DetachRequest]) (*connect.Response[keeperpb.DetachResponse], error) {
+	if err := s.k.detach(ctx, r.Msg.Volume, r.Msg.KeepKey); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&keeperpb.DetachResponse{}), nil
+}
+
+func (s service) Coordinate(ctx context.Context, r *connect.Request[keeperpb.CoordinateRequest]) (*connect.Response[keeperpb.CoordinateResponse], error) {
+	a, err := s.k.volume(r.Msg.Volume)
+	if err == nil {
+		err = s.k.needLease()
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	var evicted []csv.NodeID
+	for _, n := range r.Msg.Evicted {
+		evicted = append(evicted, csv.NodeID(n))
+	}
+	if err := a.coordinate(ctx, r.Msg.Epoch, evicted); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&keeperpb.CoordinateResponse{}), nil
+}
+
+func (s service) Relinquish(ctx context.Context, r *connect.Request[keeperpb.RelinquishRequest]) (*connect.Response[keeperpb.RelinquishResponse], error) {
+	a, err := s.k.volume(r.Msg.Volume)
+	if err != nil {
+		return nil, err
+	}
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	if err := a.relinquish(ctx); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&keeperpb.RelinquishResponse{}), nil
+}
+
+func (s service) Format(ctx context.Context, r *connect.Request[keeperpb.FormatRequest]) (*connect.Response[keeperpb.FormatResponse], error) {
+	l, err := s.k.format(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&keeperpb.FormatResponse{Size: l.Size, Uuid: hex.EncodeToString(l.UUID[:])}), nil
+}
+
+func (s service) FenceKey(ctx context.Context, r *connect.Request[keeperpb.FenceKeyRequest]) (*connect.Response[keeperpb.FenceKeyResponse], error) {
+	gen, err := s.k.fenceKey(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&keeperpb.FenceKeyResponse{Generation: gen}), nil
+}
+
+// evict tells the coordinator of a volume, if it is here, that a node is fenced.
+func (k *Keeper) evict(volume string, node uint64) error {
+	a, err := k.volume(volume)
+	if err != nil {
+		return err
+	}
+	if c := a.coordinating(); c != nil && node != 0 {
+		c.Evict(csv.NodeID(node))
+	}
+	return nil
+}
+
+func (s service) Evict(_ context.Context, r *connect.Request[keeperpb.EvictRequest]) (*connect.Response[keeperpb.EvictResponse], error) {
+	if err := s.k.evict(r.Msg.Volume, r.Msg.NodeId); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&keeperpb.EvictResponse{}), nil
+}
+
+func (s service) Release(ctx context.Context, _ *connect.Request[keeperpb.ReleaseRequest]) (*connect.Response[keeperpb.ReleaseResponse], error) {
+	n, err := s.k.release(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&keeperpb.ReleaseResponse{Killed: int32(n)}), nil
+}
+
+func (s service) Status(context.Context, *connect.Request[keeperpb.StatusRequest]) (*connect.Response[keeperpb.StatusResponse], error) {
+	return connect.NewResponse(s.k.status()), nil
+}
+
+func (k *Keeper) status() *keeperpb.StatusResponse {
+	k.mu.Lock()
+	now := k.o.Clock()
+	r := &keeperpb.StatusResponse{
+		State: string(k.state), Reason: k.reason, UptimeMs: (now - k.started).Milliseconds(), Version: k.o.Version,
+		Lease: &keeperpb.LeaseStatus{
+			Valid: k.lease.Valid(now), RemainingMs: k.lease.Remaining(now).Milliseconds(), Leader: k.leader, Refusal: k.refusal,
+		},
+	}
+	if k.conf != nil {
+		r.NodeId, r.NodeEpoch = k.conf.NodeID, k.conf.NodeEpoch
+	}
+	volumes := make([]*attached, 0, len(k.volumes))
+	for _, a := range k.volumes {
+		volumes = append(volumes, a)
+	}
+	k.mu.Unlock()
+	for _, a := range volumes {
+		r.Volumes = append(r.Volumes, a.status())
+	}
+	slices.SortFunc(r.Volumes, func(a, b *keeperpb.VolumeStatus) int { return strings.Compare(a.Name, b.Name) })
+	return r
+}
+
+func (a *attached) status() *keeperpb.VolumeStatus {
+	s := a.c.Status()
+	v := &keeperpb.VolumeStatus{
+		Name: a.name, Path: a.path, State: s.Access.String(), Reason: string(s.Reason), Epoch: s.Epoch,
+	}
+	if err := a.gate.Fenced(); err != nil {
+		v.State, v.Reason = csv.Fenced.String(), err.Error()
+	}
+	a.mu.Lock()
+	c := a.coord
+	v.Fault = a.fault
+	a.mu.Unlock()
+	if c == nil {
+		return v
+	}
+	cs := c.Status()
+	v.Coordinator, v.Size, v.Used = true, cs.Usage.Size, cs.Usage.Used
+	for _, n := range cs.Awaited {
+		v.Awaited = append(v.Awaited, uint64(n))
+	}
+	if len(v.Awaited) > 0 && v.State == csv.Direct.String() {
+		v.State, v.Reason = csv.Paused.String(), string(csv.ReasonGrace)
+	}
+	return v
+}
+
+// endTimeout bounds how long one volume may take to end in good order.
+const endTimeout = 10 * time.Second

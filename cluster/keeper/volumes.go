@@ -1,0 +1,252 @@
+package keeper
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"go.uber.org/zap"
+
+	"quorate/cluster/keeper/keeperpb"
+	"quorate/csv/client"
+	"quorate/csv/mount"
+	"quorate/csv/volume"
+	"quorate/disk"
+)
+
+func invalid(format string, a ...any) error {
+	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, a...))
+}
+
+// volume finds what is attached.
+func (k *Keeper) volume(name string) (*attached, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if a := k.volumes[name]; a != nil {
+		return a, nil
+	}
+	return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("volume %q is not attached on this node: attach it first", name))
+}
+
+// attach opens the LUN, registers the key, starts the client and mounts.
+func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string, error) {
+	if m.Volume == "" || strings.ContainsAny(m.Volume, "/\x00") || m.Volume[0] == '.' {
+		return "", invalid("volume: %q is no name for a volume", m.Volume)
+	}
+	if m.Lun == nil || m.Lun.Url == "" || m.Key == 0 || m.Coordinator == nil || m.Epoch == 0 {
+		return "", invalid("attach volume %q: lun, key, coordinator and epoch must be given", m.Volume)
+	}
+	if err := k.needLease(); err != nil {
+		return "", err
+	}
+	k.attaching.Lock()
+	defer k.attaching.Unlock()
+	if a, err := k.volume(m.Volume); err == nil {
+		if a.key != disk.Key(m.Key) {
+			return "", connect.NewError(connect.CodeFailedPrecondition,
+				fmt.Errorf("volume %q is attached with key %s, not %s: detach it first", m.Volume, a.key, disk.Key(m.Key)))
+		}
+		a.c.SetCoordinator(address(m.Coordinator), m.Epoch)
+		return a.path, nil
+	}
+	a, err := k.open(ctx, m)
+	if err != nil {
+		return "", err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.state != active || k.stopping {
+		a.gate.close()
+		go func() { _ = a.gate.Close(); a.abort() }()
+		return "", connect.NewError(connect.CodeFailedPrecondition, errors.New("the lease was lost meanwhile"))
+	}
+	k.volumes[a.name] = a
+	k.log.Info("volume attached", zap.String("volume", a.name), zap.String("path", a.path), zap.Stringer("key", a.key))
+	return a.path, nil
+}
+
+// open is attach without its checks.
+func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached, error) {
+	a := &attached{name: m.Volume, path: m.Path, key: disk.Key(m.Key), typ: disk.Type(m.Type), log: k.log.With(zap.String("volume", m.Volume))}
+	if a.path == "" {
+		a.path = filepath.Join(k.o.StorageDir, m.Volume)
+	}
+	if a.typ == 0 {
+		a.typ = disk.WriteExclusiveAllRegistrants
+	}
+	lun, err := k.o.OpenLUN(ctx, m.Lun, "volume")
+	if err != nil {
+		return nil, fmt.Errorf("attach volume %q: %w", m.Volume, err)
+	}
+	ok := false
+	defer func() {
+		if !ok {
+			_ = lun.Close()
+		}
+	}()
+	if err := a.check(ctx, lun, m); err != nil {
+		return nil, err
+	}
+	guard, err := k.guard(ctx, lun, a)
+	if err != nil {
+		return nil, fmt.Errorf("attach volume %q: %w", m.Volume, err)
+	}
+	a.gate = &gate{Guard: guard}
+	var inc [8]byte
+	_, _ = rand.Read(inc[:]) // never fails
+	a.c, err = client.New(client.Options{
+		Volume: m.Volume, Node: k.ownNode(), Incarnation: binary.LittleEndian.Uint64(inc[:]) | 1, Device: a.gate,
+		Dial: k.dial, Now: time.Now, Log: k.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.c.SetCoordinator(address(m.Coordinator), m.Epoch)
+	a.m, err = mount.New(mount.Options{Path: a.path, Name: m.Volume, Volume: a.c, Log: k.log})
+	if err != nil {
+		a.c.Abort()
+		return nil, err
+	}
+	ok = true
+	return a, nil
+}
+
+// check makes sure that the LUN is the one that was meant.
+func (a *attached) check(ctx context.Context, lun disk.LUN, m *keeperpb.AttachRequest) error {
+	if id := lun.Info().ID; m.Id != "" && id != m.Id {
+		return connect.NewError(connect.CodeFailedPrecondition,
+			fmt.Errorf("attach volume %q: %s is the LUN %q, not %q: find where that LUN is now", m.Volume, m.Lun.Url, id, m.Id))
+	}
+	l, err := readLabel(ctx, lun)
+	if err != nil {
+		return fmt.Errorf("attach volume %q: %w", m.Volume, err)
+	}
+	if l.Name != m.Volume {
+		return connect.NewError(connect.CodeFailedPrecondition,
+			fmt.Errorf("attach volume %q: %s bears the volume %q", m.Volume, m.Lun.Url, l.Name))
+	}
+	return nil
+}
+
+// readLabel reads past the unit attention of a new session.
+func readLabel(ctx context.Context, lun disk.LUN) (volume.Label, error) {
+	for try := 0; ; try++ {
+		l, err := volume.ReadLabel(ctx, lun)
+		var ua *disk.AttentionError
+		if !errors.As(err, &ua) || try == 8 {
+			return l, err
+		}
+	}
+}
+
+// guard registers on the LUN.
+func (k *Keeper) guard(ctx context.Context, lun disk.LUN, a *attached) (*disk.Guard, error) {
+	caps, err := lun.Capabilities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g, err := disk.NewGuard(lun, disk.GuardOptions{Type: a.typ, Permit: k.permit, Persist: caps.Persist})
+	if err != nil {
+		return nil, err
+	}
+	if err := g.Admit(ctx, a.key); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// format makes a volume on a LUN.
+func (k *Keeper) format(ctx context.Context, m *keeperpb.FormatRequest) (volume.Label, error) {
+	if m.Lun == nil || m.Lun.Url == "" || m.Volume == "" {
+		return volume.Label{}, invalid("format: lun and volume must be given")
+	}
+	lun, err := k.o.OpenLUN(ctx, m.Lun, "format")
+	if err != nil {
+		return volume.Label{}, fmt.Errorf("format volume %q: %w", m.Volume, err)
+	}
+	defer func() { _ = lun.Close() }()
+	var id volume.UUID
+	_, _ = rand.Read(id[:])
+	if _, err := readLabel(ctx, lun); err != nil && !errors.Is(err, volume.ErrNotVolume) {
+		k.log.Warn("what is on the LUN is unreadable as a volume", zap.Error(err))
+	}
+	l, err := volume.Format(ctx, lun, volume.FormatOptions{
+		UUID: id, Name: m.Volume, Cluster: m.ClusterId, Now: time.Now().UnixNano(), Force: m.Force,
+	})
+	if errors.Is(err, volume.ErrForeign) {
+		return l, connect.NewError(connect.CodeAlreadyExists, err)
+	}
+	return l, err
+}
+
+// detach ends the use of a volume.
+func (k *Keeper) detach(ctx context.Context, name string, keepKey bool) error {
+	a, err := k.volume(name)
+	if err != nil {
+		return err
+	}
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	if err := a.close(ctx, keepKey); err != nil {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("detach volume %q: %w", name, err))
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.volumes[name] == a {
+		delete(k.volumes, name)
+	}
+	k.log.Info("volume detached", zap.String("volume", name))
+	return nil
+}
+
+// fenceKey fences another node on a volume's LUN.
+func (k *Keeper) fenceKey(ctx context.Context, m *keeperpb.FenceKeyRequest) (uint32, error) {
+	a, err := k.volume(m.Volume)
+	if err != nil {
+		return 0, err
+	}
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	var proof disk.Proof
+	err = a.gate.quiet(func() error {
+		proof, err = disk.Fence(ctx, a.gate.LUN(), disk.FenceRequest{Own: a.key, Victim: disk.Key(m.VictimKey), Type: a.typ})
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	k.log.Info("fenced", zap.String("volume", m.Volume), zap.Stringer("key", disk.Key(m.VictimKey)), zap.Uint64("node", m.VictimNode))
+	return proof.Generation, k.evict(m.Volume, m.VictimNode)
+}
+
+// release stops everything in good order, and gives the lease back.
+func (k *Keeper) release(ctx context.Context) (int, error) {
+	k.attaching.Lock()
+	defer k.attaching.Unlock()
+	n := k.o.Kill()
+	k.mu.Lock()
+	volumes := k.volumes
+	k.volumes = map[string]*attached{}
+	k.mu.Unlock()
+	var errs []error
+	for _, a := range volumes {
+		a.admin.Lock()
+		errs = append(errs, a.end(ctx))
+		a.admin.Unlock()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.leader = ""
+	if k.conf != nil {
+		k.state, k.reason = released, "the lease was given back"
+		errs = append(errs, k.endEpochLocked().save(k.o.StateDir))
+	}
+	k.changedLocked()
+	return n, errors.Join(errs...)
+}
