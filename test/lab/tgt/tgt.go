@@ -47,8 +47,6 @@ type Options struct {
 	LUNs   []LUN
 	// User and Password are for CHAP; none where User is empty.
 	User, Password string
-	// Wrap is put in front of every command, to run it in a namespace.
-	Wrap []string
 }
 
 // Target is a tgtd that runs.
@@ -91,16 +89,41 @@ func Start(ctx context.Context, o Options) (*Target, error) {
 	if err := Missing(); err != nil {
 		return nil, err
 	}
-	for _, l := range o.LUNs {
-		if err := sparse(o.file(l), l.Size); err != nil {
-			return nil, err
-		}
+	if err := o.Prepare(); err != nil {
+		return nil, err
 	}
 	t := &Target{o: o}
 	if err := t.up(ctx); err != nil {
 		return nil, errors.Join(err, t.Stop())
 	}
 	return t, nil
+}
+
+// Prepare makes the files that are not there.
+func (o Options) Prepare() error {
+	for _, l := range o.LUNs {
+		if err := sparse(o.file(l), l.Size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Daemon is the command that runs tgtd in the foreground.
+func (o Options) Daemon() []string {
+	return []string{find("tgtd"), "-f", "-C", "7", "--iscsi", "portal=" + o.Portal}
+}
+
+// Env is what tgtd and tgtadm have to find in their environment.
+func (o Options) Env() []string {
+	return []string{"TGT_IPC_SOCKET=" + filepath.Join(o.Dir, "tgtd.sock")}
+}
+
+// Ping is the command that succeeds when tgtd is up.
+func (o Options) Ping() []string { return o.admin("--op", "show", "--mode", "sys") }
+
+func (o Options) admin(args ...string) []string {
+	return append([]string{find("tgtadm"), "-C", "7", "--lld", "iscsi"}, args...)
 }
 
 func sparse(path string, size int64) error {
@@ -115,7 +138,7 @@ func sparse(path string, size int64) error {
 	return f.Truncate(size)
 }
 
-func (o *Options) file(l LUN) string { return filepath.Join(o.Dir, l.Name+".img") }
+func (o Options) file(l LUN) string { return filepath.Join(o.Dir, l.Name+".img") }
 
 // File is the path of a LUN's backing file.
 func (t *Target) File(number int) string {
@@ -136,7 +159,7 @@ func (t *Target) up(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	t.cmd = t.command(context.Background(), "tgtd", "-f", "-C", "7", "--iscsi", "portal="+t.o.Portal)
+	t.cmd = t.command(context.Background(), t.o.Daemon())
 	t.cmd.Stdout, t.cmd.Stderr = log, log
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := t.cmd.Start(); err != nil {
@@ -155,7 +178,7 @@ func (t *Target) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, upLimit)
 	defer cancel()
 	for {
-		err := t.admin(ctx, "--op", "show", "--mode", "sys")
+		err := t.run(ctx, t.o.Ping())
 		if err == nil {
 			return nil
 		}
@@ -169,11 +192,12 @@ func (t *Target) await(ctx context.Context) error {
 	}
 }
 
-func (t *Target) configure(ctx context.Context) error {
-	steps := [][]string{{"--op", "new", "--mode", "target", "--tid", "1", "-T", t.o.IQN}}
-	for _, l := range t.o.LUNs {
+// Setup lists the commands that give a tgtd that has just started its target.
+func (o Options) Setup() [][]string {
+	steps := [][]string{{"--op", "new", "--mode", "target", "--tid", "1", "-T", o.IQN}}
+	for _, l := range o.LUNs {
 		lun := strconv.Itoa(l.Number)
-		step := []string{"--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", lun, "-b", t.o.file(l)}
+		step := []string{"--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", lun, "-b", o.file(l)}
 		if l.Sync {
 			step = append(step, "--bsoflags", "sync")
 		}
@@ -186,33 +210,36 @@ func (t *Target) configure(ctx context.Context) error {
 		}
 		steps = append(steps, step, []string{"--op", "update", "--mode", "logicalunit", "--tid", "1", "--lun", lun, "--params", params})
 	}
-	if t.o.User != "" {
+	if o.User != "" {
 		steps = append(steps,
-			[]string{"--op", "new", "--mode", "account", "--user", t.o.User, "--password", t.o.Password},
-			[]string{"--op", "bind", "--mode", "account", "--tid", "1", "--user", t.o.User})
+			[]string{"--op", "new", "--mode", "account", "--user", o.User, "--password", o.Password},
+			[]string{"--op", "bind", "--mode", "account", "--tid", "1", "--user", o.User})
 	}
 	steps = append(steps, []string{"--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL"})
-	for _, s := range steps {
-		if err := t.admin(ctx, s...); err != nil {
+	for i, s := range steps {
+		steps[i] = o.admin(s...)
+	}
+	return steps
+}
+
+func (t *Target) configure(ctx context.Context) error {
+	for _, argv := range t.o.Setup() {
+		if err := t.run(ctx, argv); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *Target) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	argv := append(append([]string{}, t.o.Wrap...), find(name))
-	argv = append(argv, args...)
+func (t *Target) command(ctx context.Context, argv []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), "TGT_IPC_SOCKET="+filepath.Join(t.o.Dir, "tgtd.sock"))
+	cmd.Env = append(os.Environ(), t.o.Env()...)
 	return cmd
 }
 
-func (t *Target) admin(ctx context.Context, args ...string) error {
-	cmd := t.command(ctx, "tgtadm", append([]string{"-C", "7", "--lld", "iscsi"}, args...)...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("tgtadm %s: %w: %s", strings.Join(args, " "), err, out)
+func (t *Target) run(ctx context.Context, argv []string) error {
+	if out, err := t.command(ctx, argv).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
 	}
 	return nil
 }

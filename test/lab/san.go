@@ -1,0 +1,130 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"quorate/test/lab/box"
+	"quorate/test/lab/tgt"
+)
+
+// sanDaemon is the name of the target's process in the SAN's box.
+const sanDaemon = "target"
+
+// luns are the SAN's, of the sizes in the administrator's plan.
+var luns = []tgt.LUN{
+	{Number: 1, Name: "Q", Size: 500 << 20, ID: "10a1", Serial: "LABQ0001"},
+	{Number: 2, Name: "V", Size: 1024 << 30, ID: "10a2", Serial: "LABV0002"},
+	{Number: 3, Name: "R", Size: 200 << 20, ID: "10a3", Serial: "LABR0003"},
+	{Number: 4, Name: "S", Size: 500 << 30, ID: "10a4", Serial: "LABS0004"},
+}
+
+// LUNs lists the SAN's: Q for quorum, V for machines, R and S.
+func LUNs() []tgt.LUN { return append([]tgt.LUN(nil), luns...) }
+
+// LUNURL names a LUN as a node does.
+func LUNURL(name string) string {
+	for _, lun := range luns {
+		if lun.Name == name {
+			return fmt.Sprintf("iscsi://%s/%s/%d", Portal, TargetIQN, lun.Number)
+		}
+	}
+	return ""
+}
+
+// LUNFile is a LUN's backing file on the host.
+func (l *Lab) LUNFile(name string) string { return filepath.Join(l.box(sanBox).Dir(), name+".img") }
+
+func (l *Lab) tgt() tgt.Options {
+	return tgt.Options{Dir: l.box(sanBox).Dir(), Portal: Portal, IQN: TargetIQN, LUNs: luns}
+}
+
+// startSAN boots the SAN.
+func (l *Lab) startSAN(ctx context.Context) error {
+	if err := l.tgt().Prepare(); err != nil {
+		return err
+	}
+	dir := l.box(sanBox).Dir()
+	_, err := box.Start(ctx, box.Spec{Dir: dir, Hostname: sanBox}, func(pid int) error {
+		mac := net.HardwareAddr{0x52, 0x54, 0x00, 0x1a, 0xff, 0x01}
+		if err := l.plug(sanBox, pid, Storage, "eth0", mac); err != nil {
+			return err
+		}
+		h, err := handleOf(pid)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		if err := configure(h, "lo", ""); err != nil {
+			return err
+		}
+		if l.o.SAN == SANLIO {
+			return bridgeTap(h, "eth0")
+		}
+		return configure(h, "eth0", SANAddress+"/24")
+	})
+	if err != nil {
+		return fmt.Errorf("boot the SAN: %w", err)
+	}
+	return l.startTarget(ctx)
+}
+
+const targetLimit = 20 * time.Second // for tgtd to answer
+
+// startTarget starts the target's process and waits until it serves.
+func (l *Lab) startTarget(ctx context.Context) error {
+	if l.o.SAN == SANLIO {
+		return l.startLIO(ctx)
+	}
+	b, t := l.box(sanBox), l.tgt()
+	if err := b.StartDaemon(ctx, sanDaemon, t.Daemon(), t.Env()); err != nil {
+		return fmt.Errorf("start tgtd: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, targetLimit)
+	defer cancel()
+	for {
+		err := run(ctx, b, t.Ping(), t.Env())
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("tgtd does not answer: %w", err)
+		}
+	}
+	for _, argv := range t.Setup() {
+		if err := run(ctx, b, argv, t.Env()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run runs a command in a box and fails unless its status is 0.
+func run(ctx context.Context, b box.Box, argv, env []string) error {
+	var out bytes.Buffer
+	code, err := b.Exec(ctx, argv, env, box.Stdio{Out: &out, Err: &out})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("status %d: %s", code, bytes.TrimSpace(out.Bytes()))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+	}
+	return nil
+}
+
+// RestartSAN kills the target and starts it again. tgt forgets reservations by
+// that; the LUNs' contents stay.
+func (l *Lab) RestartSAN(ctx context.Context) error {
+	return l.change(func() error {
+		if err := l.box(sanBox).StopDaemon(ctx, sanDaemon, syscall.SIGKILL); err != nil {
+			return err
+		}
+		return l.startTarget(ctx)
+	})
+}
