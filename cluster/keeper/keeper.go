@@ -66,6 +66,9 @@ func New(o Options) (*Keeper, error) {
 	if o.Kill == nil {
 		o.Kill = func() int { return killMachines(o.RunDir) }
 	}
+	if o.OpenLUN == nil {
+		o.OpenLUN = o.openLUN
+	}
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("noded: %w", err)
 	}

@@ -72,6 +72,7 @@ func TestTwoNodes(t *testing.T) {
 	b.configure(r, 2)
 	waitFor(t, "node 2 active", func() bool { return b.state2().State == string(active) })
 	pb = r.attach(b, 0x202, a, 3)
+	b.poll(r)
 	got, err = os.ReadFile(filepath.Join(pb, "z"))
 	must(t, err)
 	if string(got) != "goes on" {

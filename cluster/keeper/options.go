@@ -33,23 +33,22 @@ type Options struct {
 	// Version is shown in the status.
 	Version string
 	// OpenLUN opens a LUN; purpose tells apart what the same node uses the
-	// same LUN for.
+	// same LUN for. Nil opens by the scheme of the URL.
 	OpenLUN func(ctx context.Context, lun *keeperpb.Lun, purpose string) (disk.LUN, error)
 	// Clock is the time since some instant, counting while suspended.
 	Clock func() time.Duration
-	// Kill kills the node's machines and returns how many there were.
+	// Kill kills the node's machines and returns how many there were. Nil
+	// kills the QEMU processes whose command lines name RunDir.
 	Kill func() int
 	Log  *zap.Logger
 }
 
 // DefaultOptions are those of an installed node.
 func DefaultOptions(hostname string, log *zap.Logger) Options {
-	o := Options{
+	return Options{
 		StateDir: "/var/lib/quorate", RunDir: "/run/quorate", StorageDir: "/ClusterStorage", Listen: ":" + DefaultPort,
 		InitiatorName: "iqn.2026-11.io.quorate:" + hostname, Clock: BootTime, Log: log,
 	}
-	o.OpenLUN = o.openLUN
-	return o
 }
 
 // Validate returns every fault of the options.
@@ -63,8 +62,8 @@ func (o Options) Validate() error {
 	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
 		errs = append(errs, fmt.Errorf("Listen: %q: must be host:port", o.Listen))
 	}
-	if o.OpenLUN == nil || o.Clock == nil || o.Log == nil {
-		errs = append(errs, errors.New("OpenLUN, Clock and Log must be given"))
+	if o.Clock == nil || o.Log == nil {
+		errs = append(errs, errors.New("Clock and Log must be given"))
 	}
 	return errors.Join(errs...)
 }

@@ -184,6 +184,7 @@ func (r *rig) start(node, epoch uint64) *testNode {
 
 func (n *testNode) configure(r *rig, epoch uint64) {
 	r.t.Helper()
+	n.polled, n.path = false, ""
 	_, err := n.api.Configure(background, connect.NewRequest(&keeperpb.ConfigureRequest{
 		ClusterId: "cluster1", NodeId: n.id, NodeName: fmt.Sprintf("s%d", n.id), NodeEpoch: epoch,
 		LeasePeers: []string{"127.0.0.1:1", r.peer}, LeaseMs: leaseMs, HeartbeatMs: heartbeatMs,
@@ -236,10 +237,15 @@ func (r *rig) coordinate(n *testNode, epoch uint64, evicted ...uint64) {
 	_, err := n.api.Coordinate(background, connect.NewRequest(&keeperpb.CoordinateRequest{Volume: "Volume1", Epoch: epoch, Evicted: evicted}))
 	must(r.t, err)
 	for _, n := range r.nodes {
-		if n.path != "" && !n.polled {
-			n.polled = true
-			pollOnce(r.t, n.path)
-		}
+		n.poll(r)
+	}
+}
+
+// poll makes a new mount safe for the tests' own process.
+func (n *testNode) poll(r *rig) {
+	if n.path != "" && !n.polled {
+		n.polled = true
+		pollOnce(r.t, n.path)
 	}
 }
 
