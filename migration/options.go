@@ -8,7 +8,7 @@ import (
 
 // SourceOptions are the bounds of a migration. Zero fields get defaults.
 type SourceOptions struct {
-	// PauseLimit is the pause that QEMU aims at (30 ms).
+	// PauseLimit is the pause that QEMU aims at (15 ms).
 	PauseLimit time.Duration
 	// MaxPause is what PauseLimit is raised to, doubled every RaiseRounds
 	// rounds, while the machine changes memory faster than it is carried
@@ -54,7 +54,7 @@ func orDefault(d *time.Duration, def time.Duration) {
 }
 
 func (o SourceOptions) withDefaults() SourceOptions {
-	orDefault(&o.PauseLimit, 30*time.Millisecond)
+	orDefault(&o.PauseLimit, 15*time.Millisecond)
 	orDefault(&o.MaxPause, 500*time.Millisecond)
 	if o.RaiseRounds == 0 {
 		o.RaiseRounds = 10

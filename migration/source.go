@@ -27,17 +27,20 @@ type Source struct {
 	since time.Time // when the stage began
 	began time.Time
 
-	reason    string // the first thing that went wrong
-	relay     string // why the relay broke, to explain QEMU's failure
-	outcome   Outcome
-	status    SourceStatus // the latest
-	fresh     bool         // it came after the migration was given up
-	sent      bool         // the source is complete and paused
-	loaded    bool         // the target is complete and paused
-	qemuGone  bool         // the source's process has ended
-	peerGone  bool         // the target's process has ended, or cannot be reached
-	started   bool         // QEMU was asked to send
-	continued bool         // QEMU was told to go on with its last part
+	reason   string // the first thing that went wrong
+	relay    string // why the relay broke, to explain QEMU's failure
+	outcome  Outcome
+	status   SourceStatus // the latest
+	fresh    bool         // it came after the migration was given up
+	sent     bool         // the source is complete and paused
+	loaded   bool         // the target is complete and paused
+	qemuGone bool         // the source's process has ended
+	peerGone bool         // the target's process has ended, or cannot be reached
+	started  bool         // QEMU was asked to send
+	// pauseFirst: the machine is paused for all of it, and QEMU, which found
+	// it so, does not resume it by itself.
+	pauseFirst bool
+	continued  bool // QEMU was told to go on with its last part
 
 	asked   bool      // a proposal awaits its answer
 	askNext time.Time // when to propose again
@@ -69,8 +72,8 @@ func (s *Source) Step(now time.Time, in SourceInput) []SourceEffect {
 	}
 	switch s.stage {
 	case stageIdle:
-		if _, ok := in.(Begin); ok {
-			s.began = now
+		if b, ok := in.(Begin); ok {
+			s.began, s.pauseFirst = now, b.PauseFirst
 			s.enter(now, stagePreparing, PhasePrepare)
 			return []SourceEffect{PrepareTarget{}}
 		}
@@ -121,7 +124,11 @@ func (s *Source) preparing(now time.Time, in SourceInput) []SourceEffect {
 		s.started = true
 		s.enter(now, stageCopying, PhaseCopy)
 		s.limit = s.o.PauseLimit
-		return []SourceEffect{StartTransfer{PauseLimit: s.limit}}
+		start := StartTransfer{PauseLimit: s.limit}
+		if s.pauseFirst {
+			return []SourceEffect{PauseSource{}, start}
+		}
+		return []SourceEffect{start}
 	}
 	why := s.trouble(in)
 	if why == "" && now.Sub(s.since) > s.o.PrepareTimeout {

@@ -32,7 +32,8 @@ func (s *Source) aborting(now time.Time) []SourceEffect {
 	}
 	complete := st.Transfer == TransferCompleted && st.Run == Sent
 	stuck := st.Transfer == TransferFailed && st.Run != Running && waited > s.o.ResumeGrace
-	if !s.fresh || !complete && !stuck {
+	left := s.pauseFirst && st.Run != Running && !st.Transfer.inFlight()
+	if !s.fresh || !complete && !stuck && !left {
 		return nil
 	}
 	if !s.peerGone && waited <= s.o.KillTimeout {

@@ -7,8 +7,10 @@ type SourceInput interface{ sourceInput() }
 
 // Inputs of a Source. Reasons are texts for the operator.
 type (
-	// Begin starts it.
-	Begin struct{}
+	// Begin starts it. PauseFirst has the machine paused while its memory is
+	// copied, for a QEMU that does not notice all that a running machine
+	// changes.
+	Begin struct{ PauseFirst bool }
 	// TargetReady: the target waits for the machine.
 	TargetReady struct{}
 	// TargetFailed: the target could not make, load or run the machine; its
@@ -87,6 +89,8 @@ type SourceEffect interface{ sourceEffect() }
 type (
 	// PrepareTarget: ask the target to make the machine.
 	PrepareTarget struct{}
+	// PauseSource: stop the source's processors. It comes before StartTransfer.
+	PauseSource struct{}
 	// StartTransfer: open the relay, set QEMU up and let it send, with the
 	// given allowed pause.
 	StartTransfer struct{ PauseLimit time.Duration }
@@ -115,6 +119,7 @@ type (
 )
 
 func (PrepareTarget) sourceEffect()    {}
+func (PauseSource) sourceEffect()      {}
 func (StartTransfer) sourceEffect()    {}
 func (SetPauseLimit) sourceEffect()    {}
 func (ContinueTransfer) sourceEffect() {}

@@ -78,6 +78,12 @@ func TestFailures(t *testing.T) {
 			begun + "CloseRelay KillTarget SourceFinished:lost"},
 		{"the source's QEMU never answers again", append(copying, Cancel{"x"}, wait(61*time.Second)),
 			begun + "CloseRelay KillTarget SourceFinished:stayed-unseen"},
+		{"paused first, and it goes well", []SourceInput{running, Begin{PauseFirst: true}, TargetReady{}, status(Paused, TransferActive), sent, TargetLoaded{}, Answered{Answer: AnswerCommitted}, TargetRunning{}},
+			"PrepareTarget PauseSource StartTransfer ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved"},
+		{"paused first, and the relay breaks", []SourceInput{running, Begin{PauseFirst: true}, TargetReady{}, status(Paused, TransferFailed), status(Paused, TransferFailed), TargetGone{}, status(Running, TransferFailed)},
+			"PrepareTarget PauseSource StartTransfer CloseRelay KillTarget ResumeSource SourceFinished:stayed"},
+		{"paused first, and QEMU does not begin", []SourceInput{running, Begin{PauseFirst: true}, TargetReady{}, TransferRefused{"x"}, status(Paused, TransferNone), TargetGone{}, running},
+			"PrepareTarget PauseSource StartTransfer CloseRelay KillTarget ResumeSource SourceFinished:stayed"},
 		{"the target is not ready in time", []SourceInput{running, Begin{}, wait(61 * time.Second)},
 			"PrepareTarget CloseRelay KillTarget SourceFinished:stayed"},
 	} {

@@ -21,6 +21,7 @@ type world struct {
 	srcRun      Run
 	srcTransfer Transfer
 	srcDead     bool
+	pauseFirst  bool
 	// QEMU on the target.
 	tgtRun      Run // RunOther: there is none
 	tgtTransfer Transfer
@@ -51,7 +52,8 @@ func newWorld(t *rapid.T) *world {
 		srcRun: Running, control: true, owner: OwnerSelf, faults: true,
 	}
 	w.report()
-	w.doSource(Begin{})
+	w.pauseFirst = rapid.Bool().Draw(t, "pause first")
+	w.doSource(Begin{PauseFirst: w.pauseFirst})
 	return w
 }
 
@@ -104,6 +106,10 @@ func (w *world) carrySource(e SourceEffect) {
 	case StartTransfer:
 		if !w.srcDead {
 			w.relayOpen, w.srcTransfer = true, TransferActive
+		}
+	case PauseSource:
+		if !w.srcDead {
+			w.srcRun = Paused
 		}
 	case CloseRelay:
 		w.breakRelay()
@@ -178,7 +184,12 @@ func (w *world) breakRelay() {
 	w.relayOpen = false
 	if w.srcTransfer.inFlight() && !w.srcDead {
 		w.srcTransfer = TransferFailed
-		w.srcRun = Running // by itself
+		switch {
+		case !w.pauseFirst:
+			w.srcRun = Running // by itself
+		case w.srcRun == Finishing:
+			w.srcRun = Sent
+		}
 	}
 	if w.tgtTransfer.inFlight() && !w.tgtDead && !w.tgtHung {
 		w.tgtTransfer = TransferFailed

@@ -14,7 +14,7 @@ import (
 const (
 	relayBuffer = 256 << 10 // bytes, each way
 	// stalled is how long a write of the relay may wait for the other side.
-	stalled = 10 * time.Second
+	stalled = 5 * time.Second
 )
 
 // relay carries QEMU's connections over. It ends as a whole: when one of its

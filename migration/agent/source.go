@@ -38,6 +38,9 @@ type SourceConfig struct {
 	Progress func(migration.Progress)
 	// Options bound it.
 	Options migration.SourceOptions
+	// TrustQEMU copies the memory of a running machine even where QEMU is
+	// known to lose some of what the machine changes meanwhile. For measuring.
+	TrustQEMU bool
 	// PauseBeforeSwitchover makes QEMU wait before its last part. It gains
 	// nothing, and is there to be tested.
 	PauseBeforeSwitchover bool
@@ -194,13 +197,31 @@ func (s *Source) loop(ctx context.Context) {
 		}
 		if _, ok := in.(migration.SourceStatus); ok && !started {
 			started = true // QEMU answers
-			s.later = append(s.later, migration.Begin{})
+			s.later = append(s.later, migration.Begin{PauseFirst: s.pauseFirst(ctx)})
 		}
 		if !started && time.Since(s.began) > qmp.DefaultTimeout {
 			s.result.Outcome, s.result.Reason = migration.StayedUnseen, "the machine's QEMU does not answer on the source; nothing was begun"
 			return
 		}
 	}
+}
+
+// pauseFirst says that the machine must not run while its memory is copied.
+func (s *Source) pauseFirst(ctx context.Context) bool {
+	if s.c.TrustQEMU {
+		return false
+	}
+	mon, err := s.c.Machine.Monitor(ctx)
+	if err != nil {
+		return true // it has just answered; be careful
+	}
+	kvm, err := mon.QueryKVM(ctx)
+	if err != nil || losesChanges(mon.Version(), kvm) {
+		s.log.Warn("the machine is paused while its memory is copied: without KVM, a QEMU before 9.0 loses changes; use KVM or a newer QEMU",
+			zap.Stringer("qemu", mon.Version()), zap.Error(err))
+		return true
+	}
+	return false
 }
 
 // look hands a report to the loop.

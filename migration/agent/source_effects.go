@@ -22,6 +22,9 @@ func (s *Source) carryOut(ctx context.Context, e migration.SourceEffect) {
 	switch e := e.(type) {
 	case migration.PrepareTarget:
 		s.wg.Go(func() { s.connect(ctx) })
+	case migration.PauseSource:
+		err = s.qmp(ctx, func(m *qmp.Monitor) error { return m.Stop(ctx) })
+		s.watch.acted()
 	case migration.StartTransfer:
 		err = s.start(ctx, e.PauseLimit)
 		s.begun.Store(!definite(err))
