@@ -183,14 +183,7 @@ func (a *attached) close(ctx context.Context, keepKey bool) error {
 
 // unregister removes the own key from the LUN.
 func (a *attached) unregister(ctx context.Context) error {
-	var err error
-	for range 8 { // unit attentions come first
-		err = a.gate.LUN().Reserve(ctx, disk.ReserveOut{Action: disk.Register, Key: a.key})
-		var ua *disk.AttentionError
-		if !errors.As(err, &ua) {
-			break
-		}
-	}
+	err := reserve(ctx, a.gate.LUN(), disk.ReserveOut{Action: disk.Register, Key: a.key})
 	if err != nil && !errors.Is(err, disk.ErrConflict) {
 		return fmt.Errorf("unregister key %s of volume %q: %w", a.key, a.name, err)
 	}

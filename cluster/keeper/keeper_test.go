@@ -23,7 +23,7 @@ func TestTwoNodes(t *testing.T) {
 	r := newRig(t)
 	a, b := r.start(1, 1), r.start(2, 1)
 	r.format(a)
-	if _, err := b.api.Format(background, connect.NewRequest(&keeperpb.FormatRequest{Lun: theLUN, Volume: "X"})); connect.CodeOf(err) != connect.CodeAlreadyExists {
+	if _, err := b.api.Format(background, connect.NewRequest(&keeperpb.FormatRequest{Lun: r.at(), Volume: "X"})); connect.CodeOf(err) != connect.CodeAlreadyExists {
 		t.Fatalf("formatted over a volume: %v", err)
 	}
 	pa := r.attach(a, 0x101, a, 1)
@@ -65,7 +65,7 @@ func TestTwoNodes(t *testing.T) {
 	// Node 2 comes back by a new epoch and a new key.
 	r.leader.set(r.leader.silent, 2, false)
 	if _, err := b.api.Attach(background, connect.NewRequest(&keeperpb.AttachRequest{
-		Volume: "Volume1", Lun: theLUN, Key: 0x102, Epoch: 3, Coordinator: &keeperpb.Coordinator{NodeId: 1, Addr: a.addr()},
+		Volume: "Volume1", Lun: r.at(), Key: 0x102, Epoch: 3, Coordinator: &keeperpb.Coordinator{NodeId: 1, Addr: a.addr()},
 	})); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Fatalf("attached while fenced: %v", err)
 	}

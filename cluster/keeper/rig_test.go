@@ -85,6 +85,8 @@ type rig struct {
 	leader *leader
 	peer   string // the leader's address
 	nodes  map[uint64]*testNode
+	url    string // of a real LUN, where there is one
+	suffix string // of initiator names
 }
 
 type testNode struct {
@@ -98,8 +100,6 @@ type testNode struct {
 	hook   func(disk.Op) error // before and after each operation on the LUN
 	mu     sync.Mutex
 }
-
-const lunID = "naa.6000000000000001"
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
@@ -154,14 +154,9 @@ func (r *rig) start(node, epoch uint64) *testNode {
 	o := DefaultOptions(fmt.Sprintf("s%d", node), zaptest.NewLogger(r.t, zaptest.Level(zap.InfoLevel)).Named(fmt.Sprint(node)))
 	o.StateDir, o.RunDir, o.StorageDir = filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "storage")
 	o.Listen = "127.0.0.1:0"
-	o.OpenLUN = func(_ context.Context, _ *keeperpb.Lun, purpose string) (disk.LUN, error) {
-		lun := r.lun.Nexus(fmt.Sprintf("%d/%s/%p", node, purpose, n))
-		return disk.NewFaulty(lun, func(op disk.Op) error {
-			n.mu.Lock()
-			hook := n.hook
-			n.mu.Unlock()
-			return hook(op)
-		}), nil
+	o.InitiatorName += r.suffix
+	if r.url == "" {
+		r.overMemory(n, &o)
 	}
 	o.Kill = func() int { n.kills(); return 0 }
 	k, err := New(o)
@@ -180,6 +175,19 @@ func (r *rig) start(node, epoch uint64) *testNode {
 	n.configure(r, epoch)
 	waitFor(r.t, "active", func() bool { return n.state2().State == string(active) })
 	return n
+}
+
+// overMemory lets a node reach the LUN in memory by a nexus of its own.
+func (r *rig) overMemory(n *testNode, o *Options) {
+	o.OpenLUN = func(_ context.Context, _ *keeperpb.Lun, purpose string) (disk.LUN, error) {
+		lun := r.lun.Nexus(fmt.Sprintf("%d/%s/%p", n.id, purpose, n))
+		return disk.NewFaulty(lun, func(op disk.Op) error {
+			n.mu.Lock()
+			hook := n.hook
+			n.mu.Unlock()
+			return hook(op)
+		}), nil
+	}
 }
 
 func (n *testNode) configure(r *rig, epoch uint64) {
@@ -212,11 +220,17 @@ func (n *testNode) onLUN(hook func(disk.Op) error) {
 	n.hook = hook
 }
 
-var theLUN = &keeperpb.Lun{Url: "memory:"}
+// at names the LUN.
+func (r *rig) at() *keeperpb.Lun {
+	if r.url != "" {
+		return &keeperpb.Lun{Url: r.url}
+	}
+	return &keeperpb.Lun{Url: "memory:"}
+}
 
 func (r *rig) format(n *testNode) {
 	r.t.Helper()
-	_, err := n.api.Format(background, connect.NewRequest(&keeperpb.FormatRequest{Lun: theLUN, Volume: "Volume1", ClusterId: "cluster1"}))
+	_, err := n.api.Format(background, connect.NewRequest(&keeperpb.FormatRequest{Lun: r.at(), Volume: "Volume1", ClusterId: "cluster1"}))
 	must(r.t, err)
 }
 
@@ -224,7 +238,7 @@ func (r *rig) format(n *testNode) {
 func (r *rig) attach(n *testNode, key uint64, coord *testNode, epoch uint64) string {
 	r.t.Helper()
 	resp, err := n.api.Attach(background, connect.NewRequest(&keeperpb.AttachRequest{
-		Volume: "Volume1", Id: lunID, Lun: theLUN, Key: key, Epoch: epoch,
+		Volume: "Volume1", Lun: r.at(), Key: key, Epoch: epoch,
 		Coordinator: &keeperpb.Coordinator{NodeId: coord.id, Addr: coord.addr()},
 	}))
 	must(r.t, err)

@@ -139,7 +139,7 @@ func readLabel(ctx context.Context, lun disk.LUN) (volume.Label, error) {
 	for try := 0; ; try++ {
 		l, err := volume.ReadLabel(ctx, lun)
 		var ua *disk.AttentionError
-		if !errors.As(err, &ua) || try == 8 {
+		if !errors.As(err, &ua) || try == maxAttentions {
 			return l, err
 		}
 	}
@@ -148,6 +148,13 @@ func readLabel(ctx context.Context, lun disk.LUN) (volume.Label, error) {
 // guard registers on the LUN.
 func (k *Keeper) guard(ctx context.Context, lun disk.LUN, a *attached) (*disk.Guard, error) {
 	caps, err := lun.Capabilities(ctx)
+	if errors.Is(err, disk.ErrConflict) {
+		// Under others' reservation a target may answer that only to who is
+		// registered.
+		if err = reserve(ctx, lun, disk.ReserveOut{Action: disk.RegisterIgnore, ServiceKey: a.key}); err == nil {
+			caps, err = lun.Capabilities(ctx)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +166,22 @@ func (k *Keeper) guard(ctx context.Context, lun disk.LUN, a *attached) (*disk.Gu
 		return nil, err
 	}
 	return g, nil
+}
+
+// maxAttentions is how many unit attentions may come before an answer.
+const maxAttentions = 8
+
+// reserve is one PERSISTENT RESERVE OUT past the unit attentions before it.
+func reserve(ctx context.Context, lun disk.LUN, out disk.ReserveOut) error {
+	var err error
+	for range maxAttentions {
+		err = lun.Reserve(ctx, out)
+		var ua *disk.AttentionError
+		if !errors.As(err, &ua) {
+			break
+		}
+	}
+	return err
 }
 
 // format makes a volume on a LUN.
