@@ -1,0 +1,347 @@
+package cluster
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	pb "quorate/cluster/clusterpb"
+)
+
+// PathLost is the state, in the database, of a volume on a node that has lost its
+// path to the LUN. The other states are package csv's.
+const PathLost = "path-lost"
+
+// LocalVolume is a volume as this node's noded has it.
+type LocalVolume struct {
+	State, Reason string
+	// Epoch is that of the coordinator it was told of.
+	Epoch uint64
+	// Coordinating: this node serves the volume's metadata.
+	Coordinating bool
+	Size, Used   int64
+	// Key is the reservation key it was attached with.
+	Key uint64
+}
+
+// LocalMachine is a machine's process on this node.
+type LocalMachine struct {
+	Running bool
+	// Paused says why it stands still, or is empty: "io-error", "paused".
+	Paused string
+	// Incoming: the process was started to be migrated to.
+	Incoming bool
+	// Hung: QEMU does not answer.
+	Hung bool
+}
+
+// Local is what a node sees of itself.
+type Local struct {
+	Node   uint64
+	WallMS int64
+	// Keeper is noded: whether it answers, its state, the epoch it was
+	// configured with, and whether it holds the lease.
+	Keeper      bool
+	KeeperState string
+	KeeperEpoch uint64
+	Lease       bool
+	Volumes     map[string]LocalVolume
+	Machines    map[string]LocalMachine
+	// Moving are the machines that a migration on this node has in its hands,
+	// as source or target.
+	Moving map[string]bool
+}
+
+// Action is one thing to do on a node. While an action of a
+// lane is under way, the node begins no other of that lane. Actions of
+// different lanes are independent.
+type Action interface{ Lane() string }
+
+// The actions.
+type (
+	// Configure tells noded who the node is, at which epoch.
+	Configure struct{ Epoch uint64 }
+	// Release makes noded stop everything, for good at this epoch; then the
+	// node says that it stopped.
+	Release struct{ Epoch uint64 }
+	// Attach mounts a volume, or tells it of its coordinator.
+	Attach struct {
+		Volume, Disk, Path string
+		Epoch, Coordinator uint64
+		Key                uint64
+	}
+	// Coordinate begins to serve a volume's metadata.
+	Coordinate struct {
+		Volume  string
+		Epoch   uint64
+		Evicted []uint64
+	}
+	// Relinquish stops serving it.
+	Relinquish struct{ Volume string }
+	// FenceDisk removes a dead node's key from a volume's disk and proposes
+	// the proof.
+	FenceDisk struct {
+		Volume, Disk string
+		Node, Epoch  uint64
+		VictimKey    uint64
+	}
+	// StartMachine commits that the machine starts here and then starts it.
+	StartMachine struct {
+		Group, Volume, Folder string
+		Epoch                 uint64
+	}
+	// StopMachine ends it: by its power button, or hard.
+	StopMachine struct {
+		Group string
+		Hard  bool
+	}
+	// KillMachine ends a process that has no business here.
+	KillMachine struct{ Group, Why string }
+	// RecoverMachine puts a process right that an earlier clusterd left in the
+	// midst of a migration.
+	RecoverMachine struct {
+		Group    string
+		Incoming bool
+	}
+	// ResumeMachine lets a machine run on whose disk failed it.
+	ResumeMachine struct{ Group string }
+	// MoveMachine drives a migration from here.
+	MoveMachine struct {
+		Group           string
+		Migration, From uint64
+		To, Epoch       uint64
+	}
+	// CancelMove stops one.
+	CancelMove struct{ Group string }
+	// Report proposes what was seen.
+	Report struct {
+		What    string
+		Command *pb.Command
+	}
+)
+
+func machineKey(group string) string { return "machine/" + group }
+
+// Lane implements Action.
+func (a Configure) Lane() string { return "keeper" }
+
+// Lane implements Action.
+func (a Release) Lane() string { return "keeper" }
+
+// Lane implements Action.
+func (a Attach) Lane() string { return "volume/" + a.Volume }
+
+// Lane implements Action.
+func (a Coordinate) Lane() string { return "coordinate/" + a.Volume }
+
+// Lane implements Action.
+func (a Relinquish) Lane() string { return "coordinate/" + a.Volume }
+
+// Lane implements Action.
+func (a FenceDisk) Lane() string { return "fence/" + a.Volume } // one fencer per LUN
+
+// Lane implements Action.
+func (a StartMachine) Lane() string { return machineKey(a.Group) }
+
+// Lane implements Action.
+func (a StopMachine) Lane() string { return machineKey(a.Group) }
+
+// Lane implements Action.
+func (a KillMachine) Lane() string { return machineKey(a.Group) }
+
+// Lane implements Action.
+func (a RecoverMachine) Lane() string { return machineKey(a.Group) }
+
+// Lane implements Action.
+func (a ResumeMachine) Lane() string { return machineKey(a.Group) }
+
+// Lane implements Action.
+func (a MoveMachine) Lane() string { return machineKey(a.Group) }
+
+// Lane implements Action.
+func (a CancelMove) Lane() string { return "cancel/" + a.Group }
+
+// Lane implements Action.
+func (a Report) Lane() string { return "report/" + a.What }
+
+// Act says what is to be done on a node, given its replica and what it sees of
+// itself. It may be asked at any time, and again while actions are under way.
+func Act(s *pb.State, l Local) []Action {
+	me := s.Nodes[l.Node]
+	if me == nil || !l.Keeper {
+		return nil
+	}
+	if me.State != pb.NodeState_NODE_STATE_UP {
+		return nil // noded stops what runs by itself; the leader lets the node in again
+	}
+	switch {
+	case l.KeeperEpoch != me.Epoch:
+		return []Action{Configure{Epoch: me.Epoch}}
+	case l.KeeperState == "fenced" || l.KeeperState == "released":
+		// The lease was lost at this epoch: only a new one lets it in again.
+		return []Action{Release{Epoch: me.Epoch}}
+	}
+	var out []Action
+	out = append(out, fences(s, l)...)
+	for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {
+		out = append(out, volume(s, l, s.Volumes[name])...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
+		out = append(out, group(s, l, s.Groups[name])...)
+	}
+	return out
+}
+
+// fences are the keys that this node is to remove.
+func fences(s *pb.State, l Local) []Action {
+	var out []Action
+	tag := KeyTag(s.Cluster.Id)
+	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+		n := s.Nodes[id]
+		if n.State != pb.NodeState_NODE_STATE_DOWN || n.Fence.Fencer != l.Node || n.Fence.DoneMs != 0 {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {
+			v := s.Volumes[name]
+			if slices.Contains(n.Fence.Disks, v.Disk) && !CannotWriteTo(n.Fence, v.Disk) {
+				out = append(out, FenceDisk{Volume: name, Disk: v.Disk, Node: id, Epoch: n.Fence.Epoch, VictimKey: Key(tag, id, n.Fence.Epoch)})
+			}
+		}
+	}
+	return out
+}
+
+func volume(s *pb.State, l Local, v *pb.Volume) []Action {
+	have, attached := l.Volumes[v.Name]
+	me := s.Nodes[l.Node]
+	key := Key(KeyTag(s.Cluster.Id), l.Node, me.Epoch)
+	var out []Action
+	if l.Lease && (!attached || have.Epoch != v.Epoch || have.Key != key || have.State == "fenced") {
+		out = append(out, Attach{Volume: v.Name, Disk: v.Disk, Path: v.Path, Epoch: v.Epoch, Coordinator: v.Coordinator, Key: key})
+	}
+	if !attached {
+		return out
+	}
+	switch {
+	case v.Coordinator == l.Node && (!have.Coordinating || v.ReadyEpoch < v.Epoch && have.Epoch != v.Epoch) && l.Lease:
+		var evicted []uint64
+		for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+			if n := s.Nodes[id]; n.State == pb.NodeState_NODE_STATE_DOWN && CannotWriteTo(n.Fence, v.Disk) {
+				evicted = append(evicted, id)
+			}
+		}
+		out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evicted})
+	case v.Coordinator != l.Node && have.Coordinating:
+		out = append(out, Relinquish{Volume: v.Name})
+	}
+	return append(out, reportVolume(me, l, v, have)...)
+}
+
+// usedGrain is by how much the used space must change to be reported, in bytes.
+const usedGrain = 64 << 20
+
+func reportVolume(me *pb.Node, l Local, v *pb.Volume, have LocalVolume) []Action {
+	st := v.Status[l.Node]
+	rep := &pb.VolumeReport{Name: v.Name, Node: l.Node, NodeEpoch: me.Epoch}
+	worth := false
+	if st.GetState() != have.State || st.GetReason() != have.Reason || st.GetNodeEpoch() != me.Epoch {
+		rep.Status, worth = &pb.VolumeStatus{State: have.State, Reason: have.Reason}, true
+	}
+	if have.Coordinating && v.Coordinator == l.Node {
+		if v.ReadyEpoch < v.Epoch && have.Epoch == v.Epoch {
+			rep.ServingEpoch, worth = v.Epoch, true
+		}
+		if moved := have.Used - v.Used; have.Size != v.Size || moved >= usedGrain || -moved >= usedGrain {
+			rep.Size, rep.Used, worth = have.Size, have.Used, true
+		}
+	}
+	if !worth {
+		return nil
+	}
+	return []Action{Report{What: "volume/" + v.Name, Command: &pb.Command{Kind: &pb.Command_VolumeReport{VolumeReport: rep}}}}
+}
+
+// usable tells whether machines may be started on a volume here.
+func usable(l Local, name string) bool {
+	st := l.Volumes[name].State
+	return st == "direct" || st == "redirected"
+}
+
+func group(s *pb.State, l Local, g *pb.Group) []Action {
+	m, here := l.Machines[g.Name]
+	if g.Migration.GetCancel() && g.Migration.From == l.Node {
+		return []Action{CancelMove{Group: g.Name}}
+	}
+	if l.Moving[g.Name] {
+		return nil
+	}
+	if g.Owner != l.Node {
+		if here && g.Migration.GetTo() != l.Node {
+			return []Action{KillMachine{Group: g.Name, Why: fmt.Sprintf("node %d owns it, at epoch %d", g.Owner, g.Epoch)}}
+		}
+		if here && m.Incoming {
+			return []Action{RecoverMachine{Group: g.Name, Incoming: true}}
+		}
+		return nil
+	}
+	if !here {
+		return absent(l, g)
+	}
+	return present(l, g, m)
+}
+
+// absent: this node owns the group, and it has no process.
+func absent(l Local, g *pb.Group) []Action {
+	mine := g.Status.GetNode() == l.Node && g.Status.GetEpoch() == g.Epoch
+	var out []Action
+	if g.Migration != nil {
+		out = append(out, endMove(g, "the machine is gone"))
+	}
+	if g.Desire != pb.Desire_DESIRE_STARTED {
+		return append(out, report(l, g, pb.GroupState_GROUP_STATE_OFFLINE, "")...)
+	}
+	if mine && (g.Status.State == pb.GroupState_GROUP_STATE_ONLINE || g.Status.State == pb.GroupState_GROUP_STATE_PAUSED) {
+		return append(out, report(l, g, pb.GroupState_GROUP_STATE_FAILED, "its process ended")...)
+	}
+	if !l.Lease || !usable(l, g.Volume) || l.WallMS < g.NotBeforeMs {
+		return out
+	}
+	return append(out, StartMachine{Group: g.Name, Volume: g.Volume, Folder: g.Folder, Epoch: g.Epoch})
+}
+
+// present: this node owns the group, and its process is here.
+func present(l Local, g *pb.Group, m LocalMachine) []Action {
+	if g.Desire == pb.Desire_DESIRE_STOPPED {
+		return append(report(l, g, pb.GroupState_GROUP_STATE_STOPPING, ""), StopMachine{Group: g.Name, Hard: g.HardStop})
+	}
+	switch {
+	case m.Hung:
+		return report(l, g, pb.GroupState_GROUP_STATE_PAUSED, "QEMU does not answer")
+	case !m.Running && m.Paused == "io-error":
+		out := report(l, g, pb.GroupState_GROUP_STATE_PAUSED, "its disk failed")
+		if usable(l, g.Volume) {
+			out = append(out, ResumeMachine{Group: g.Name})
+		}
+		return out
+	case !m.Running:
+		return []Action{RecoverMachine{Group: g.Name, Incoming: m.Incoming}}
+	}
+	out := report(l, g, pb.GroupState_GROUP_STATE_ONLINE, "")
+	if mig := g.Migration; mig != nil && len(out) == 0 {
+		out = append(out, MoveMachine{Group: g.Name, Migration: mig.Id, From: mig.From, To: mig.To, Epoch: mig.Epoch})
+	}
+	return out
+}
+
+func endMove(g *pb.Group, reason string) Action {
+	return Report{What: "move/" + g.Name, Command: &pb.Command{Kind: &pb.Command_MigrationEnd{MigrationEnd: &pb.MigrationEnd{Group: g.Name, Id: g.Migration.Id, Reason: reason}}}}
+}
+
+func report(l Local, g *pb.Group, state pb.GroupState, detail string) []Action {
+	if g.Status.GetState() == state && g.Status.GetNode() == l.Node && g.Status.GetEpoch() == g.Epoch && g.Status.GetDetail() == detail {
+		return nil
+	}
+	return []Action{Report{What: "group/" + g.Name, Command: &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{
+		Name: g.Name, Status: &pb.GroupStatus{State: state, Node: l.Node, Epoch: g.Epoch, Detail: detail},
+	}}}}}
+}

@@ -1,0 +1,252 @@
+package cluster
+
+import (
+	pb "quorate/cluster/clusterpb"
+)
+
+func (d *Database) groupAdd(c *pb.Command, k *pb.GroupAdd) *pb.Result {
+	g := k.Group
+	if g == nil {
+		return refuse(pb.Code_CODE_INVALID, "the command to add a group names none")
+	}
+	if err := CheckName("group", g.Name); err != nil {
+		return refuse(pb.Code_CODE_INVALID, "%v", err)
+	}
+	switch {
+	case d.s.Groups[g.Name] != nil:
+		return refuse(pb.Code_CODE_REFUSED, "%s is highly available already", g.Name)
+	case d.s.Volumes[g.Volume] == nil:
+		return notFound("volume", g.Volume)
+	case !d.up(g.Owner):
+		return refuse(pb.Code_CODE_REFUSED, "%s is not up and cannot own %s", d.nodeName(g.Owner), g.Name)
+	}
+	if d.s.Groups == nil {
+		d.s.Groups = map[string]*pb.Group{}
+	}
+	g.Epoch, g.Desire, g.Migration, g.Restarts = 1, pb.Desire_DESIRE_STOPPED, nil, 0
+	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_OFFLINE, Node: g.Owner, Epoch: 1, AtMs: c.AtMs}
+	d.s.Groups[g.Name] = g
+	d.event(c, Info, "group-added", g.Name, "%s is highly available, owned by %s", g.Name, d.nodeName(g.Owner))
+	return ok()
+}
+
+func (d *Database) groupRemove(c *pb.Command, k *pb.GroupRemove) *pb.Result {
+	g := d.s.Groups[k.Name]
+	switch {
+	case g == nil:
+		return notFound("group", k.Name)
+	case g.Desire != pb.Desire_DESIRE_STOPPED || g.Status.State != pb.GroupState_GROUP_STATE_OFFLINE:
+		return refuse(pb.Code_CODE_REFUSED, "%s is not off: stop it first", g.Name)
+	}
+	delete(d.s.Groups, k.Name)
+	d.event(c, Info, "group-removed", g.Name, "%s is no longer highly available", g.Name)
+	return ok()
+}
+
+func (d *Database) groupDesire(c *pb.Command, k *pb.GroupDesire) *pb.Result {
+	g := d.s.Groups[k.Name]
+	switch {
+	case g == nil:
+		return notFound("group", k.Name)
+	case k.Desire == pb.Desire_DESIRE_UNSPECIFIED:
+		return refuse(pb.Code_CODE_INVALID, "the command for %s says neither start nor stop", k.Name)
+	case k.Desire == pb.Desire_DESIRE_STOPPED && g.Migration != nil:
+		return refuse(pb.Code_CODE_REFUSED, "%s is being moved to %s: wait for it, or cancel it", g.Name, d.nodeName(g.Migration.To))
+	}
+	if g.Desire != k.Desire {
+		word := "started"
+		if k.Desire == pb.Desire_DESIRE_STOPPED {
+			word = "stopped"
+		}
+		d.event(c, Info, "group-wanted", g.Name, "%s is to be %s", g.Name, word)
+	}
+	g.Desire, g.HardStop, g.Restarts, g.NotBeforeMs = k.Desire, k.Hard, 0, 0
+	return ok()
+}
+
+// mayTake tells whether a group's owner is known to be unable to run it.
+func (d *Database) mayTake(g *pb.Group) *pb.Result {
+	old := d.s.Nodes[g.Owner]
+	switch {
+	case old == nil:
+		return nil
+	case old.State == pb.NodeState_NODE_STATE_DOWN:
+		if old.Fence.DoneMs == 0 {
+			return refuse(pb.Code_CODE_REFUSED, "%s owned %s and is not yet fenced", old.Name, g.Name)
+		}
+		return nil
+	case g.Status.GetNode() == old.Id && g.Status.GetEpoch() == g.Epoch &&
+		(g.Status.State == pb.GroupState_GROUP_STATE_OFFLINE || g.Status.State == pb.GroupState_GROUP_STATE_FAILED):
+		return nil // it said that it stopped
+	}
+	return refuse(pb.Code_CODE_REFUSED, "%s owns %s and is up", old.Name, g.Name)
+}
+
+// groupAssign gives a group another owner: one command, one epoch.
+func (d *Database) groupAssign(c *pb.Command, k *pb.GroupAssign) *pb.Result {
+	g := d.s.Groups[k.Name]
+	switch {
+	case g == nil:
+		return notFound("group", k.Name)
+	case g.Epoch != k.Epoch:
+		return stale("group "+g.Name, g.Epoch, k.Epoch)
+	case !d.up(k.To):
+		return refuse(pb.Code_CODE_REFUSED, "%s is not up and cannot own %s", d.nodeName(k.To), g.Name)
+	}
+	if res := d.mayTake(g); res != nil {
+		return res
+	}
+	if g.Migration != nil {
+		d.endMigration(c, g, Warning, "the machine got another owner")
+	}
+	from := g.Owner
+	if k.To == from {
+		// The same node again, at a new epoch: it starts over.
+		from = 0
+	}
+	g.Owner = k.To
+	g.Epoch++
+	d.event(c, Warning, "group-moved", g.Name, "%s is owned by %s now, before by %s: %s", g.Name, d.nodeName(k.To), d.nodeName(from), k.Reason)
+	return ok()
+}
+
+// Backoff of failed starts.
+const (
+	// maxRestarts is how often a start may fail on one node before the group
+	// goes to another.
+	maxRestarts  = 3
+	restartDelay = 5000 // ms, times the number of failures
+)
+
+func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
+	g := d.s.Groups[k.Name]
+	switch {
+	case g == nil:
+		return notFound("group", k.Name)
+	case k.Status == nil:
+		return refuse(pb.Code_CODE_INVALID, "the report on %s is empty", k.Name)
+	case k.Status.Epoch != g.Epoch || k.Status.Node != g.Owner:
+		return stale("group "+g.Name, g.Epoch, k.Status.Epoch)
+	}
+	old := g.Status
+	g.Status = k.Status
+	g.Status.AtMs = c.AtMs
+	switch k.Status.State {
+	case pb.GroupState_GROUP_STATE_ONLINE:
+		g.Restarts, g.NotBeforeMs = 0, 0
+	case pb.GroupState_GROUP_STATE_FAILED:
+		g.Restarts++
+		g.NotBeforeMs = c.AtMs + int64(g.Restarts)*restartDelay
+	}
+	if old.GetState() != k.Status.State || old.GetEpoch() != k.Status.Epoch {
+		level := Info
+		if k.Status.State == pb.GroupState_GROUP_STATE_FAILED || k.Status.State == pb.GroupState_GROUP_STATE_PAUSED {
+			level = Error
+		}
+		d.event(c, level, "group-state", g.Name, "%s is %s on %s%s", g.Name, GroupStateOf(k.Status.State), d.nodeName(g.Owner), because(k.Status.Detail))
+	}
+	return ok()
+}
+
+// GroupStateOf is a state's name for operators.
+func GroupStateOf(s pb.GroupState) string {
+	switch s {
+	case pb.GroupState_GROUP_STATE_OFFLINE:
+		return "offline"
+	case pb.GroupState_GROUP_STATE_STARTING:
+		return "starting"
+	case pb.GroupState_GROUP_STATE_ONLINE:
+		return "online"
+	case pb.GroupState_GROUP_STATE_STOPPING:
+		return "stopping"
+	case pb.GroupState_GROUP_STATE_PAUSED:
+		return "paused"
+	case pb.GroupState_GROUP_STATE_FAILED:
+		return "failed"
+	}
+	return "unknown"
+}
+
+func (d *Database) migrationStart(c *pb.Command, k *pb.MigrationStart) *pb.Result {
+	g := d.s.Groups[k.Group]
+	switch {
+	case g == nil:
+		return notFound("group", k.Group)
+	case g.Migration != nil:
+		return refuse(pb.Code_CODE_REFUSED, "%s is being moved to %s already", g.Name, d.nodeName(g.Migration.To))
+	case d.s.Nodes[k.To] == nil:
+		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.To)
+	case !d.up(k.To):
+		return refuse(pb.Code_CODE_REFUSED, "%s is down", d.nodeName(k.To))
+	case k.To == g.Owner:
+		return refuse(pb.Code_CODE_REFUSED, "%s is on %s already", g.Name, d.nodeName(k.To))
+	case !d.up(g.Owner):
+		return refuse(pb.Code_CODE_REFUSED, "%s, which owns %s, is down", d.nodeName(g.Owner), g.Name)
+	case g.Desire != pb.Desire_DESIRE_STARTED || g.Status.State != pb.GroupState_GROUP_STATE_ONLINE || g.Status.Epoch != g.Epoch:
+		return refuse(pb.Code_CODE_REFUSED, "%s does not run (it is %s): only a running machine can be moved live", g.Name, GroupStateOf(g.Status.State))
+	}
+	if v := d.s.Volumes[g.Volume]; v.GetStatus()[k.To].GetState() != "direct" {
+		return refuse(pb.Code_CODE_REFUSED, "%s does not reach %s, where %s lies", d.nodeName(k.To), g.Volume, g.Name)
+	}
+	d.s.NextMigration++
+	g.Migration = &pb.Migration{
+		Id: d.s.NextMigration, From: g.Owner, To: k.To, Epoch: g.Epoch,
+		Phase: pb.MigrationPhase_MIGRATION_PHASE_PREPARE, StartedMs: c.AtMs,
+	}
+	d.event(c, Info, "migration-started", g.Name, "%s moves from %s to %s", g.Name, d.nodeName(g.Owner), d.nodeName(k.To))
+	return &pb.Result{Number: g.Migration.Id}
+}
+
+// migrationSwitch passes ownership to the target. Both ends are complete and
+// paused, and whoever owns the machine after this command lets it run.
+func (d *Database) migrationSwitch(c *pb.Command, k *pb.MigrationSwitch) *pb.Result {
+	g := d.s.Groups[k.Group]
+	switch {
+	case g == nil:
+		return notFound("group", k.Group)
+	case g.Epoch != k.Epoch:
+		return stale("group "+g.Name, g.Epoch, k.Epoch)
+	case g.Migration == nil || g.Migration.Id != k.Id:
+		return refuse(pb.Code_CODE_REFUSED, "migration %d of %s is over", k.Id, g.Name)
+	case !d.up(g.Migration.To):
+		return refuse(pb.Code_CODE_REFUSED, "%s is down", d.nodeName(g.Migration.To))
+	case !d.up(g.Owner):
+		return refuse(pb.Code_CODE_REFUSED, "%s, the source, is down", d.nodeName(g.Owner))
+	}
+	from := g.Owner
+	g.Owner = g.Migration.To
+	g.Epoch++
+	g.Migration = nil
+	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_STARTING, Node: g.Owner, Epoch: g.Epoch, AtMs: c.AtMs, Detail: "moved here live"}
+	d.event(c, Info, "migration-switched", g.Name, "%s passed from %s to %s", g.Name, d.nodeName(from), d.nodeName(g.Owner))
+	return ok()
+}
+
+func (d *Database) endMigration(c *pb.Command, g *pb.Group, level, reason string) {
+	d.event(c, level, "migration-ended", g.Name, "the move of %s to %s ended, it stays on %s: %s", g.Name, d.nodeName(g.Migration.To), d.nodeName(g.Owner), reason)
+	g.Migration = nil
+}
+
+func (d *Database) migrationEnd(c *pb.Command, k *pb.MigrationEnd) *pb.Result {
+	g := d.s.Groups[k.Group]
+	if g == nil {
+		return notFound("group", k.Group)
+	}
+	if g.Migration != nil && g.Migration.Id == k.Id {
+		d.endMigration(c, g, Warning, k.Reason)
+	}
+	return ok()
+}
+
+func (d *Database) migrationCancel(c *pb.Command, k *pb.MigrationCancel) *pb.Result {
+	g := d.s.Groups[k.Group]
+	switch {
+	case g == nil:
+		return notFound("group", k.Group)
+	case g.Migration == nil:
+		return refuse(pb.Code_CODE_REFUSED, "%s is not being moved", k.Group)
+	}
+	g.Migration.Cancel = true
+	d.event(c, Info, "migration-cancelled", g.Name, "the move of %s is to be cancelled: %s", g.Name, k.Reason)
+	return ok()
+}

@@ -1,0 +1,149 @@
+package cluster
+
+import (
+	"maps"
+	"slices"
+
+	pb "quorate/cluster/clusterpb"
+)
+
+func (d *Database) nodeAdd(c *pb.Command, k *pb.NodeAdd) *pb.Result {
+	n := k.Node
+	if n == nil {
+		return refuse(pb.Code_CODE_INVALID, "the command to add a node names none")
+	}
+	if err := CheckName("node", n.Name); err != nil {
+		return refuse(pb.Code_CODE_INVALID, "%v", err)
+	}
+	for _, have := range d.s.Nodes {
+		if have.Name == n.Name {
+			return refuse(pb.Code_CODE_REFUSED, "node %s is in the cluster already", n.Name)
+		}
+	}
+	n.Id = d.s.NextNode
+	d.s.NextNode++
+	n.State, n.Epoch = pb.NodeState_NODE_STATE_UP, 1
+	d.s.Nodes[n.Id] = n
+	d.event(c, Info, "node-added", n.Name, "node %s joined the cluster", n.Name)
+	return &pb.Result{Number: n.Id}
+}
+
+func (d *Database) nodeRemove(c *pb.Command, k *pb.NodeRemove) *pb.Result {
+	n := d.s.Nodes[k.Node]
+	if n == nil {
+		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Node)
+	}
+	for name, g := range d.s.Groups {
+		if g.Owner == n.Id {
+			return refuse(pb.Code_CODE_REFUSED, "node %s owns %s: move it first", n.Name, name)
+		}
+	}
+	delete(d.s.Nodes, n.Id)
+	d.event(c, Info, "node-removed", n.Name, "node %s left the cluster", n.Name)
+	return ok()
+}
+
+// nodeDown records that a node was found dead. From here on it gets no lease.
+func (d *Database) nodeDown(c *pb.Command, k *pb.NodeDown) *pb.Result {
+	n := d.s.Nodes[k.Node]
+	switch {
+	case n == nil:
+		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Node)
+	case n.Epoch != k.Epoch:
+		return stale("node "+n.Name, n.Epoch, k.Epoch)
+	case n.State == pb.NodeState_NODE_STATE_DOWN:
+		if n.Fence.DoneMs == 0 && n.Fence.Fencer != k.Fencer && d.s.Nodes[k.Fencer] != nil {
+			n.Fence.Fencer = k.Fencer
+			d.event(c, Warning, "fence-moved", n.Name, "%s fences %s now", d.nodeName(k.Fencer), n.Name)
+		}
+		return ok()
+	}
+	n.State = pb.NodeState_NODE_STATE_DOWN
+	n.Fence = &pb.Fence{Epoch: n.Epoch, Fencer: k.Fencer, Reason: k.Reason, SinceMs: c.AtMs}
+	for _, v := range d.s.Volumes {
+		if v.Formatted {
+			n.Fence.Disks = append(n.Fence.Disks, v.Disk)
+		}
+	}
+	slices.Sort(n.Fence.Disks)
+	for _, v := range d.s.Volumes {
+		delete(v.Status, n.Id)
+	}
+	d.event(c, Error, "node-down", n.Name, "node %s is down: %s", n.Name, k.Reason)
+	for _, name := range slices.Sorted(maps.Keys(d.s.Groups)) {
+		if m := d.s.Groups[name].Migration; m != nil && m.To == n.Id {
+			d.endMigration(c, d.s.Groups[name], Warning, "its target "+n.Name+" went down")
+		}
+	}
+	if k.SaidStopped {
+		d.prove(c, n, &pb.Proof{Kind: pb.ProofKind_PROOF_KIND_SAID_STOPPED, AtMs: c.AtMs})
+	}
+	return ok()
+}
+
+func (d *Database) fenceProof(c *pb.Command, k *pb.FenceProof) *pb.Result {
+	n := d.s.Nodes[k.Node]
+	switch {
+	case n == nil:
+		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Node)
+	case n.State != pb.NodeState_NODE_STATE_DOWN || n.Fence.Epoch != k.Epoch:
+		return stale("node "+n.Name, n.Epoch, k.Epoch)
+	case k.Proof == nil:
+		return refuse(pb.Code_CODE_INVALID, "the proof against %s is empty", n.Name)
+	}
+	for _, p := range n.Fence.Proofs {
+		if p.Kind == k.Proof.Kind && p.Disk == k.Proof.Disk {
+			return ok()
+		}
+	}
+	d.prove(c, n, k.Proof)
+	return ok()
+}
+
+func (d *Database) prove(c *pb.Command, n *pb.Node, p *pb.Proof) {
+	n.Fence.Proofs = append(n.Fence.Proofs, p)
+	if n.Fence.DoneMs == 0 && CannotWrite(n.Fence) && DoesNotAnswer(n.Fence) {
+		n.Fence.DoneMs = max(c.AtMs, 1)
+		d.event(c, Warning, "node-fenced", n.Name, "node %s can neither write nor run machines: %s", n.Name, describeProofs(n.Fence))
+	}
+}
+
+func (d *Database) nodeUp(c *pb.Command, k *pb.NodeUp) *pb.Result {
+	n := d.s.Nodes[k.Node]
+	switch {
+	case n == nil:
+		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Node)
+	case n.Epoch != k.Epoch:
+		return stale("node "+n.Name, n.Epoch, k.Epoch)
+	case n.State != pb.NodeState_NODE_STATE_DOWN:
+		return ok()
+	case n.Fence.DoneMs == 0:
+		return refuse(pb.Code_CODE_REFUSED, "node %s is not yet fenced", n.Name)
+	}
+	n.State, n.Fence = pb.NodeState_NODE_STATE_UP, nil
+	n.Epoch++
+	d.event(c, Info, "node-up", n.Name, "node %s is back, at epoch %d", n.Name, n.Epoch)
+	return ok()
+}
+
+func (d *Database) nodeReport(c *pb.Command, k *pb.NodeReport) *pb.Result {
+	n := d.s.Nodes[k.Node]
+	if n == nil {
+		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Node)
+	}
+	if k.Facts != nil {
+		n.Facts = k.Facts
+	}
+	if len(k.Addresses) > 0 {
+		n.Addresses = k.Addresses
+	}
+	if n.Unmonitored != k.Unmonitored {
+		n.Unmonitored = k.Unmonitored
+		if k.Unmonitored {
+			d.event(c, Warning, "node-unmonitored", n.Name, "clusterd on %s is silent, but its machines hold their lease and run on", n.Name)
+		} else {
+			d.event(c, Info, "node-monitored", n.Name, "clusterd on %s answers again", n.Name)
+		}
+	}
+	return ok()
+}

@@ -1,0 +1,226 @@
+package cluster
+
+import (
+	"fmt"
+
+	pb "quorate/cluster/clusterpb"
+)
+
+// FirstWitness is the lowest raft id of a witness.
+const FirstWitness = 1 << 32
+
+func (d *Database) diskAdd(c *pb.Command, k *pb.DiskAdd) *pb.Result {
+	n := k.Disk
+	if n == nil || n.Id == "" {
+		return refuse(pb.Code_CODE_INVALID, "the disk has no identity (VPD page 0x83): the SAN must give it one")
+	}
+	have := d.s.Disks[n.Id]
+	if have == nil {
+		if d.s.Disks == nil {
+			d.s.Disks = map[string]*pb.Disk{}
+		}
+		have = &pb.Disk{Id: n.Id, Role: pb.DiskRole_DISK_ROLE_AVAILABLE, Name: fmt.Sprintf("Cluster Disk %d", len(d.s.Disks)+1)}
+		d.s.Disks[n.Id] = have
+		d.event(c, Info, "disk-added", have.Name, "%s is %s, %d MiB", have.Name, n.Id, n.Size>>20)
+	}
+	have.Serial, have.Size, have.Url, have.Product = n.Serial, n.Size, n.Url, n.Product
+	if have.NodeUrls == nil {
+		have.NodeUrls = map[uint64]string{}
+	}
+	for id, url := range n.NodeUrls {
+		have.NodeUrls[id] = url
+	}
+	return ok()
+}
+
+func (d *Database) portalAdd(_ *pb.Command, k *pb.PortalAdd) *pb.Result {
+	for _, p := range d.s.Portals {
+		if p == k.Portal {
+			return ok()
+		}
+	}
+	d.s.Portals = append(d.s.Portals, k.Portal)
+	return ok()
+}
+
+func (d *Database) quorumSet(c *pb.Command, k *pb.QuorumSet) *pb.Result {
+	needs := k.Mode == pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY || k.Mode == pb.QuorumMode_QUORUM_MODE_DISK_ONLY
+	q := d.s.Quorum
+	if needs {
+		disk := d.s.Disks[k.WitnessDisk]
+		switch {
+		case disk == nil:
+			return notFound("disk", k.WitnessDisk)
+		case disk.Role == pb.DiskRole_DISK_ROLE_VOLUME:
+			return refuse(pb.Code_CODE_REFUSED, "%s holds a volume and cannot be the witness", disk.Name)
+		}
+	}
+	if old := d.s.Disks[q.WitnessDisk]; old != nil && old.Role == pb.DiskRole_DISK_ROLE_WITNESS {
+		old.Role = pb.DiskRole_DISK_ROLE_AVAILABLE
+	}
+	if !needs {
+		q.WitnessDisk, q.WitnessHost = "", 0
+	} else {
+		if q.WitnessDisk != k.WitnessDisk {
+			// A new witness is a new voter: it knows nothing of what the old one
+			// promised.
+			q.WitnessVoter = max(q.WitnessVoter+1, FirstWitness)
+			q.WitnessDisk, q.WitnessHost, q.WitnessGeneration = k.WitnessDisk, 0, 0
+		}
+		d.s.Disks[k.WitnessDisk].Role = pb.DiskRole_DISK_ROLE_WITNESS
+	}
+	q.Mode, q.Why = k.Mode, k.Why
+	d.event(c, Info, "quorum-set", ModeOf(q.Mode), "quorum is %s: %s", ModeOf(q.Mode), k.Why)
+	return ok()
+}
+
+func (d *Database) witnessHosted(c *pb.Command, k *pb.WitnessHosted) *pb.Result {
+	q := d.s.Quorum
+	if k.Generation <= q.WitnessGeneration {
+		return stale("the witness", q.WitnessGeneration, k.Generation)
+	}
+	q.WitnessHost, q.WitnessGeneration = k.Node, k.Generation
+	d.event(c, Info, "witness-hosted", d.nodeName(k.Node), "%s hosts the witness", d.nodeName(k.Node))
+	return ok()
+}
+
+func (d *Database) csvEnable(c *pb.Command, k *pb.CsvEnable) *pb.Result {
+	if !k.Enabled && len(d.s.Volumes) > 0 {
+		return refuse(pb.Code_CODE_REFUSED, "shared volumes cannot be disabled while there are %d", len(d.s.Volumes))
+	}
+	if d.s.Cluster.CsvEnabled != k.Enabled {
+		d.s.Cluster.CsvEnabled = k.Enabled
+		d.event(c, Info, "csv-enabled", d.s.Cluster.Name, "shared volumes are enabled")
+	}
+	return ok()
+}
+
+func (d *Database) volumeAdd(c *pb.Command, k *pb.VolumeAdd) *pb.Result {
+	if !d.s.Cluster.CsvEnabled {
+		return refuse(pb.Code_CODE_REFUSED, "shared volumes are not enabled: run `clusterctl csv enable` first")
+	}
+	disk := d.s.Disks[k.Disk]
+	switch {
+	case disk == nil:
+		return notFound("disk", k.Disk)
+	case disk.Role != pb.DiskRole_DISK_ROLE_AVAILABLE:
+		return refuse(pb.Code_CODE_REFUSED, "%s is in use already, as %s", disk.Name, RoleOf(disk.Role))
+	case d.s.Nodes[k.Coordinator] == nil:
+		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Coordinator)
+	}
+	name := k.Name
+	for i := 1; name == ""; i++ {
+		if try := fmt.Sprintf("Volume%d", i); d.s.Volumes[try] == nil {
+			name = try
+		}
+	}
+	if err := CheckName("volume", name); err != nil {
+		return refuse(pb.Code_CODE_INVALID, "%v", err)
+	}
+	if d.s.Volumes[name] != nil {
+		return refuse(pb.Code_CODE_REFUSED, "there is a volume %s already", name)
+	}
+	if d.s.Volumes == nil {
+		d.s.Volumes = map[string]*pb.Volume{}
+	}
+	disk.Role = pb.DiskRole_DISK_ROLE_VOLUME
+	// Whoever adds a volume has formatted its disk.
+	d.s.Volumes[name] = &pb.Volume{Name: name, Disk: k.Disk, Path: "/ClusterStorage/" + name, Coordinator: k.Coordinator, Epoch: 1, Formatted: true}
+	d.event(c, Info, "volume-added", name, "%s is on %s, coordinated by %s", name, disk.Name, d.nodeName(k.Coordinator))
+	return &pb.Result{Message: name}
+}
+
+// volumeAssign gives a volume another coordinator. The old one must be unable to
+// write.
+func (d *Database) volumeAssign(c *pb.Command, k *pb.VolumeAssign) *pb.Result {
+	v := d.s.Volumes[k.Name]
+	switch {
+	case v == nil:
+		return notFound("volume", k.Name)
+	case v.Epoch != k.Epoch:
+		return stale("volume "+v.Name, v.Epoch, k.Epoch)
+	case !d.up(k.To):
+		return refuse(pb.Code_CODE_REFUSED, "%s is not up and cannot coordinate %s", d.nodeName(k.To), v.Name)
+	}
+	if old := d.s.Nodes[v.Coordinator]; old != nil {
+		if old.State == pb.NodeState_NODE_STATE_UP {
+			return refuse(pb.Code_CODE_REFUSED, "%s coordinates %s and is up", old.Name, v.Name)
+		}
+		if !CannotWriteTo(old.Fence, v.Disk) {
+			return refuse(pb.Code_CODE_REFUSED, "%s coordinated %s and may still write to it", old.Name, v.Name)
+		}
+	}
+	v.Coordinator = k.To
+	v.Epoch++
+	d.event(c, Warning, "volume-moved", v.Name, "%s is coordinated by %s now: %s", v.Name, d.nodeName(k.To), k.Reason)
+	return ok()
+}
+
+func (d *Database) volumeReport(c *pb.Command, k *pb.VolumeReport) *pb.Result {
+	v := d.s.Volumes[k.Name]
+	n := d.s.Nodes[k.Node]
+	switch {
+	case v == nil:
+		return notFound("volume", k.Name)
+	case n == nil || n.Epoch != k.NodeEpoch || n.State != pb.NodeState_NODE_STATE_UP:
+		return refuse(pb.Code_CODE_STALE, "the report of node %d is of epoch %d, which is over", k.Node, k.NodeEpoch)
+	}
+	if k.Status != nil {
+		if v.Status == nil {
+			v.Status = map[uint64]*pb.VolumeStatus{}
+		}
+		old := v.Status[k.Node]
+		k.Status.NodeEpoch = k.NodeEpoch
+		v.Status[k.Node] = k.Status
+		if old.GetState() != k.Status.State {
+			level := Info
+			if k.Status.State != "direct" {
+				level = Warning
+			}
+			d.event(c, level, "volume-state", v.Name, "%s is %s on %s%s", v.Name, k.Status.State, n.Name, because(k.Status.Reason))
+		}
+	}
+	if k.ServingEpoch > v.ReadyEpoch && v.Coordinator == k.Node && k.ServingEpoch == v.Epoch {
+		v.ReadyEpoch = k.ServingEpoch
+	}
+	if k.Size > 0 && v.Coordinator == k.Node {
+		v.Size, v.Used = k.Size, k.Used
+	}
+	return ok()
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+func (d *Database) up(id uint64) bool {
+	n := d.s.Nodes[id]
+	return n != nil && n.State == pb.NodeState_NODE_STATE_UP
+}
+
+// ModeOf is a mode's name for operators, as package quorum has it.
+func ModeOf(m pb.QuorumMode) string {
+	switch m {
+	case pb.QuorumMode_QUORUM_MODE_NODE_MAJORITY:
+		return "node-majority"
+	case pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY:
+		return "node-and-disk-majority"
+	case pb.QuorumMode_QUORUM_MODE_DISK_ONLY:
+		return "disk-only"
+	}
+	return "unknown"
+}
+
+// RoleOf is a role's name for operators.
+func RoleOf(r pb.DiskRole) string {
+	switch r {
+	case pb.DiskRole_DISK_ROLE_WITNESS:
+		return "witness"
+	case pb.DiskRole_DISK_ROLE_VOLUME:
+		return "volume"
+	}
+	return "available"
+}

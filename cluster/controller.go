@@ -1,0 +1,344 @@
+package cluster
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	pb "quorate/cluster/clusterpb"
+	"quorate/quorum"
+	"quorate/resources"
+)
+
+// Heard is when the leader last heard of a node, on each way. The zero time is
+// never.
+type Heard struct {
+	// Raft: a frame of its clusterd, over any network.
+	Raft time.Time
+	// Renewed: a question for the lease of its noded at its present epoch.
+	Renewed time.Time
+	// Granted: the lease was last renewed. It is over a lease later at most.
+	Granted time.Time
+}
+
+// Input is all that the controller decides from.
+type Input struct {
+	Now   time.Time
+	Self  uint64
+	State *pb.State
+	// LeaderSince is when this node became leader, Quiet for how long before
+	// that no other leader can have had a majority.
+	LeaderSince time.Time
+	Quiet       time.Duration
+	Heard       map[uint64]Heard
+	// Conf is raft's configuration, CaughtUp who is heard and up to date in it.
+	Conf     quorum.Configuration
+	CaughtUp map[uint64]bool
+}
+
+// Decisions are what the controller wants: commands to propose and at most one
+// change of raft's configuration. Both may be repeated until their effect shows.
+type Decisions struct {
+	Commands []*pb.Command
+	Change   quorum.Change
+}
+
+// Controller runs on the leader. It remembers nothing but since when it sees
+// things that the database does not know: a new leader begins anew.
+type Controller struct {
+	profile  Profile
+	pathLost map[uint64]time.Time
+}
+
+// NewController makes one for a leader's term.
+func NewController(p Profile) *Controller {
+	return &Controller{profile: p, pathLost: map[uint64]time.Time{}}
+}
+
+// Step decides what comes next.
+func (c *Controller) Step(in Input) Decisions {
+	if in.State.Cluster == nil {
+		return Decisions{}
+	}
+	var d Decisions
+	ids := slices.Sorted(maps.Keys(in.State.Nodes))
+	for _, id := range ids {
+		n := in.State.Nodes[id]
+		if n.State == pb.NodeState_NODE_STATE_UP {
+			d.Commands = append(d.Commands, c.watch(in, n)...)
+		} else {
+			d.Commands = append(d.Commands, c.fence(in, n)...)
+		}
+	}
+	d.Commands = append(d.Commands, c.volumes(in)...)
+	d.Commands = append(d.Commands, c.groups(in)...)
+	for _, id := range ids {
+		if cmd := c.readmit(in, in.State.Nodes[id]); cmd != nil {
+			d.Commands = append(d.Commands, cmd)
+		}
+	}
+	d.Change = quorum.Next(c.votes(in))
+	return d
+}
+
+// votes is who should vote, by the mode.
+func (c *Controller) votes(in Input) quorum.View {
+	q := in.State.Quorum
+	nodes := slices.Sorted(maps.Keys(in.State.Nodes))
+	var witness uint64
+	members := slices.Clone(nodes)
+	if quorum.Mode(ModeOf(q.Mode)).NeedsWitness() {
+		witness = q.WitnessVoter
+		members = append(members, witness)
+	}
+	return quorum.View{
+		Now: in.Conf, Leader: in.Self, Members: members, Ready: in.CaughtUp,
+		Voters: quorum.Voters(quorum.Mode(ModeOf(q.Mode)), nodes, witness),
+	}
+}
+
+// silent is for how long a thing was not seen, by a leader that could have seen
+// it since it leads, or since it heard the node before that.
+func silent(in Input, last time.Time) time.Duration {
+	if last.IsZero() {
+		last = in.LeaderSince
+	}
+	return in.Now.Sub(last)
+}
+
+// watch looks whether a node that is up still lives.
+func (c *Controller) watch(in Input, n *pb.Node) []*pb.Command {
+	h := in.Heard[n.Id]
+	p := c.profile
+	noRaft, noLease := silent(in, h.Raft), silent(in, h.Renewed)
+	if n.Id == in.Self {
+		noRaft = 0
+	}
+	switch {
+	case noRaft >= p.Dead && noLease >= p.Dead:
+		return c.down(in, n, fmt.Sprintf("clusterd and noded are silent since %d ms", min(noRaft, noLease).Milliseconds()))
+	case in.Now.Sub(in.LeaderSince) > p.Lease && noLease > p.Lease+p.LeaseMargin():
+		return c.down(in, n, fmt.Sprintf("its noded has not renewed the lease for %d ms", noLease.Milliseconds()))
+	}
+	if lost := c.lostPath(in, n); lost != "" {
+		return c.down(in, n, lost)
+	}
+	if unmonitored := noRaft >= p.Dead; unmonitored != n.Unmonitored {
+		return []*pb.Command{{Kind: &pb.Command_NodeReport{NodeReport: &pb.NodeReport{Node: n.Id, Unmonitored: unmonitored}}}}
+	}
+	return nil
+}
+
+// lostPath says that a node has been without a volume that it uses for too long.
+func (c *Controller) lostPath(in Input, n *pb.Node) string {
+	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
+		v := in.State.Volumes[name]
+		st := v.Status[n.Id]
+		uses := v.Coordinator == n.Id
+		for _, g := range in.State.Groups {
+			uses = uses || g.Owner == n.Id && g.Volume == name && g.Desire == pb.Desire_DESIRE_STARTED
+		}
+		if !uses || st == nil || st.State != "path-lost" || !c.othersReach(in, v, n.Id) {
+			continue
+		}
+		since, known := c.pathLost[n.Id]
+		if !known {
+			c.pathLost[n.Id] = in.Now
+		} else if in.Now.Sub(since) >= c.profile.PathLost {
+			return fmt.Sprintf("it has lost its path to %s, which it uses, for %d ms", name, in.Now.Sub(since).Milliseconds())
+		}
+		return ""
+	}
+	delete(c.pathLost, n.Id)
+	return ""
+}
+
+func (c *Controller) othersReach(in Input, v *pb.Volume, but uint64) bool {
+	for id, n := range in.State.Nodes {
+		if st := v.Status[id]; id != but && n.State == pb.NodeState_NODE_STATE_UP && st != nil && st.State != "path-lost" {
+			return true
+		}
+	}
+	return false
+}
+
+// down says that a node is dead, and who fences it: the leader, or another node
+// where it is the leader itself.
+func (c *Controller) down(in Input, n *pb.Node, reason string) []*pb.Command {
+	fencer := c.fencer(in, n.Id)
+	if fencer == 0 {
+		return nil
+	}
+	return []*pb.Command{{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{Node: n.Id, Epoch: n.Epoch, Fencer: fencer, Reason: reason}}}}
+}
+
+func (c *Controller) fencer(in Input, victim uint64) uint64 {
+	if me := in.State.Nodes[in.Self]; victim != in.Self && me != nil && me.State == pb.NodeState_NODE_STATE_UP {
+		return in.Self
+	}
+	for _, id := range slices.Sorted(maps.Keys(in.State.Nodes)) {
+		if id != victim && in.State.Nodes[id].State == pb.NodeState_NODE_STATE_UP {
+			return id
+		}
+	}
+	return 0
+}
+
+// LeaseEnd is when a node's lease is over for certain, by the leader's clock: a
+// lease after it was last renewed here, or after the last moment at which a
+// former leader can have renewed it.
+func (c *Controller) LeaseEnd(in Input, id uint64) time.Time {
+	last := in.LeaderSince.Add(-in.Quiet)
+	if g := in.Heard[id].Granted; g.After(last) {
+		last = g
+	}
+	return last.Add(c.profile.Lease + c.profile.LeaseMargin())
+}
+
+// fence drives the fencing of a node that is down.
+func (c *Controller) fence(in Input, n *pb.Node) []*pb.Command {
+	if n.Fence.DoneMs != 0 {
+		return nil
+	}
+	var out []*pb.Command
+	if f := in.State.Nodes[n.Fence.Fencer]; f == nil || f.State != pb.NodeState_NODE_STATE_UP {
+		out = append(out, c.down(in, n, n.Fence.Reason)...)
+	}
+	if !proves(n.Fence, pb.ProofKind_PROOF_KIND_LEASE_OVER, "") && in.Now.After(c.LeaseEnd(in, n.Id)) {
+		out = append(out, &pb.Command{Kind: &pb.Command_FenceProof{FenceProof: &pb.FenceProof{
+			Node: n.Id, Epoch: n.Fence.Epoch, Proof: &pb.Proof{Kind: pb.ProofKind_PROOF_KIND_LEASE_OVER},
+		}}})
+	}
+	return out
+}
+
+// readmit lets a node that was down and fenced, and is heard again, come back.
+func (c *Controller) readmit(in Input, n *pb.Node) *pb.Command {
+	if n.State != pb.NodeState_NODE_STATE_DOWN || n.Fence.DoneMs == 0 {
+		return nil
+	}
+	h := in.Heard[n.Id]
+	alive := n.Id == in.Self || !h.Raft.IsZero() && in.Now.Sub(h.Raft) < c.profile.Election
+	keeper := !h.Renewed.IsZero() && in.Now.Sub(h.Renewed) < c.profile.Lease
+	if !alive || !keeper || owns(in.State, n.Id) {
+		return nil
+	}
+	return &pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: n.Id, Epoch: n.Epoch}}}
+}
+
+// owns tells whether a node that is down still has something that another could
+// take. While no other can, it may come back and go on with it.
+func owns(s *pb.State, id uint64) bool {
+	others := false
+	for _, n := range s.Nodes {
+		others = others || n.Id != id && n.State == pb.NodeState_NODE_STATE_UP
+	}
+	if !others {
+		return false
+	}
+	for _, v := range s.Volumes {
+		if v.Coordinator == id {
+			return true
+		}
+	}
+	return false
+}
+
+// volumes gives those whose coordinator is gone another.
+func (c *Controller) volumes(in Input) []*pb.Command {
+	var out []*pb.Command
+	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
+		v := in.State.Volumes[name]
+		old := in.State.Nodes[v.Coordinator]
+		if old != nil && (old.State == pb.NodeState_NODE_STATE_UP || !CannotWriteTo(old.Fence, v.Disk)) {
+			continue
+		}
+		if to := c.coordinator(in, v); to != 0 {
+			reason := "its coordinator was removed"
+			if old != nil {
+				reason = old.Name + " is down and can no longer write to it"
+			}
+			out = append(out, &pb.Command{Kind: &pb.Command_VolumeAssign{VolumeAssign: &pb.VolumeAssign{Name: name, Epoch: v.Epoch, To: to, Reason: reason}}})
+		}
+	}
+	return out
+}
+
+// coordinator picks a node that is up and reaches the disk, the leader first.
+func (c *Controller) coordinator(in Input, v *pb.Volume) uint64 {
+	best := uint64(0)
+	for _, id := range slices.Sorted(maps.Keys(in.State.Nodes)) {
+		if in.State.Nodes[id].State != pb.NodeState_NODE_STATE_UP || v.Status[id].GetState() == "path-lost" {
+			continue
+		}
+		if best == 0 || id == in.Self {
+			best = id
+		}
+	}
+	return best
+}
+
+// groups gives those whose owner is gone, or cannot start them, another.
+func (c *Controller) groups(in Input) []*pb.Command {
+	var out []*pb.Command
+	candidates := c.candidates(in)
+	for _, name := range slices.Sorted(maps.Keys(in.State.Groups)) {
+		g := in.State.Groups[name]
+		owner := in.State.Nodes[g.Owner]
+		var reason string
+		unfit := map[uint64]string{}
+		switch {
+		case owner == nil:
+			reason = "its owner was removed"
+		case owner.State == pb.NodeState_NODE_STATE_DOWN && owner.Fence.DoneMs != 0:
+			reason = owner.Name + " is down"
+		case owner.State == pb.NodeState_NODE_STATE_UP && g.Desire == pb.Desire_DESIRE_STARTED && g.Restarts >= maxRestarts &&
+			g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch:
+			reason = fmt.Sprintf("it failed %d times on %s: %s", g.Restarts, owner.Name, g.Status.Detail)
+			unfit[owner.Id] = "it failed there"
+		default:
+			continue
+		}
+		set := slices.Clone(candidates)
+		for i := range set {
+			set[i].Unfit = unfit[set[i].ID]
+		}
+		p := resources.Place(resources.Need{Group: name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, set)
+		if p.Node == 0 {
+			continue
+		}
+		for i := range candidates { // what is placed now takes room
+			if candidates[i].ID == p.Node {
+				candidates[i].CommittedMiB += g.MemoryMib
+				candidates[i].Groups++
+			}
+		}
+		out = append(out, &pb.Command{Kind: &pb.Command_GroupAssign{GroupAssign: &pb.GroupAssign{
+			Name: name, Epoch: g.Epoch, To: p.Node, Reason: reason + "; chosen because " + p.Explain(),
+		}}})
+	}
+	return out
+}
+
+func (c *Controller) candidates(in Input) []resources.Candidate {
+	var out []resources.Candidate
+	for _, id := range slices.Sorted(maps.Keys(in.State.Nodes)) {
+		n := in.State.Nodes[id]
+		cand := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP, MemoryMiB: n.Facts.GetMemoryMib()}
+		for name, v := range in.State.Volumes {
+			// A paused volume waits for its coordinator and will be there.
+			if st := v.Status[id].GetState(); st == "direct" || st == "redirected" || st == "paused" {
+				cand.Volumes = append(cand.Volumes, name)
+			}
+		}
+		for _, g := range in.State.Groups {
+			if g.Owner == id && g.Desire == pb.Desire_DESIRE_STARTED {
+				cand.CommittedMiB += g.MemoryMib
+				cand.Groups++
+			}
+		}
+		out = append(out, cand)
+	}
+	return out
+}

@@ -1,0 +1,183 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "quorate/cluster/clusterpb"
+)
+
+// Bounds of the database.
+const (
+	maxEvents = 1000
+	// maxRecent is how many results are kept to answer commands that were
+	// committed twice.
+	maxRecent = 512
+	maxName   = 63
+)
+
+// Database is one replica. It is not safe for concurrent use.
+type Database struct {
+	s *pb.State
+}
+
+// NewDatabase returns an empty one.
+func NewDatabase() *Database { return &Database{s: &pb.State{}} }
+
+// Found begins the database of a new cluster.
+func Found(c *pb.Cluster, first *pb.Node) *Database {
+	d := NewDatabase()
+	d.s.Cluster = c
+	d.s.Quorum = &pb.Quorum{Mode: pb.QuorumMode_QUORUM_MODE_NODE_MAJORITY, Why: "one node"}
+	first.State, first.Epoch = pb.NodeState_NODE_STATE_UP, 1
+	d.s.Nodes = map[uint64]*pb.Node{first.Id: first}
+	d.s.NextNode = first.Id + 1
+	return d
+}
+
+// State is the database itself: read it, never change it.
+func (d *Database) State() *pb.State { return d.s }
+
+// Snapshot encodes the whole database.
+func (d *Database) Snapshot() ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(d.s)
+}
+
+// Restore replaces the whole database.
+func (d *Database) Restore(data []byte) error {
+	s := &pb.State{}
+	if err := proto.Unmarshal(data, s); err != nil {
+		return fmt.Errorf("the database's snapshot: %w", err)
+	}
+	d.s = s
+	return nil
+}
+
+// Apply takes one committed command in. It is deterministic: the same commands
+// give the same database on every node. What it refuses changes nothing.
+func (d *Database) Apply(c *pb.Command) *pb.Result {
+	if d.s.Cluster == nil {
+		return refuse(pb.Code_CODE_REFUSED, "this replica has not yet got the database")
+	}
+	for _, r := range d.s.Recent {
+		if r.Id == c.Id {
+			return r.Result
+		}
+	}
+	res := d.apply(c)
+	d.s.Recent = append(d.s.Recent, &pb.Applied{Id: c.Id, Result: res})
+	if over := len(d.s.Recent) - maxRecent; over > 0 {
+		d.s.Recent = slices.Delete(d.s.Recent, 0, over)
+	}
+	return res
+}
+
+func (d *Database) apply(c *pb.Command) *pb.Result {
+	switch k := c.Kind.(type) {
+	case *pb.Command_NodeAdd:
+		return d.nodeAdd(c, k.NodeAdd)
+	case *pb.Command_NodeDown:
+		return d.nodeDown(c, k.NodeDown)
+	case *pb.Command_FenceProof:
+		return d.fenceProof(c, k.FenceProof)
+	case *pb.Command_NodeUp:
+		return d.nodeUp(c, k.NodeUp)
+	case *pb.Command_NodeReport:
+		return d.nodeReport(c, k.NodeReport)
+	case *pb.Command_NodeRemove:
+		return d.nodeRemove(c, k.NodeRemove)
+	case *pb.Command_DiskAdd:
+		return d.diskAdd(c, k.DiskAdd)
+	case *pb.Command_QuorumSet:
+		return d.quorumSet(c, k.QuorumSet)
+	case *pb.Command_WitnessHosted:
+		return d.witnessHosted(c, k.WitnessHosted)
+	case *pb.Command_PortalAdd:
+		return d.portalAdd(c, k.PortalAdd)
+	case *pb.Command_CsvEnable:
+		return d.csvEnable(c, k.CsvEnable)
+	case *pb.Command_VolumeAdd:
+		return d.volumeAdd(c, k.VolumeAdd)
+	case *pb.Command_VolumeAssign:
+		return d.volumeAssign(c, k.VolumeAssign)
+	case *pb.Command_VolumeReport:
+		return d.volumeReport(c, k.VolumeReport)
+	case *pb.Command_GroupAdd:
+		return d.groupAdd(c, k.GroupAdd)
+	case *pb.Command_GroupRemove:
+		return d.groupRemove(c, k.GroupRemove)
+	case *pb.Command_GroupDesire:
+		return d.groupDesire(c, k.GroupDesire)
+	case *pb.Command_GroupAssign:
+		return d.groupAssign(c, k.GroupAssign)
+	case *pb.Command_GroupReport:
+		return d.groupReport(c, k.GroupReport)
+	case *pb.Command_MigrationStart:
+		return d.migrationStart(c, k.MigrationStart)
+	case *pb.Command_MigrationSwitch:
+		return d.migrationSwitch(c, k.MigrationSwitch)
+	case *pb.Command_MigrationEnd:
+		return d.migrationEnd(c, k.MigrationEnd)
+	case *pb.Command_MigrationCancel:
+		return d.migrationCancel(c, k.MigrationCancel)
+	case *pb.Command_Note:
+		d.event(c, k.Note.Level, k.Note.Kind, k.Note.Subject, "%s", k.Note.Text)
+		return ok()
+	}
+	return refuse(pb.Code_CODE_INVALID, "this node's version does not know command %d; upgrade it", c.Id)
+}
+
+func ok() *pb.Result { return &pb.Result{} }
+
+func refuse(code pb.Code, format string, a ...any) *pb.Result {
+	return &pb.Result{Code: code, Message: fmt.Sprintf(format, a...)}
+}
+
+func notFound(what, name string) *pb.Result {
+	return refuse(pb.Code_CODE_NOT_FOUND, "there is no %s %q", what, name)
+}
+
+func stale(what string, have, want uint64) *pb.Result {
+	return refuse(pb.Code_CODE_STALE, "%s is at epoch %d, the command is of epoch %d", what, have, want)
+}
+
+// Levels of events.
+const (
+	Info    = "info"
+	Warning = "warning"
+	Error   = "error"
+)
+
+func (d *Database) event(c *pb.Command, level, kind, subject, format string, a ...any) {
+	d.s.NextEvent++
+	d.s.Events = append(d.s.Events, &pb.Event{
+		Id: d.s.NextEvent, AtMs: c.AtMs, Level: level, Kind: kind, Subject: subject, Text: fmt.Sprintf(format, a...),
+	})
+	if over := len(d.s.Events) - maxEvents; over > 0 {
+		d.s.Events = slices.Delete(d.s.Events, 0, over)
+	}
+}
+
+// nodeName names a node for an event.
+func (d *Database) nodeName(id uint64) string {
+	if n := d.s.Nodes[id]; n != nil {
+		return n.Name
+	}
+	return fmt.Sprintf("node %d", id)
+}
+
+// CheckName refuses what cannot be the name of a cluster, node or group.
+func CheckName(what, name string) error {
+	if name == "" || len(name) > maxName {
+		return fmt.Errorf("the name of a %s has 1 to %d characters, %q has %d", what, maxName, name, len(name))
+	}
+	for i, r := range name {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !letter && (i == 0 || r != '-' && r != '_' && r != '.') {
+			return fmt.Errorf("the name of a %s begins with a letter or digit and goes on with letters, digits, '-', '_' and '.': %q does not", what, name)
+		}
+	}
+	return nil
+}
