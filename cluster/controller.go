@@ -107,6 +107,9 @@ func silent(in Input, last time.Time) time.Duration {
 	return in.Now.Sub(last)
 }
 
+// foundWithin is after how many renewals a noded has found the new leader.
+const foundWithin = 4
+
 // watch looks whether a node that is up still lives.
 func (c *Controller) watch(in Input, n *pb.Node) []*pb.Command {
 	h := in.Heard[n.Id]
@@ -115,8 +118,13 @@ func (c *Controller) watch(in Input, n *pb.Node) []*pb.Command {
 	if n.Id == in.Self {
 		noRaft = 0
 	}
+	keeperSilent := noLease >= p.Dead
+	if h.Renewed.IsZero() {
+		// A noded that lives finds a new leader within a few renewals.
+		keeperSilent = noLease >= foundWithin*p.LeaseBeat
+	}
 	switch {
-	case noRaft >= p.Dead && noLease >= p.Dead:
+	case noRaft >= p.Dead && keeperSilent:
 		return c.down(in, n, fmt.Sprintf("clusterd and noded are silent since %d ms", min(noRaft, noLease).Milliseconds()))
 	case in.Now.Sub(in.LeaderSince) > p.Lease && noLease > p.Lease+p.LeaseMargin():
 		return c.down(in, n, fmt.Sprintf("its noded has not renewed the lease for %d ms", noLease.Milliseconds()))
@@ -124,7 +132,7 @@ func (c *Controller) watch(in Input, n *pb.Node) []*pb.Command {
 	if lost := c.lostPath(in, n); lost != "" {
 		return c.down(in, n, lost)
 	}
-	if unmonitored := noRaft >= p.Dead; unmonitored != n.Unmonitored {
+	if unmonitored := noRaft >= p.Dead && !h.Renewed.IsZero(); unmonitored != n.Unmonitored {
 		return []*pb.Command{{Kind: &pb.Command_NodeReport{NodeReport: &pb.NodeReport{Node: n.Id, Unmonitored: unmonitored}}}}
 	}
 	return nil
