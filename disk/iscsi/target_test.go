@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 // startTarget runs a tgtd on loopback with two LUNs: 1 of 64 MiB, 2 of 1 GiB,
 // slow.
-func startTarget(t *testing.T, change ...func(*tgt.Options)) (*tgt.Target, Options) {
+func startTarget(t testing.TB, change ...func(*tgt.Options)) (*tgt.Target, Options) {
 	t.Helper()
 	if err := tgt.Missing(); err != nil {
 		t.Skip(err)

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,11 +12,12 @@ import (
 
 	"quorate/disk"
 	"quorate/disk/iscsi"
+	"quorate/test/lab/box"
 )
 
 const helperEnv = "QUORATE_LAB_HELPER" // makes the test binary one of the helpers, in a node
 
-var helpers = map[string]func(context.Context) error{"fence": lioFence, "after": lioAfterRestart}
+var helpers = map[string]func(context.Context) error{"fence": lioFence, "after": lioAfterRestart, "ride": ride}
 
 func helper(name string) int {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -31,13 +33,79 @@ func permitted() error { return nil }
 
 // openQ opens LUN Q through an initiator of that name, behind a gate.
 func openQ(ctx context.Context, name string) (disk.LUN, *disk.Guard, error) {
-	l, err := iscsi.Open(ctx, iscsi.Options{URL: LUNURL("Q"), InitiatorName: "iqn.2026-11.lab.quorate:" + name})
+	l, err := iscsi.Open(ctx, iscsi.Options{URL: LUNURL("Q"), InitiatorName: "iqn.2026-11.lab.quorate:" + name, Timeout: time.Second})
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveAllRegistrants, Permit: permitted, Persist: true})
+	c, err := l.Capabilities(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveAllRegistrants, Permit: permitted, Persist: c.Persist})
 	return l, g, err
 }
+
+// ride writes without end, says when the path was lost, and ends well when it
+// can write again.
+func ride(ctx context.Context) error {
+	l, g, err := openQ(ctx, "rider")
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	if err := g.Admit(ctx, 0xc); err != nil {
+		return err
+	}
+	fmt.Println("writing")
+	for lost := false; ; {
+		err := g.WriteAt(ctx, make([]byte, 4096), 0)
+		switch {
+		case err == nil && lost:
+			r, err := l.Reservations(ctx)
+			if err != nil || len(r.Keys) != 1 || r.Type != disk.WriteExclusiveAllRegistrants {
+				return fmt.Errorf("after the loss: %+v, %w", r, err)
+			}
+			return l.Reserve(ctx, disk.ReserveOut{Action: disk.Clear, Key: 0xc})
+		case errors.Is(err, disk.ErrPathLost) && !lost:
+			lost = true
+			fmt.Println("lost")
+		case err != nil && !errors.Is(err, disk.ErrPathLost):
+			return err
+		}
+	}
+}
+
+// rideOut pulls the storage cable of a node that writes, and puts it back.
+func rideOut(t *testing.T, l *Lab) {
+	t.Helper()
+	ctx := testContext(t)
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	done := make(chan error, 1)
+	go func() {
+		defer w.Close()
+		code, err := l.Exec(ctx, "s1", []string{"env", helperEnv + "=ride", os.Args[0]}, box.Stdio{Out: w, Err: w})
+		if err == nil && code != 0 {
+			err = fmt.Errorf("status %d", code)
+		}
+		done <- err
+	}()
+	for s := bufio.NewScanner(r); s.Scan(); {
+		switch s.Text() {
+		case "writing":
+			must(t, l.Cut(ctx, "s1", Storage))
+		case "lost":
+			must(t, l.Heal(ctx, "s1", Storage))
+		default:
+			t.Log(s.Text())
+		}
+	}
+	must(t, <-done)
+}
+
+// TestRideOut: a node that lost its cable to the SAN writes on by itself.
+func TestRideOut(t *testing.T) { rideOut(t, raise(t, func(o *Options) { o.Nodes = 1 })) }
 
 // lioFence: what the strict target can do, and a fence on it.
 func lioFence(ctx context.Context) error {
@@ -123,6 +191,7 @@ func TestLIO(t *testing.T) {
 		}
 		must(t, l.RestartSAN(testContext(t)))
 	}
+	rideOut(t, l)
 	if out, _ := sh(t, l, "s1", "iscsi-ls iscsi://"+Portal); !strings.Contains(out, TargetIQN) {
 		t.Error(out)
 	}
