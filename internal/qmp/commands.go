@@ -71,6 +71,15 @@ func (m *Monitor) QueryKVM(ctx context.Context) (KVM, error) {
 	return k, err
 }
 
+// LosesChanges says that a QEMU of this version does not notice all that a
+// running machine writes while it is migrated, so that the machine arrives with
+// old memory here and there, and crashes or worse. Without KVM, QEMU's look at
+// what was changed left the processors' own note of it as it was, until "physmem:
+// Fix migration dirty bitmap coherency with TCG memory access" of March 2024, in
+// 9.0. Debian's 7.2 does not have it: of machines that were busy, most arrived
+// broken, from plain QEMU to plain QEMU too.
+func (v Version) LosesChanges(k KVM) bool { return !k.Enabled && v.QEMU.Major < 9 }
+
 // QueryName asks for the name of the guest.
 func (m *Monitor) QueryName(ctx context.Context) (string, error) {
 	var n struct {

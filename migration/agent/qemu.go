@@ -52,16 +52,6 @@ func setUp(ctx context.Context, mon *qmp.Monitor, extra map[string]bool, pause t
 	return mon.MigrateSetParameters(ctx, params)
 }
 
-// losesChanges says that a QEMU does not notice all that a running machine
-// writes while it is copied, so that the machine arrives with old memory here
-// and there, and crashes or worse. Running without KVM, QEMU's look at what was
-// changed forgot the processor's own note of it, until "physmem: Fix migration
-// dirty bitmap coherency with TCG memory access" of March 2024, in 9.0. Debian's
-// 7.2 does not have it; under load about one move in thirty ended in an oops.
-func losesChanges(v qmp.Version, k qmp.KVM) bool {
-	return !k.Enabled && v.QEMU.Major < 9
-}
-
 // report is what a look at a QEMU found.
 type report struct {
 	generation int64

@@ -216,7 +216,7 @@ func (s *Source) pauseFirst(ctx context.Context) bool {
 		return true // it has just answered; be careful
 	}
 	kvm, err := mon.QueryKVM(ctx)
-	if err != nil || losesChanges(mon.Version(), kvm) {
+	if err != nil || mon.Version().LosesChanges(kvm) {
 		s.log.Warn("the machine is paused while its memory is copied: without KVM, a QEMU before 9.0 loses changes; use KVM or a newer QEMU",
 			zap.Stringer("qemu", mon.Version()), zap.Error(err))
 		return true
