@@ -47,6 +47,12 @@ const (
 // meanwhile. One fencer per LUN at a time: of two resets at once tgt never
 // answers the first. The caller's own I/O on this nexus may be aborted; every
 // nexus gets a unit attention, this one's is consumed. Errors wrap ErrNotFenced.
+//
+// A Proof is about the target as it runs now. After a restart a victim whose key
+// was already gone can come back: on a target that forgot, by registering again
+// while its lease lets it (see Guard); on one that keeps keys and lists them only
+// when their initiator has logged in (LIO with ACLs made on demand), by logging
+// in. So a Proof goes with the end of the victim's lease, never without.
 func Fence(ctx context.Context, lun LUN, req FenceRequest) (Proof, error) {
 	f := fencer{lun: lun, req: req}
 	if err := req.check(); err != nil {

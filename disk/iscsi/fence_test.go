@@ -31,6 +31,7 @@ const (
 	lateSize  = 4 << 10
 	lateDelay = 20 * time.Millisecond // each write takes on the LUN
 	victimEnv = "QUORATE_TEST_VICTIM" // the URL of the LUN; makes the test binary a victim
+	urlEnv    = "QUORATE_TEST_LUN"    // the URL of a LUN that may be overwritten, for TestBystander
 	runsEnv   = "QUORATE_FENCE_RUNS"  // runs of each kind instead of 20
 )
 
@@ -166,6 +167,80 @@ func lateTrial(t *testing.T, o Options, slow *slowFile, mode string) (took time.
 		t.Error("what was written after the proof is not there")
 	}
 	return took, late
+}
+
+// TestBystander: a third node that writes behind its gate goes on through a
+// fence of another, without an error and without a long stall.
+func TestBystander(t *testing.T) {
+	ctx := testContext(t)
+	o := Options{URL: os.Getenv(urlEnv)}
+	if o.URL == "" {
+		_, o = startTarget(t, func(o *tgt.Options) {
+			const size = 8 << 20
+			slowBacking(t, filepath.Join(o.Dir, "slow.img"), size, lateDelay)
+			o.LUNs = append(o.LUNs, tgt.LUN{Number: 3, Name: "slow", Size: size})
+		})
+		o.LUN = 3
+	}
+	permit := func() error { return nil }
+	open := func(name string, key disk.Key) (disk.LUN, *disk.Guard) {
+		l, err := Open(ctx, node(o, name))
+		must(t, err)
+		g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveAllRegistrants, Permit: permit})
+		must(t, err)
+		t.Cleanup(func() { g.Close() })
+		must(t, g.Admit(ctx, key))
+		return l, g
+	}
+	a, _ := open("a", 0xa)
+	_, b := open("b", 0xb)
+	_, c := open("c", 0xc)
+	var wg sync.WaitGroup
+	var stop atomic.Bool
+	var worst, writes atomic.Int64
+	for i := range 16 {
+		wg.Go(func() {
+			for !stop.Load() {
+				begin := time.Now()
+				if err := c.WriteAt(ctx, make([]byte, lateSize), int64(i*lateSize)); err != nil {
+					t.Error(err)
+					return
+				}
+				writes.Add(1)
+				for d := int64(time.Since(begin)); ; {
+					if w := worst.Load(); d <= w || worst.CompareAndSwap(w, d) {
+						break
+					}
+				}
+			}
+		})
+		wg.Go(func() {
+			for {
+				if err := b.WriteAt(ctx, make([]byte, lateSize), int64((16+i)*lateSize)); err != nil {
+					if !errors.Is(err, disk.ErrFenced) {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+	}
+	for writes.Load() < 32 && !t.Failed() {
+		must(t, a.ReadAt(ctx, make([]byte, 512), 0))
+	}
+	begin := time.Now()
+	_, err := disk.Fence(ctx, a, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveAllRegistrants})
+	must(t, err)
+	took := time.Since(begin)
+	for at := writes.Load() + 64; writes.Load() < at && !t.Failed(); {
+		must(t, a.ReadAt(ctx, make([]byte, 512), 0))
+	}
+	stop.Store(true)
+	wg.Wait()
+	t.Logf("the fence took %v, the longest write of the bystander %v", took, time.Duration(worst.Load()))
+	if time.Duration(worst.Load()) > 2*time.Second {
+		t.Error("the bystander stalled")
+	}
 }
 
 // TestGuardOnTgt: the gate rides out a restart of the target, which forgets

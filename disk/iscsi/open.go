@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"sync/atomic"
 
 	"quorate/disk"
 	"quorate/disk/scsi"
@@ -37,6 +39,7 @@ func Open(ctx context.Context, o Options) (disk.LUN, error) {
 // InitiatorName is needed, CHAP, Timeout and Log are heeded.
 func Discover(ctx context.Context, portal string, o Options) ([]Target, error) {
 	o.URL, o.Portal, o.Target = "", portal, ""
+	o.Purpose += unique()
 	if err := o.check(false); err != nil {
 		return nil, err
 	}
@@ -55,7 +58,7 @@ func List(ctx context.Context, o Options) ([]disk.Info, error) {
 	if o.URL == "" {
 		o.LUN = 0
 	}
-	o.Purpose += "/list"
+	o.Purpose += unique()
 	if err := o.check(true); err != nil {
 		return nil, err
 	}
@@ -92,6 +95,12 @@ func List(ctx context.Context, o Options) ([]disk.Info, error) {
 	}
 	return found, errors.Join(faults...)
 }
+
+var calls atomic.Uint64
+
+// unique is a purpose for a session that is used once, so that two at a time do
+// not end each other.
+func unique() string { return fmt.Sprintf("/once/%d/%d", os.Getpid(), calls.Add(1)) }
 
 func (o *Options) check(needTarget bool) error {
 	if err := o.EnsureDefaults(); err != nil {
