@@ -207,11 +207,7 @@ func TestBystander(t *testing.T) {
 					return
 				}
 				writes.Add(1)
-				for d := int64(time.Since(begin)); ; {
-					if w := worst.Load(); d <= w || worst.CompareAndSwap(w, d) {
-						break
-					}
-				}
+				longest(&worst, time.Since(begin))
 			}
 		})
 		wg.Go(func() {
@@ -240,6 +236,11 @@ func TestBystander(t *testing.T) {
 	t.Logf("the fence took %v, the longest write of the bystander %v", took, time.Duration(worst.Load()))
 	if time.Duration(worst.Load()) > 2*time.Second {
 		t.Error("the bystander stalled")
+	}
+}
+
+func longest(worst *atomic.Int64, d time.Duration) {
+	for w := worst.Load(); int64(d) > w && !worst.CompareAndSwap(w, int64(d)); w = worst.Load() {
 	}
 }
 
