@@ -50,6 +50,10 @@ func (a *attached) abort() {
 		coord.Abandon()
 	}
 	a.c.Abort()
+}
+
+// gone takes the mount away after abort.
+func (a *attached) gone() {
 	if err := a.m.Unmount(true); err != nil {
 		a.log.Error("the mount was left behind", zap.Error(err))
 	}
@@ -104,7 +108,7 @@ const (
 // not fenced: when the path to the LUN was lost in the middle of a checkpoint.
 func (a *attached) watch(c *coordinator.Coordinator, epoch uint64) {
 	<-c.Stopped()
-	fault := c.Status().Fault
+	fault := c.Fault()
 	if fault == nil || errors.Is(fault, coordinator.ErrStopped) {
 		return
 	}
@@ -210,5 +214,6 @@ func (a *attached) end(ctx context.Context) error {
 	err = a.relinquish(ctx)
 	a.gate.close()
 	a.abort()
+	a.gone()
 	return errors.Join(err, a.unregister(ctx), a.gate.Close())
 }

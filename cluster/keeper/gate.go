@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,11 @@ import (
 // once it is shut, and a fence finds the LUN quiet.
 type gate struct {
 	*disk.Guard
-	shut atomic.Bool
+	// latched is called once when the Guard closes for good: another node has
+	// removed this node's key.
+	latched func(error)
+	once    sync.Once
+	shut    atomic.Bool
 	// inside is held shared by each I/O, and exclusively by a fence.
 	inside sync.RWMutex
 }
@@ -42,7 +47,7 @@ func (g *gate) WriteAt(ctx context.Context, p []byte, off int64) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	return g.Guard.WriteAt(ctx, p, off)
+	return g.seen(g.Guard.WriteAt(ctx, p, off))
 }
 
 // Flush flushes while the gate is open.
@@ -52,7 +57,17 @@ func (g *gate) Flush(ctx context.Context) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	return g.Guard.Flush(ctx)
+	return g.seen(g.Guard.Flush(ctx))
+}
+
+// seen looks at how a write or flush ended.
+func (g *gate) seen(err error) error {
+	if err != nil && errors.Is(err, disk.ErrFenced) && !g.shut.Load() {
+		if why := g.Fenced(); why != nil {
+			g.once.Do(func() { g.latched(why) })
+		}
+	}
+	return err
 }
 
 // quiet runs do while no I/O of this node is under way.

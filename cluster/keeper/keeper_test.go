@@ -3,9 +3,11 @@ package keeper
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -140,9 +142,10 @@ func TestLeaseLost(t *testing.T) {
 	if s := a.state2(); len(s.Volumes) != 0 || s.Lease.Valid {
 		t.Errorf("status %v", s)
 	}
-	if b, err := os.ReadFile("/proc/self/mounts"); err == nil && bytes.Contains(b, []byte(p)) {
-		t.Error("the mount is still there")
-	}
+	waitFor(t, "unmounted", func() bool {
+		b, err := os.ReadFile("/proc/self/mounts")
+		return err == nil && !bytes.Contains(b, []byte(p))
+	})
 }
 
 // TestRelease: nothing is left of a node that says that it stopped.
@@ -235,4 +238,70 @@ func TestConfigure(t *testing.T) {
 	if err != nil || c == nil || c.NodeEpoch != 5 {
 		t.Errorf("kept %v, %v after %v", c, err, time.Since(begin))
 	}
+}
+
+// TestKeyRemoved: a node whose key was removed while its lease is valid stops and
+// kills its machines at its first write.
+func TestKeyRemoved(t *testing.T) {
+	r := newRig(t)
+	a, b := r.start(1, 1), r.start(2, 1)
+	r.format(a)
+	r.attach(a, 0x101, a, 1)
+	p := r.attach(b, 0x102, a, 1)
+	r.coordinate(a, 1)
+	f, err := os.Create(filepath.Join(p, "x"))
+	must(t, err)
+	defer f.Close()
+	_, err = f.Write(make([]byte, 1<<20))
+	must(t, err)
+	killed := make(chan struct{})
+	var once sync.Once
+	b.kills = func() { once.Do(func() { close(killed) }) }
+	_, err = a.api.FenceKey(background, connect.NewRequest(&keeperpb.FenceKeyRequest{Volume: "Volume1", VictimKey: 0x102, VictimNode: 2}))
+	must(t, err)
+	if _, err := f.WriteAt([]byte("late"), 0); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a write after the fence: %v, want EIO", err)
+	}
+	<-killed
+	if s := b.state2(); s.State != string(fenced) {
+		t.Errorf("status %v", s)
+	}
+}
+
+// TestPathLost: the path to the LUN goes away and comes back, in the middle of
+// checkpoints too; writers wait, and see no error.
+func TestPathLost(t *testing.T) {
+	r := newRig(t)
+	a := r.start(1, 1)
+	r.format(a)
+	p := r.attach(a, 0x101, a, 1)
+	r.coordinate(a, 1)
+	var writes, broken atomic.Int64
+	a.onLUN(func(op disk.Op) error {
+		// Every 97th write and every 5th root fail, before or after they are done.
+		root := op.Off == 65536 || op.Off == 131072
+		if op.Kind != disk.OpWrite || writes.Add(1)%97 != 0 && !(root && writes.Load()%5 == 0) {
+			return nil
+		}
+		broken.Add(1)
+		return disk.ErrPathLost
+	})
+	want := map[string][]byte{}
+	for n := range 500 {
+		name := filepath.Join(p, fmt.Sprintf("f%04d", n))
+		b := bytes.Repeat([]byte{byte(n + 1)}, 1000)
+		must(t, os.WriteFile(name, b, 0o600))
+		want[name] = b
+	}
+	for name, b := range want {
+		got, err := os.ReadFile(name)
+		must(t, err)
+		if !bytes.Equal(got, b) {
+			t.Fatalf("%s differs", name)
+		}
+	}
+	if broken.Load() == 0 {
+		t.Fatal("nothing failed")
+	}
+	t.Logf("%d writes failed", broken.Load())
 }

@@ -170,7 +170,10 @@ func (k *Keeper) watch(ctx context.Context) {
 		}
 		left := time.Duration(k.until.Load()) - k.o.Clock()
 		if left <= 0 {
-			k.lose()
+			k.mu.Lock()
+			why := "the lease ran out; last answer: " + k.refusal
+			k.mu.Unlock()
+			k.lose(why)
 			continue
 		}
 		select {
@@ -182,9 +185,9 @@ func (k *Keeper) watch(ctx context.Context) {
 	}
 }
 
-// lose is what happens when the lease has run out. Its order matters: see the
-// package's documentation.
-func (k *Keeper) lose() {
+// lose is what happens when the lease has run out, or another node has removed
+// this node's key. Its order matters: see the package's documentation.
+func (k *Keeper) lose(why string) {
 	k.mu.Lock()
 	if k.state != active {
 		k.mu.Unlock()
@@ -195,23 +198,28 @@ func (k *Keeper) lose() {
 	for _, a := range volumes {
 		a.gate.close()
 	}
-	why := k.refusal
-	k.state, k.reason = fenced, "the lease ran out; last answer: "+why
+	k.state, k.reason = fenced, why
 	conf := k.endEpochLocked()
 	k.changedLocked()
 	k.mu.Unlock()
 	for _, a := range volumes {
-		go func() { _ = a.gate.Close() }() // what is in flight fails, nothing is retried
+		k.work.Go(func() { _ = a.gate.Close() }) // what is in flight fails, nothing is retried
 	}
 	n := k.o.Kill()
-	k.log.Error("the lease ran out: all I/O is stopped and the machines are killed", zap.Uint64("epoch", conf.NodeEpoch),
-		zap.Int("machines", n), zap.Int("volumes", len(volumes)), zap.String("last answer", why))
+	k.log.Error("fenced: all I/O is stopped and the machines are killed", zap.String("reason", why),
+		zap.Uint64("epoch", conf.NodeEpoch), zap.Int("machines", n), zap.Int("volumes", len(volumes)))
 	for _, a := range volumes {
 		a.abort()
 	}
 	k.o.Kill() // one that was being started meanwhile
 	if err := conf.save(k.o.StateDir); err != nil {
 		k.log.Error("the lost epoch was not recorded", zap.Error(err))
+	}
+	// The paths are free for the next epoch only when these mounts are gone.
+	k.attaching.Lock()
+	defer k.attaching.Unlock()
+	for _, a := range volumes {
+		a.gone()
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"quorate/cluster/keeper/keeperpb"
 	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
@@ -56,7 +57,8 @@ func (k *Keeper) serveSocket() error {
 
 // listen takes connections of other nodes' clients.
 func (k *Keeper) listen(ctx context.Context, id *trust.Identity) (net.Listener, error) {
-	l, err := net.Listen("tcp", k.o.Listen)
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive, Control: userTimeout}
+	l, err := lc.Listen(ctx, "tcp", k.o.Listen)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +150,7 @@ func (k *Keeper) dial(ctx context.Context, addr string) (net.Conn, error) {
 		go k.serveVolume(run, there, node)
 		return here, nil
 	}
-	d := tls.Dialer{NetDialer: &net.Dialer{KeepAliveConfig: keepAlive}, Config: id.ClientTLS(node, csvpb.ALPN)}
+	d := tls.Dialer{NetDialer: &net.Dialer{KeepAliveConfig: keepAlive, Control: userTimeout}, Config: id.ClientTLS(node, csvpb.ALPN)}
 	conn, err := d.DialContext(ctx, "tcp", hostport)
 	if err != nil {
 		return nil, err
@@ -158,6 +160,21 @@ func (k *Keeper) dial(ctx context.Context, addr string) (net.Conn, error) {
 
 // keepAlive finds dead connections within a few seconds.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 3}
+
+// unansweredLimit is how long what was sent may go without an acknowledgement, in
+// milliseconds.
+const unansweredLimit = 4000
+
+// userTimeout sets TCP_USER_TIMEOUT: keep-alives are not sent while data waits.
+func userTimeout(_, _ string, c syscall.RawConn) error {
+	var err error
+	if cerr := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, unansweredLimit)
+	}); cerr != nil {
+		return cerr
+	}
+	return err
+}
 
 // unmountStale removes mounts below the storage directory that a noded before
 // this one has left.

@@ -60,13 +60,18 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 		return "", err
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.state != active || k.stopping {
+	ok := k.state == active && !k.stopping
+	if ok {
+		k.volumes[a.name] = a
+	}
+	k.mu.Unlock()
+	if !ok {
 		a.gate.close()
-		go func() { _ = a.gate.Close(); a.abort() }()
+		_ = a.gate.Close()
+		a.abort()
+		a.gone()
 		return "", connect.NewError(connect.CodeFailedPrecondition, errors.New("the lease was lost meanwhile"))
 	}
-	k.volumes[a.name] = a
 	k.log.Info("volume attached", zap.String("volume", a.name), zap.String("path", a.path), zap.Stringer("key", a.key))
 	return a.path, nil
 }
@@ -97,7 +102,9 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 	if err != nil {
 		return nil, fmt.Errorf("attach volume %q: %w", m.Volume, err)
 	}
-	a.gate = &gate{Guard: guard}
+	a.gate = &gate{Guard: guard, latched: func(err error) {
+		k.work.Go(func() { k.lose(fmt.Sprintf("volume %q: %v", m.Volume, err)) })
+	}}
 	var inc [8]byte
 	_, _ = rand.Read(inc[:]) // never fails
 	a.c, err = client.New(client.Options{

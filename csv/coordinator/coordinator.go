@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -57,6 +58,7 @@ type Coordinator struct {
 	work   sync.WaitGroup
 	kick   chan struct{} // tells the committer that changes wait
 	quit   chan struct{} // closed when stopping becomes true
+	last   atomic.Pointer[Status]
 
 	mu   sync.Mutex
 	cond *sync.Cond // signalled whenever something below changed
@@ -105,6 +107,7 @@ func New(ctx context.Context, o Options) (*Coordinator, error) {
 	c.cancel = cancel
 	c.work.Go(func() { c.commit(run) })
 	c.work.Go(c.reap)
+	c.Status() // the first, for those that come while the volume is busy
 	c.log.Info("coordinating", zap.Int("awaited", len(c.awaited)))
 	return c, nil
 }
@@ -126,9 +129,15 @@ type Status struct {
 	Fault error
 }
 
-// Status returns how the coordinator stands.
+// Status returns how the coordinator stands, or stood before the I/O that it is
+// in: it never waits for the LUN.
 func (c *Coordinator) Status() Status {
-	c.mu.Lock()
+	if !c.mu.TryLock() {
+		if s := c.last.Load(); s != nil {
+			return *s
+		}
+		c.mu.Lock()
+	}
 	defer c.mu.Unlock()
 	s := Status{Epoch: c.o.Epoch, Usage: c.v.Usage(), Fault: c.fault}
 	for n := range c.awaited {
@@ -139,7 +148,15 @@ func (c *Coordinator) Status() Status {
 	}
 	slices.Sort(s.Awaited)
 	slices.Sort(s.Sessions)
+	c.last.Store(&s)
 	return s
+}
+
+// Fault returns why the coordinator has stopped by itself, or nil.
+func (c *Coordinator) Fault() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fault
 }
 
 // Stopped is closed when the coordinator stops serving, by itself (Status has the
