@@ -47,6 +47,7 @@ type leader struct {
 	silent  map[uint64]bool // nodes that get no answer
 	refused map[uint64]bool
 	asked   map[uint64]int
+	lease   int64 // milliseconds
 }
 
 func (l *leader) Renew(ctx context.Context, r *connect.Request[keeperpb.RenewRequest]) (*connect.Response[keeperpb.RenewResponse], error) {
@@ -61,7 +62,7 @@ func (l *leader) Renew(ctx context.Context, r *connect.Request[keeperpb.RenewReq
 	if refused {
 		return connect.NewResponse(&keeperpb.RenewResponse{Reason: "no quorum"}), nil
 	}
-	return connect.NewResponse(&keeperpb.RenewResponse{Granted: true, AgeMs: 10, LeaseMs: leaseMs}), nil
+	return connect.NewResponse(&keeperpb.RenewResponse{Granted: true, AgeMs: 10, LeaseMs: l.lease}), nil
 }
 
 func (l *leader) set(m map[uint64]bool, node uint64, on bool) {
@@ -113,7 +114,7 @@ func newRig(t *testing.T) *rig {
 	must(t, err)
 	r := &rig{
 		t: t, base: t.TempDir(), auth: auth, lun: disk.NewMemory(256<<20, 512), nodes: map[uint64]*testNode{},
-		leader: &leader{silent: map[uint64]bool{}, refused: map[uint64]bool{}, asked: map[uint64]int{}},
+		leader: &leader{silent: map[uint64]bool{}, refused: map[uint64]bool{}, asked: map[uint64]int{}, lease: leaseMs},
 	}
 	id := r.identity(9)
 	mux := http.NewServeMux()
@@ -195,7 +196,7 @@ func (n *testNode) configure(r *rig, epoch uint64) {
 	n.polled, n.path = false, ""
 	_, err := n.api.Configure(background, connect.NewRequest(&keeperpb.ConfigureRequest{
 		ClusterId: "cluster1", NodeId: n.id, NodeName: fmt.Sprintf("s%d", n.id), NodeEpoch: epoch,
-		LeasePeers: []string{"127.0.0.1:1", r.peer}, LeaseMs: leaseMs, HeartbeatMs: heartbeatMs,
+		LeasePeers: []string{"127.0.0.1:1", r.peer}, LeaseMs: r.leader.lease, HeartbeatMs: heartbeatMs,
 	}))
 	must(r.t, err)
 }
