@@ -109,7 +109,8 @@ type Source struct {
 	phased time.Time
 }
 
-// NewSource checks the configuration. Nothing happens before Run.
+// NewSource checks the configuration. Nothing happens before Run. A machine must
+// be in one migration at a time; nothing here sees to that.
 func NewSource(c SourceConfig) (*Source, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
