@@ -78,6 +78,9 @@ func New(o Options) (*Keeper, error) {
 	}, nil
 }
 
+// identityDir is where the node's identity lies below the state directory.
+const identityDir = "identity"
+
 // identityPoll is how often an unjoined node looks for its identity.
 const identityPoll = time.Second
 
@@ -143,7 +146,7 @@ func (k *Keeper) join(ctx context.Context) {
 		k.mu.Lock()
 		changed := k.changed
 		k.mu.Unlock()
-		id, err := trust.Load(filepath.Join(k.o.StateDir, "identity"))
+		id, err := trust.Load(filepath.Join(k.o.StateDir, identityDir))
 		if err == nil {
 			if err = k.joined(ctx, id); err == nil {
 				return
@@ -162,7 +165,7 @@ func (k *Keeper) join(ctx context.Context) {
 }
 
 func (k *Keeper) joined(ctx context.Context, id *trust.Identity) error {
-	l, err := k.listen(ctx, id)
+	l, err := k.listen(ctx)
 	if err != nil {
 		return err
 	}

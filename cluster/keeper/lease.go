@@ -12,6 +12,7 @@ import (
 	"quorate/cluster/fence"
 	"quorate/cluster/keeper/keeperpb"
 	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
+	"quorate/cluster/trust"
 )
 
 const (
@@ -24,6 +25,7 @@ const (
 // renew asks for the lease once in each heartbeat until ctx ends.
 func (k *Keeper) renew(ctx context.Context) {
 	var client *http.Client
+	var clientOf *trust.Identity
 	asking := make(chan struct{}, maxAsking)
 	for {
 		k.mu.Lock()
@@ -38,13 +40,13 @@ func (k *Keeper) renew(ctx context.Context) {
 			}
 			continue
 		}
-		if client == nil {
+		if clientOf != id {
+			clientOf = id
 			// HTTP/1.1: a question given up closes its connection, so that the
 			// next is not sent into a connection that is dead.
 			client = &http.Client{Transport: &http.Transport{
-				TLSClientConfig: id.ClientTLS(0, "http/1.1"), MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute,
+				TLSClientConfig: id.ClientTLS(0, "http/1.1"), MaxIdleConnsPerHost: 2, IdleConnTimeout: 10 * time.Second,
 			}}
-			defer client.CloseIdleConnections()
 		}
 		select {
 		case asking <- struct{}{}:

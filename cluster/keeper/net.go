@@ -56,13 +56,20 @@ func (k *Keeper) serveSocket() error {
 }
 
 // listen takes connections of other nodes' clients.
-func (k *Keeper) listen(ctx context.Context, id *trust.Identity) (net.Listener, error) {
+func (k *Keeper) listen(ctx context.Context) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive, Control: userTimeout}
 	l, err := lc.Listen(ctx, "tcp", k.o.Listen)
 	if err != nil {
 		return nil, err
 	}
-	conf := id.ServerTLS(csvpb.ALPN)
+	conf := &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.id == nil {
+			return nil, trust.ErrUnjoined
+		}
+		return k.id.ServerTLS(csvpb.ALPN), nil
+	}}
 	k.work.Go(func() {
 		for {
 			conn, err := l.Accept()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"quorate/cluster/fence"
 	"quorate/cluster/keeper/keeperpb"
 	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
+	"quorate/cluster/trust"
 	"quorate/csv"
 )
 
@@ -37,6 +39,12 @@ func (s service) Configure(_ context.Context, r *connect.Request[keeperpb.Config
 func (k *Keeper) configure(c config) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.id != nil && (k.id.ClusterID != c.ClusterID || k.id.NodeID != c.NodeID) && len(k.volumes) == 0 {
+		// The node may have left that cluster and joined another.
+		if id, err := trust.Load(filepath.Join(k.o.StateDir, identityDir)); err == nil {
+			k.id = id
+		}
+	}
 	if k.id != nil && (k.id.ClusterID != c.ClusterID || k.id.NodeID != c.NodeID) {
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("this node's certificate is of node %d in cluster %s, not of node %d in %s",
 			k.id.NodeID, k.id.ClusterID, c.NodeID, c.ClusterID))

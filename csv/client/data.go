@@ -53,11 +53,15 @@ func physical(e volume.Extent, off int64) int64 {
 	return int64(e.Phys)*volume.BlockSize + off - int64(e.File)*volume.BlockSize
 }
 
-// Write writes p at byte off of a file. After nil every node sees it; it is
+// Write writes p at byte off of a file, or where off is negative at its end,
+// wherever that is by then on any node. After nil every node sees it; it is
 // durable after Sync.
 func (c *Client) Write(ino uint64, p []byte, off int64) error {
 	if len(p) == 0 {
 		return nil
+	}
+	if off < 0 {
+		return c.appendTo(c.inode(ino), p)
 	}
 	if err := checkRange(ino, off, len(p)); err != nil {
 		return err

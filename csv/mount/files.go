@@ -64,7 +64,11 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 }
 
 func (f *fileSystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
-	if err := f.c.Write(in.NodeId, data, int64(in.Offset)); err != nil {
+	off := int64(in.Offset)
+	if in.Flags&syscall.O_APPEND != 0 {
+		off = -1 // the kernel's idea of the end may be old
+	}
+	if err := f.c.Write(in.NodeId, data, off); err != nil {
 		return 0, status(err)
 	}
 	if in.Flags&(syscall.O_SYNC|syscall.O_DSYNC) != 0 {

@@ -32,7 +32,7 @@ type Names interface {
 	Rename(dir uint64, name string, newDir uint64, newName string, flags uint32) error
 }
 
-// Data of files.
+// Data of files. A Write at a negative offset is at the end.
 type Data interface {
 	Read(ino uint64, p []byte, off int64) (int, error)
 	Write(ino uint64, p []byte, off int64) error

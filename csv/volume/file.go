@@ -15,9 +15,11 @@ const (
 	chunk = (1 << 20) / BlockSize
 	// stepExtents bounds how many extents one step of Shrink removes.
 	stepExtents = 2048
-	// minKept blocks, and twice as many as there are leaves, stay free for
-	// checkpoints.
-	minKept = 16
+	// minKept blocks, twice as many as there are leaves, and this part of the
+	// volume stay free for checkpoints: the last for what extents may still be
+	// split into when space that was allocated is written here and there.
+	minKept   = 16
+	keptShare = 512
 )
 
 // Blocks returns how many blocks hold size bytes.
@@ -53,7 +55,7 @@ func (v *Volume) Allocate(ino, from, to uint64, ahead bool) (Inode, error) {
 		from, to = widen(i, from, to)
 	}
 	defer v.end()
-	v.space.kept = minKept + 2*uint64(len(v.tree.leaves))
+	v.space.kept = v.kept()
 	goal := uint64(0)
 	if it := v.overlapping(ino, max(from, 1)-1, from); len(it) > 0 {
 		goal = it[0].Phys + uint64(it[0].N)
@@ -82,6 +84,11 @@ func (v *Volume) Allocate(ino, from, to uint64, ahead bool) (Inode, error) {
 	}
 	v.putInode(i)
 	return i, nil
+}
+
+// kept is how many blocks file data may not have.
+func (v *Volume) kept() uint64 {
+	return minKept + 2*uint64(len(v.tree.leaves)) + v.space.total/keptShare
 }
 
 // widen grows a range that is to be allocated: to whole chunks within the file,

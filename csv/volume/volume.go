@@ -115,13 +115,15 @@ func (v *Volume) Label() Label { return v.label }
 // Epoch returns the epoch that the volume was opened with.
 func (v *Volume) Epoch() uint64 { return v.epoch }
 
-// Usage is how full a volume is, in bytes; Used counts files and metadata.
+// Usage is how full a volume is, in bytes. Used counts files and metadata; what is
+// neither Used nor Free is kept for metadata.
 type Usage struct{ Size, Used, Free int64 }
 
 // Usage returns how full the volume is.
 func (v *Volume) Usage() Usage {
 	total, free := int64(v.space.total-v.space.fixed), int64(v.space.free)
-	return Usage{Size: total * BlockSize, Used: (total - free) * BlockSize, Free: free * BlockSize}
+	forFiles := max(0, free-int64(v.kept()))
+	return Usage{Size: total * BlockSize, Used: (total - free) * BlockSize, Free: forFiles * BlockSize}
 }
 
 // put and del change the tree and note the change for the journal.
