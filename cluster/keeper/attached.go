@@ -27,6 +27,8 @@ type attached struct {
 	c    *client.Client
 	m    *mount.Mount
 	log  *zap.Logger
+	// plain is the log without the volume's name.
+	plain *zap.Logger
 
 	// admin is held by whoever attaches, detaches, coordinates or fences.
 	admin sync.Mutex
@@ -72,17 +74,22 @@ func (a *attached) coordinate(ctx context.Context, epoch uint64, evicted []csv.N
 	a.mu.Lock()
 	running, have := a.coord, a.epoch
 	a.mu.Unlock()
-	if running != nil {
-		if have != epoch {
-			return fmt.Errorf("volume %q is coordinated here by epoch %d already, not %d: relinquish it first", a.name, have, epoch)
-		}
+	switch {
+	case running == nil:
+	case have > epoch:
+		return fmt.Errorf("volume %q is coordinated here by epoch %d already; epoch %d is over", a.name, have, epoch)
+	case have == epoch:
 		for _, n := range evicted {
 			running.Evict(n)
 		}
 		return nil
+	default: // the same node by a later epoch: hand over to itself
+		if err := a.relinquish(ctx); err != nil {
+			return err
+		}
 	}
 	c, err := coordinator.New(ctx, coordinator.Options{
-		Device: a.gate, Epoch: epoch, Evicted: evicted, Now: time.Now, Log: a.log,
+		Device: a.gate, Epoch: epoch, Evicted: evicted, Now: time.Now, Log: a.plain,
 	})
 	if err != nil {
 		return err
@@ -152,7 +159,7 @@ func (a *attached) again(epoch uint64) (*coordinator.Coordinator, error) {
 	if err := a.gate.quiet(func() error { return a.gate.LUN().ResetUnit(ctx) }); err != nil {
 		return nil, err
 	}
-	return coordinator.New(ctx, coordinator.Options{Device: a.gate, Epoch: epoch, Now: time.Now, Log: a.log})
+	return coordinator.New(ctx, coordinator.Options{Device: a.gate, Epoch: epoch, Now: time.Now, Log: a.plain})
 }
 
 // relinquish ends coordinating; nothing of it can write after nil.

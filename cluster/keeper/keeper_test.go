@@ -42,12 +42,18 @@ func TestTwoNodes(t *testing.T) {
 		t.Fatalf("status %v", v)
 	}
 
+	// The same node by a later epoch, and never by an earlier one.
+	r.coordinate(a, 2)
+	if _, err := a.api.Coordinate(background, connect.NewRequest(&keeperpb.CoordinateRequest{Volume: "Volume1", Epoch: 1})); err == nil {
+		t.Fatal("coordinated by an epoch that is over")
+	}
+
 	// A planned move.
 	_, err = a.api.Relinquish(background, connect.NewRequest(&keeperpb.RelinquishRequest{Volume: "Volume1"}))
 	must(t, err)
-	r.coordinate(b, 2)
-	r.attach(a, 0x101, b, 2)
-	r.attach(b, 0x102, b, 2)
+	r.coordinate(b, 3)
+	r.attach(a, 0x101, b, 3)
+	r.attach(b, 0x102, b, 3)
 	must(t, os.WriteFile(filepath.Join(pa, "y"), []byte("after the move"), 0o600))
 
 	// Node 2 is cut off; its writer waits, and dies of nothing but the kill.
@@ -55,8 +61,8 @@ func TestTwoNodes(t *testing.T) {
 	waitFor(t, "node 2 fenced", func() bool { return b.state2().State == string(fenced) })
 	_, err = a.api.FenceKey(background, connect.NewRequest(&keeperpb.FenceKeyRequest{Volume: "Volume1", VictimKey: 0x102, VictimNode: 2}))
 	must(t, err)
-	r.coordinate(a, 3, 2)
-	r.attach(a, 0x101, a, 3)
+	r.coordinate(a, 4, 2)
+	r.attach(a, 0x101, a, 4)
 	got, err = os.ReadFile(filepath.Join(pa, "y"))
 	must(t, err)
 	if string(got) != "after the move" {
@@ -67,13 +73,13 @@ func TestTwoNodes(t *testing.T) {
 	// Node 2 comes back by a new epoch and a new key.
 	r.leader.set(r.leader.silent, 2, false)
 	if _, err := b.api.Attach(background, connect.NewRequest(&keeperpb.AttachRequest{
-		Volume: "Volume1", Lun: r.at(), Key: 0x102, Epoch: 3, Coordinator: &keeperpb.Coordinator{NodeId: 1, Addr: a.addr()},
+		Volume: "Volume1", Lun: r.at(), Key: 0x102, Epoch: 4, Coordinator: &keeperpb.Coordinator{NodeId: 1, Addr: a.addr()},
 	})); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Fatalf("attached while fenced: %v", err)
 	}
 	b.configure(r, 2)
 	waitFor(t, "node 2 active", func() bool { return b.state2().State == string(active) })
-	pb = r.attach(b, 0x202, a, 3)
+	pb = r.attach(b, 0x202, a, 4)
 	b.poll(r)
 	got, err = os.ReadFile(filepath.Join(pb, "z"))
 	must(t, err)

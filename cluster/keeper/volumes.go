@@ -78,7 +78,7 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 
 // open is attach without its checks.
 func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached, error) {
-	a := &attached{name: m.Volume, path: m.Path, key: disk.Key(m.Key), typ: disk.Type(m.Type), log: k.log.With(zap.String("volume", m.Volume))}
+	a := &attached{name: m.Volume, path: m.Path, key: disk.Key(m.Key), typ: disk.Type(m.Type), plain: k.log, log: k.log.With(zap.String("volume", m.Volume))}
 	if a.path == "" {
 		a.path = filepath.Join(k.o.StorageDir, m.Volume)
 	}
