@@ -4,6 +4,9 @@ BIN     := bin
 PROTOS  := $(shell git ls-files '*.proto')
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X quorate/cluster.Version=$(VERSION)
+# Packages whose tests raise labs, guests and targets, and so go one at a time.
+HEAVY   := ./test/...
+LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
 
@@ -11,10 +14,43 @@ LDFLAGS := -X quorate/cluster.Version=$(VERSION)
 help: ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+.PHONY: deps
+deps:
+	@.ci/packages
+
 .PHONY: build
-build: ## build the programs into bin/
+build: deps ## build the programs into bin/
 	@mkdir -p $(BIN)
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+.PHONY: demo
+demo: build ## the main job, for real, on this one machine: create, move, pull the plug
+	@$(GO) build -o $(BIN)/demo ./test/demo
+	@$(BIN)/demo
+
+.PHONY: test
+test: build ## all tests, end to end ones too
+	$(GO) test -timeout 10m $$($(GO) list ./... | grep -v '^quorate/test')
+	$(GO) test -p 1 -timeout 20m $(HEAVY)
+
+.PHONY: race
+race: deps ## all that is not end to end, under the race detector
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v '^quorate/test')
+
+.PHONY: check
+check: deps ## format, vet, lint, import directions, package docs, generated code
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) test -count=1 ./test
+	$(GO) run $(LINT) run ./...
+
+.PHONY: bench
+bench: build ## figures beside what a user would pick instead
+	$(GO) run ./test/bench/migration
+
+.PHONY: lab
+lab: build ## raise a cluster in a box and leave it up
+	$(BIN)/clusterlab up
 
 .PHONY: generate
 generate: ## make the protobuf code anew

@@ -39,7 +39,7 @@ type allOptions struct {
 func options(args []string) (allOptions, *zap.Logger, error) {
 	var f file
 	set := flag.NewFlagSet("noded", flag.ContinueOnError)
-	config := set.String("config", defaultConfig, "configuration `file` (YAML); need not exist where this is not given")
+	config := set.String("config", defaultConfig, "configuration `file` (YAML); the default one need not exist")
 	set.StringVar(&f.State, "state", "", "`directory` for what must survive a restart (default /var/lib/quorate)")
 	set.StringVar(&f.Run, "run", "", "`directory` for the socket (default /run/quorate)")
 	set.StringVar(&f.Storage, "storage", "", "`directory` below which volumes are mounted (default /ClusterStorage)")
@@ -52,7 +52,7 @@ func options(args []string) (allOptions, *zap.Logger, error) {
 		return allOptions{}, nil, fmt.Errorf("%q is not understood; noded takes flags only", set.Arg(0))
 	}
 	given := false
-	set.Visit(func(fl *flag.Flag) { given = given || fl.Name == "config" })
+	set.Visit(func(fl *flag.Flag) { given = given || fl.Name == "config" && *config != defaultConfig })
 	fromFile, err := read(*config, given)
 	if err != nil {
 		return allOptions{}, nil, err
