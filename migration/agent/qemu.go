@@ -26,8 +26,9 @@ type QEMU interface {
 // Intervals of looking at a QEMU.
 const (
 	lookEvery = 100 * time.Millisecond
-	// lookSoon is used for a while after something happened: one thing seldom
-	// comes alone, and every millisecond counts while a machine is paused.
+	// lookSoon is used for soonLooks looks when the end is near: every
+	// millisecond counts while a machine is paused. Not before: each look
+	// keeps QEMU from its work.
 	lookSoon  = 2 * time.Millisecond
 	soonLooks = 50
 )
@@ -111,10 +112,10 @@ func (w *watcher) run(ctx context.Context, tell func(report)) {
 			if !open {
 				events, on = nil, nil
 			}
-			w.took(e)
-			soon = soonLooks
+			if w.took(e) {
+				soon = soonLooks
+			}
 		case <-w.kick:
-			soon = soonLooks
 		case <-timer.C:
 		}
 		mon, err := w.q.Monitor(ctx)
@@ -139,14 +140,19 @@ func (w *watcher) run(ctx context.Context, tell func(report)) {
 	}
 }
 
-// took notes when the machine stopped or went on.
-func (w *watcher) took(e qmp.Event) {
+// took notes when the machine stopped or went on. It returns true if QEMU's
+// migration is at its end or close to it.
+func (w *watcher) took(e qmp.Event) bool {
 	switch e.Name {
 	case "STOP":
 		w.stopped.Store(e.At.UnixNano())
 	case "RESUME":
 		w.resumed.Store(e.At.UnixNano())
+	case "MIGRATION":
+		status, err := qmp.MigrationChange(e)
+		return err == nil && status != qmp.MigrationSetup && status != qmp.MigrationActive
 	}
+	return false
 }
 
 // look asks how QEMU's migration stands, and then what the machine does: in

@@ -52,7 +52,7 @@ func (o Options) Validate() error {
 
 // cmdline is the kernel's command line.
 func (o Options) cmdline() string {
-	line := "console=ttyS0 quiet loglevel=3 panic=5 mitigations=off random.trust_cpu=on tsc=unstable"
+	line := "console=ttyS0 quiet loglevel=3 panic=5 mitigations=off random.trust_cpu=on tsc=unstable init_on_free=1"
 	if o.HotMiB > 0 {
 		line += fmt.Sprintf(" quorate.dirty=%d quorate.hot=%d", o.DirtyMiB, o.HotMiB)
 	}
