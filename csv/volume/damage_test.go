@@ -87,19 +87,19 @@ func (d *damaged) Flush(context.Context) error                  { return nil }
 
 // TestForeign knows what others leave on a LUN, and takes none of it.
 func TestForeign(t *testing.T) {
-	for _, s := range signatures {
+	for _, s := range disk.Marks() {
 		mem := disk.NewMemory(MinSize, 512)
-		b := make([]byte, probeSize)
-		copy(b[s.offset:], s.magic)
+		b := make([]byte, disk.SignatureSize)
+		copy(b[s.Offset:], s.Magic)
 		if err := mem.WriteAt(background, b, 0); err != nil {
 			t.Fatal(err)
 		}
 		what, err := Foreign(background, mem)
-		if err != nil || what != s.name {
-			t.Errorf("%s: found %q, %v", s.name, what, err)
+		if err != nil || what != s.Name {
+			t.Errorf("%s: found %q, %v", s.Name, what, err)
 		}
 		if _, err := Format(background, mem, FormatOptions{UUID: UUID{1}, Name: "V"}); err == nil {
-			t.Errorf("formatted over %s", s.name)
+			t.Errorf("formatted over %s", s.Name)
 		}
 	}
 }

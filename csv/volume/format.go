@@ -80,9 +80,9 @@ func Format(ctx context.Context, dev disk.Device, o FormatOptions) (Label, error
 
 // wipe removes what would let an older volume, or another file system, be seen.
 func wipe(ctx context.Context, dev disk.Device, l Label) error {
-	zero := make([]byte, probeSize)
+	zero := make([]byte, disk.SignatureSize)
 	last := dev.Info().Size / metaAlign * metaAlign
-	for _, at := range []int64{0, tailOffset(l.Size), last - probeSize} {
+	for _, at := range []int64{0, tailOffset(l.Size), last - disk.SignatureSize} {
 		if err := dev.WriteAt(ctx, zero, at); err != nil {
 			return fmt.Errorf("format %s: %w", dev.Info().URL, err)
 		}
