@@ -172,7 +172,12 @@ func Act(s *pb.State, l Local) []Action {
 		return nil
 	}
 	if me.State != pb.NodeState_NODE_STATE_UP {
-		return nil // noded stops what runs by itself; the leader lets the node in again
+		// noded stops what runs by itself, and the leader lets the node in
+		// again when noded is heard. A new one must first know whom to ask.
+		if l.KeeperEpoch == 0 {
+			return []Action{Configure{Epoch: max(me.Epoch, 1)}}
+		}
+		return nil
 	}
 	switch {
 	case l.KeeperEpoch != me.Epoch:

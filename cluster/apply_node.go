@@ -7,6 +7,9 @@ import (
 	pb "quorate/cluster/clusterpb"
 )
 
+// ReasonJoining is why a node that was just added is down.
+const ReasonJoining = "it has not come up yet"
+
 func (d *Database) nodeAdd(c *pb.Command, k *pb.NodeAdd) *pb.Result {
 	n := k.Node
 	if n == nil {
@@ -22,9 +25,11 @@ func (d *Database) nodeAdd(c *pb.Command, k *pb.NodeAdd) *pb.Result {
 	}
 	n.Id = d.s.NextNode
 	d.s.NextNode++
-	n.State, n.Epoch = pb.NodeState_NODE_STATE_UP, 1
+	// It comes up as any node that was away: once it is heard.
+	n.State, n.Epoch = pb.NodeState_NODE_STATE_DOWN, 0
+	n.Fence = &pb.Fence{Reason: ReasonJoining, SinceMs: c.AtMs, DoneMs: max(c.AtMs, 1)}
 	d.s.Nodes[n.Id] = n
-	d.event(c, Info, "node-added", n.Name, "node %s joined the cluster", n.Name)
+	d.event(c, Info, "node-added", n.Name, "node %s was added", n.Name)
 	return &pb.Result{Number: n.Id}
 }
 
@@ -122,7 +127,7 @@ func (d *Database) nodeUp(c *pb.Command, k *pb.NodeUp) *pb.Result {
 	}
 	n.State, n.Fence = pb.NodeState_NODE_STATE_UP, nil
 	n.Epoch++
-	d.event(c, Info, "node-up", n.Name, "node %s is back, at epoch %d", n.Name, n.Epoch)
+	d.event(c, Info, "node-up", n.Name, "node %s is up, at epoch %d", n.Name, n.Epoch)
 	return ok()
 }
 

@@ -23,6 +23,7 @@ type db struct {
 func newDB(t *testing.T) *db {
 	d := &db{Database: Found(&pb.Cluster{Id: "c1", Name: "cl"}, &pb.Node{Id: 1, Name: "s1"}), t: t}
 	d.must(&pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: &pb.Node{Name: "s2"}}}})
+	d.must(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: 2}}})
 	for _, id := range []string{"q", "v"} {
 		d.must(&pb.Command{Kind: &pb.Command_DiskAdd{DiskAdd: &pb.DiskAdd{Disk: &pb.Disk{Id: id, Size: 1 << 30}}}})
 	}

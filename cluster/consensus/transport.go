@@ -274,3 +274,16 @@ func (t *Transport) Close() {
 	t.cancel()
 	t.wg.Wait()
 }
+
+// Host returns the other node that hosts the newest witness, as far as it is
+// known, or 0.
+func (t *Transport) Host() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, gen := range t.mu.hosting {
+		if gen != 0 && gen == t.mu.highest {
+			return id
+		}
+	}
+	return 0
+}

@@ -1,0 +1,64 @@
+package membership
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+)
+
+func port(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func start(t *testing.T, name string, key byte) (*Gossip, string) {
+	t.Helper()
+	p := port(t)
+	g, err := Start(Options{Name: name, Bind: "127.0.0.1", Port: p, Key: bytes.Repeat([]byte{key}, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.Stop() })
+	return g, fmt.Sprintf("127.0.0.1:%d", p)
+}
+
+func TestOnlyHoldersOfTheKeyAreHeard(t *testing.T) {
+	a, addr := start(t, "s1", 1)
+	b, _ := start(t, "s2", 1)
+	stranger, _ := start(t, "s3", 2)
+	if err := b.Join([]string{addr}); err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.Join([]string{addr}); err == nil {
+		t.Fatal("a stranger was let in")
+	}
+	for end := time.Now().Add(10 * time.Second); a.States()["s2"] != Alive; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("s1 sees %v", a.States())
+		}
+	}
+	if _, seen := a.States()["s3"]; seen {
+		t.Fatal("the stranger is seen")
+	}
+	if err := b.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); a.States()["s2"] == Alive; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("s1 sees %v", a.States())
+		}
+	}
+}
+
+func TestNeverInTheClear(t *testing.T) {
+	if _, err := Start(Options{Name: "s1", Bind: "127.0.0.1", Port: 7402}); err == nil {
+		t.Fatal("started without a key")
+	}
+}

@@ -1,0 +1,241 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+	"go.uber.org/zap"
+
+	"quorate/cluster"
+	pb "quorate/cluster/clusterpb"
+	"quorate/cluster/keeper/keeperpb"
+	"quorate/disk"
+	"quorate/resources/vm"
+)
+
+// Bounds of actions.
+const (
+	attachTimeout = 20 * time.Second
+	fenceTimeout  = 60 * time.Second
+	startTimeout  = 60 * time.Second
+	// stopGrace is for how long a guest may shut down before it is ended.
+	stopGrace = 60 * time.Second
+)
+
+// do carries one action out.
+func (a *nodeAgent) do(ctx context.Context, act cluster.Action) error {
+	switch act := act.(type) {
+	case cluster.Configure:
+		return a.configure(ctx, act)
+	case cluster.Release:
+		return a.release(ctx, act)
+	case cluster.Attach:
+		return a.attach(ctx, act)
+	case cluster.Coordinate:
+		return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
+			_, err := a.keeper.Coordinate(ctx, connect.NewRequest(&keeperpb.CoordinateRequest{Volume: act.Volume, Epoch: act.Epoch, Evicted: act.Evicted}))
+			return err
+		})
+	case cluster.Relinquish:
+		return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
+			_, err := a.keeper.Relinquish(ctx, connect.NewRequest(&keeperpb.RelinquishRequest{Volume: act.Volume}))
+			return err
+		})
+	case cluster.FenceDisk:
+		return a.fence(ctx, act)
+	case cluster.StartMachine:
+		return a.start(ctx, act)
+	case cluster.StopMachine:
+		return a.stop(ctx, act)
+	case cluster.KillMachine:
+		return a.kill(ctx, act)
+	case cluster.ResumeMachine:
+		if mc := a.machine(act.Group); mc != nil {
+			return mc.Cont(ctx)
+		}
+		return nil
+	case cluster.RecoverMachine:
+		return a.m.moves.recover(ctx, act)
+	case cluster.MoveMachine:
+		return a.m.moves.run(ctx, act)
+	case cluster.CancelMove:
+		return a.m.moves.cancel(ctx, act.Group)
+	case cluster.Report:
+		_, err := a.m.propose(ctx, act.Command)
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			return nil // the world moved on
+		}
+		return err
+	}
+	return fmt.Errorf("nothing knows how to %T", act)
+}
+
+func (a *nodeAgent) ask(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return f(ctx)
+}
+
+// configure tells noded who it is. What it holds of an earlier epoch goes first.
+func (a *nodeAgent) configure(ctx context.Context, act cluster.Configure) error {
+	var peers []string
+	a.m.db.view(func(s *pb.State) {
+		for _, n := range s.Nodes {
+			for _, addr := range clusterAddresses(s, n) {
+				peers = append(peers, net.JoinHostPort(addr.Host, strconv.FormatUint(n.ApiPort, 10)))
+			}
+		}
+	})
+	return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
+		st, err := a.keeper.Status(ctx, connect.NewRequest(&keeperpb.StatusRequest{}))
+		if err != nil {
+			return err
+		}
+		if st.Msg.NodeEpoch != 0 && st.Msg.NodeEpoch != act.Epoch {
+			if _, err := a.keeper.Release(ctx, connect.NewRequest(&keeperpb.ReleaseRequest{})); err != nil {
+				return err
+			}
+		}
+		_, err = a.keeper.Configure(ctx, connect.NewRequest(&keeperpb.ConfigureRequest{
+			ClusterId: a.m.id.ClusterID, NodeId: a.m.id.NodeID, NodeName: a.m.id.NodeName, NodeEpoch: act.Epoch, LeasePeers: peers,
+			LeaseMs: a.m.profile.Lease.Milliseconds(), HeartbeatMs: a.m.profile.LeaseBeat.Milliseconds(),
+		}))
+		return err
+	})
+}
+
+// release gives up everything at this epoch and says so.
+func (a *nodeAgent) release(ctx context.Context, act cluster.Release) error {
+	return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
+		if _, err := a.keeper.Release(ctx, connect.NewRequest(&keeperpb.ReleaseRequest{})); err != nil {
+			return err
+		}
+		_, err := a.m.propose(ctx, &pb.Command{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{
+			Node: a.m.id.NodeID, Epoch: act.Epoch, Fencer: a.m.id.NodeID, Reason: "it had lost its lease, and stopped everything", SaidStopped: true,
+		}}})
+		return err
+	})
+}
+
+func (a *nodeAgent) attach(ctx context.Context, act cluster.Attach) error {
+	var url, addr string
+	a.m.db.view(func(s *pb.State) {
+		url = diskURL(s.Disks[act.Disk], a.m.id.NodeID)
+		if n := s.Nodes[act.Coordinator]; n != nil {
+			if list := clusterAddresses(s, n); len(list) > 0 {
+				addr = net.JoinHostPort(list[0].Host, strconv.FormatUint(n.KeeperPort, 10))
+			}
+		}
+	})
+	err := a.ask(ctx, attachTimeout, func(ctx context.Context) error {
+		_, err := a.keeper.Attach(ctx, connect.NewRequest(&keeperpb.AttachRequest{
+			Volume: act.Volume, Id: act.Disk, Lun: a.m.lun(url), Path: filepath.Join(a.m.n.opt.StorageDir, act.Volume), Key: act.Key,
+			Type: uint32(disk.WriteExclusiveAllRegistrants), Coordinator: &keeperpb.Coordinator{NodeId: act.Coordinator, Addr: addr}, Epoch: act.Epoch,
+		}))
+		return err
+	})
+	if err == nil {
+		a.mu.Lock()
+		a.keys[act.Volume] = act.Key
+		a.mu.Unlock()
+	}
+	return err
+}
+
+// lun is how noded reaches a disk: as this node's initiator.
+func (m *member) lun(url string) *keeperpb.Lun {
+	c := m.n.san.CHAP(url)
+	return &keeperpb.Lun{
+		Url: url, InitiatorName: m.n.san.InitiatorName(),
+		ChapUser: c.User, ChapPassword: c.Password, ChapPeerUser: c.PeerUser, ChapPeerPassword: c.PeerPassword,
+	}
+}
+
+// fence removes a dead node's key from a disk, and proposes the proof.
+func (a *nodeAgent) fence(ctx context.Context, act cluster.FenceDisk) error {
+	return a.ask(ctx, fenceTimeout, func(ctx context.Context) error {
+		began := time.Now()
+		res, err := a.keeper.FenceKey(ctx, connect.NewRequest(&keeperpb.FenceKeyRequest{Volume: act.Volume, VictimKey: act.VictimKey, VictimNode: act.Node}))
+		if err != nil {
+			return err
+		}
+		a.m.log.Info("fenced", zap.String("volume", act.Volume), zap.Uint64("node", act.Node), zap.Duration("took", time.Since(began)))
+		_, err = a.m.propose(ctx, &pb.Command{Kind: &pb.Command_FenceProof{FenceProof: &pb.FenceProof{Node: act.Node, Epoch: act.Epoch, Proof: &pb.Proof{
+			Kind: pb.ProofKind_PROOF_KIND_KEYS_REMOVED, Disk: act.Disk, Generation: res.Msg.Generation, AtMs: time.Now().UnixMilli(),
+		}}}})
+		return err
+	})
+}
+
+func (a *nodeAgent) groupReport(name string, epoch uint64, state pb.GroupState, detail string) *pb.Command {
+	return &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: name, Status: &pb.GroupStatus{
+		State: state, Node: a.m.id.NodeID, Epoch: epoch, Detail: detail,
+	}}}}
+}
+
+// start commits that the machine starts here, which is what authorises it, and
+// starts it.
+func (a *nodeAgent) start(ctx context.Context, act cluster.StartMachine) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if _, err := a.m.propose(ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_STARTING, "")); err != nil {
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			return nil
+		}
+		return err
+	}
+	folder := filepath.Join(a.m.n.opt.StorageDir, act.Volume, act.Folder)
+	began := time.Now()
+	err := a.startProcess(ctx, folder)
+	if err == nil {
+		a.m.log.Info("machine started", zap.String("name", act.Group), zap.Uint64("epoch", act.Epoch), zap.Duration("took", time.Since(began)))
+		_, err = a.m.propose(ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_ONLINE, ""))
+		return err
+	}
+	if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		_, perr := a.m.propose(a.m.ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_FAILED, err.Error()))
+		err = errors.Join(err, perr)
+	}
+	return fmt.Errorf("start %s: %w", act.Group, err)
+}
+
+func (a *nodeAgent) startProcess(ctx context.Context, folder string) error {
+	settings, err := vm.Load(folder)
+	if err != nil {
+		return err
+	}
+	_, err = a.m.host.Start(ctx, settings, folder)
+	return err
+}
+
+func (a *nodeAgent) stop(ctx context.Context, act cluster.StopMachine) error {
+	mc := a.machine(act.Group)
+	if mc == nil {
+		return nil
+	}
+	if act.Hard {
+		return mc.Quit(ctx)
+	}
+	forced, err := mc.Stop(ctx, stopGrace)
+	if forced {
+		a.m.log.Warn("the guest did not shut down and was ended", zap.String("machine", act.Group), zap.Duration("after", stopGrace))
+	}
+	return err
+}
+
+func (a *nodeAgent) kill(ctx context.Context, act cluster.KillMachine) error {
+	mc := a.machine(act.Group)
+	if mc == nil {
+		return nil
+	}
+	a.m.log.Warn("a process of a machine that is not this node's is ended", zap.String("machine", act.Group), zap.String("why", act.Why))
+	return mc.Kill(ctx)
+}

@@ -1,0 +1,176 @@
+package node
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"go.uber.org/zap"
+
+	"quorate/cluster"
+	pb "quorate/cluster/clusterpb"
+	"quorate/cluster/keeper/keeperpb"
+	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
+	"quorate/csv"
+	"quorate/resources/vm"
+)
+
+// Bounds of what the agent asks of others on its node.
+const (
+	keeperTimeout = 2 * time.Second
+	qmpTimeout    = time.Second
+)
+
+// keeperHTTP is the way to noded's socket.
+func keeperHTTP(socket string) *http.Client { return keeperpb.SocketClient(socket) }
+
+// nodeAgent does on this node what its replica says.
+type nodeAgent struct {
+	m      *member
+	keeper keeperpbconnect.KeeperServiceClient
+	busy   lanes
+	wake   chan struct{}
+
+	mu       sync.Mutex
+	keys     map[string]uint64 // by volume: the key it was attached with
+	machines map[string]*vm.Machine
+	failing  map[string]string // by lane: the last complaint, said once
+}
+
+func newAgent(m *member) *nodeAgent {
+	return &nodeAgent{m: m, keeper: m.n.keeper(), wake: make(chan struct{}, 1), keys: map[string]uint64{}, machines: map[string]*vm.Machine{}, failing: map[string]string{}}
+}
+
+// run looks and acts until the member ends.
+func (a *nodeAgent) run() {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ticker := time.NewTicker(agentInterval)
+	defer ticker.Stop()
+	for {
+		next := a.m.db.next()
+		local := a.look(a.m.ctx)
+		var actions []cluster.Action
+		a.m.db.view(func(s *pb.State) {
+			if s.Cluster != nil {
+				actions = cluster.Act(s, local)
+			}
+		})
+		for _, act := range actions {
+			if !a.busy.begin(act.Lane()) {
+				continue
+			}
+			wg.Go(func() {
+				err := a.do(a.m.ctx, act)
+				a.complain(act.Lane(), err)
+				a.busy.end(act.Lane())
+				if err == nil {
+					a.poke()
+				}
+			})
+		}
+		select {
+		case <-a.m.ctx.Done():
+			return
+		case <-next:
+		case <-ticker.C:
+		case <-a.wake:
+		}
+	}
+}
+
+// poke makes the agent look again at once.
+func (a *nodeAgent) poke() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// complain logs a failure once, until it is another or over.
+func (a *nodeAgent) complain(lane string, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil || a.m.ctx.Err() != nil {
+		delete(a.failing, lane)
+		return
+	}
+	if a.failing[lane] != err.Error() {
+		a.failing[lane] = err.Error()
+		a.m.log.Warn("not done", zap.String("what", lane), zap.Error(err))
+	}
+}
+
+// look gathers what the node sees of itself.
+func (a *nodeAgent) look(ctx context.Context) cluster.Local {
+	l := cluster.Local{Node: a.m.id.NodeID, WallMS: time.Now().UnixMilli(), Volumes: map[string]cluster.LocalVolume{}, Machines: map[string]cluster.LocalMachine{}, Moving: a.m.moves.moving()}
+	kctx, cancel := context.WithTimeout(ctx, keeperTimeout)
+	defer cancel()
+	res, err := a.keeper.Status(kctx, connect.NewRequest(&keeperpb.StatusRequest{}))
+	a.complain("noded", err)
+	if err == nil {
+		st := res.Msg
+		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, st.State, st.NodeEpoch, st.Lease.GetValid()
+		a.mu.Lock()
+		for _, v := range st.Volumes {
+			l.Volumes[v.Name] = localVolume(v, a.keys[v.Name])
+		}
+		a.mu.Unlock()
+	}
+	found, err := a.m.host.Find(ctx)
+	a.complain("machines", err)
+	if err == nil {
+		a.remember(found)
+		for _, mc := range found {
+			l.Machines[mc.Name()] = a.lookMachine(ctx, mc)
+		}
+	}
+	return l
+}
+
+func localVolume(v *keeperpb.VolumeStatus, key uint64) cluster.LocalVolume {
+	lv := cluster.LocalVolume{State: v.State, Reason: v.Reason, Epoch: v.Epoch, Coordinating: v.Coordinator, Size: v.Size, Used: v.Used, Key: key}
+	if v.State == csv.Paused.String() && v.Reason == string(csv.ReasonPathLost) {
+		lv.State = cluster.PathLost
+	}
+	if v.Fault != "" {
+		lv.Reason = v.Fault
+	}
+	return lv
+}
+
+// remember keeps the handles of the machines that are here.
+func (a *nodeAgent) remember(found []*vm.Machine) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	here := map[string]*vm.Machine{}
+	for _, mc := range found {
+		here[mc.Name()] = mc
+	}
+	a.machines = here
+}
+
+// machine is the handle of a machine that is here, or nil.
+func (a *nodeAgent) machine(name string) *vm.Machine {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.machines[name]
+}
+
+func (a *nodeAgent) lookMachine(ctx context.Context, mc *vm.Machine) cluster.LocalMachine {
+	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
+	defer cancel()
+	lm := cluster.LocalMachine{Incoming: mc.Incoming()}
+	st, err := mc.Status(ctx)
+	if err != nil {
+		lm.Hung, lm.Running = true, true // what cannot be asked is not touched
+		return lm
+	}
+	lm.Running = st.Running
+	if !st.Running {
+		lm.Paused = string(st.Status)
+	}
+	return lm
+}

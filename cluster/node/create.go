@@ -1,0 +1,347 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/google/uuid"
+	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/sync/errgroup"
+
+	"quorate/cluster"
+	"quorate/cluster/api/apipb"
+	pb "quorate/cluster/clusterpb"
+	"quorate/cluster/consensus"
+	"quorate/cluster/trust"
+)
+
+// joinTimeout is for how long a new member may take until it has its vote.
+const joinTimeout = 60 * time.Second
+
+// teller reports what a long command does.
+type teller func(*apipb.Progress) error
+
+func (t teller) say(step, format string, a ...any) {
+	_ = t(&apipb.Progress{Step: step, Detail: fmt.Sprintf(format, a...)})
+}
+
+func (t teller) warn(step, format string, a ...any) {
+	_ = t(&apipb.Progress{Step: step, Warning: fmt.Sprintf(format, a...)})
+}
+
+// create founds a cluster with this node, and adds the others.
+func (n *Node) create(ctx context.Context, r *apipb.CreateRequest, tell teller) error {
+	if err := n.checkCreate(ctx, r); err != nil {
+		return err
+	}
+	others, err := n.openAll(ctx, r.Nodes)
+	if err != nil {
+		return err
+	}
+	for _, portal := range r.Portals {
+		tell.say("san", "log in to %s on every node", portal)
+		if err := n.loginAll(ctx, portal, others); err != nil {
+			return err
+		}
+	}
+	tell.say("found", "cluster %s with node %s", r.Name, n.opt.Name)
+	if err := n.found(ctx, r); err != nil {
+		return err
+	}
+	m := n.current()
+	if err := m.waitLeader(ctx); err != nil {
+		return err
+	}
+	for _, portal := range r.Portals {
+		if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_PortalAdd{PortalAdd: &pb.PortalAdd{Portal: portal}}}); err != nil {
+			return err
+		}
+	}
+	if err := m.admit(ctx, others, tell); err != nil {
+		return fmt.Errorf("the cluster exists, with fewer nodes; mend what follows and run `clusterctl node add`: %w", err)
+	}
+	if err := m.furnish(ctx, r, tell); err != nil {
+		return fmt.Errorf("the cluster exists, with quorum by node majority; mend what follows and run `clusterctl quorum set`: %w", err)
+	}
+	return tell(&apipb.Progress{Step: "done", Detail: fmt.Sprintf("cluster %s is up", r.Name), Done: true})
+}
+
+func (n *Node) checkCreate(ctx context.Context, r *apipb.CreateRequest) error {
+	invalid := func(format string, a ...any) error {
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, a...))
+	}
+	if m := n.current(); m != nil {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is in cluster %s already", n.opt.Name, m.id.ClusterID))
+	}
+	if err := cluster.CheckName("cluster", r.Name); err != nil {
+		return invalid("%v", err)
+	}
+	if r.Ip == "" {
+		return nil
+	}
+	ip, err := netip.ParseAddr(r.Ip)
+	if err != nil {
+		return invalid("--ip %q is no address", r.Ip)
+	}
+	addrs, err := addresses()
+	if err != nil {
+		return err
+	}
+	var networks []string
+	for _, a := range addrs {
+		if a.Host == ip.String() {
+			return invalid("--ip %s is this node's own address: the cluster needs one of its own", ip)
+		}
+		if onNetwork(a.Network, r.Ip) {
+			return nil
+		}
+		networks = append(networks, a.Network)
+	}
+	_ = ctx
+	return invalid("--ip %s lies on none of this node's networks, which are %v", ip, networks)
+}
+
+// isSelf tells whether a --node names this node.
+func (n *Node) isSelf(spec string) bool {
+	if line, err := trust.ParseLine(spec); err == nil {
+		return line.Fingerprint == n.self.Fingerprint()
+	}
+	host := spec
+	if h, _, err := net.SplitHostPort(spec); err == nil {
+		host = h
+	}
+	if host == n.opt.Name {
+		return true
+	}
+	addrs, err := addresses()
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if a.Host == host {
+			return true
+		}
+	}
+	return false
+}
+
+// openAll opens the enrolment of every node but this one.
+func (n *Node) openAll(ctx context.Context, specs []string) ([]*enrollee, error) {
+	var out []*enrollee
+	seen := map[string]string{}
+	for _, spec := range specs {
+		if n.isSelf(spec) {
+			continue
+		}
+		r, err := n.open(ctx, spec)
+		if err != nil {
+			return nil, err
+		}
+		d, err := r.Describe(ctx, connect.NewRequest(&apipb.DescribeRequest{}))
+		if err != nil {
+			return nil, fmt.Errorf("node %s: %w", r.name, err)
+		}
+		if twin := seen[d.Msg.Name]; twin != "" || d.Msg.Name == n.opt.Name {
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("two nodes are named %s: names must differ", d.Msg.Name))
+		}
+		seen[d.Msg.Name] = spec
+		r.name = d.Msg.Name
+		out = append(out, &enrollee{remote: r, about: d.Msg})
+	}
+	return out, nil
+}
+
+// enrollee is a new node whose enrolment is open.
+type enrollee struct {
+	*remote
+	about *apipb.NodeDescription
+}
+
+func (n *Node) loginAll(ctx context.Context, portal string, others []*enrollee) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if _, err := n.san.Login(ctx, portal, "", chapOf(nil)); err != nil {
+			return fmt.Errorf("node %s: log in to %s: %w", n.opt.Name, portal, err)
+		}
+		return nil
+	})
+	for _, o := range others {
+		g.Go(func() error {
+			if _, err := o.SanLogin(ctx, connect.NewRequest(&apipb.SanLoginRequest{Portal: portal})); err != nil {
+				return fmt.Errorf("node %s: log in to %s: %w", o.name, portal, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// found makes this node the first and only member of a new cluster.
+func (n *Node) found(ctx context.Context, r *apipb.CreateRequest) error {
+	id := uuid.NewString()
+	authority, err := trust.NewAuthority(id)
+	if err != nil {
+		return err
+	}
+	gossip, err := trust.NewSecret()
+	if err != nil {
+		return err
+	}
+	addrs, err := addresses()
+	if err != nil {
+		return err
+	}
+	port, _ := n.opt.apiPort()
+	db := cluster.Found(
+		&pb.Cluster{Id: id, Name: r.Name, Address: r.Ip, CreatedMs: time.Now().UnixMilli()},
+		&pb.Node{Id: 1, Name: n.opt.Name, Addresses: addrs, ApiPort: uint64(port), KeeperPort: uint64(n.opt.KeeperPort), GossipPort: uint64(n.opt.GossipPort), Facts: n.facts(ctx)},
+	)
+	snap, err := foundingSnapshot(db, 1)
+	if err != nil {
+		return err
+	}
+	return n.enter(ctx, authority, gossip, id, 1, snap)
+}
+
+// enter makes this node member nodeID: log first, then identity.
+func (n *Node) enter(ctx context.Context, a *trust.Authority, gossip []byte, clusterID string, nodeID uint64, snap *raftpb.Snapshot) error {
+	csr, err := n.self.Request()
+	if err != nil {
+		return err
+	}
+	cert, err := a.SignNode(csr, clusterID, n.opt.Name, nodeID)
+	if err != nil {
+		return err
+	}
+	caCert, caKey, err := a.PEM()
+	if err != nil {
+		return err
+	}
+	if err := prepareLog(ctx, n.opt.logPath(), logOptions(&trust.Identity{ClusterID: clusterID, NodeID: nodeID}), snap); err != nil {
+		return err
+	}
+	id, err := n.self.Join(trust.Bundle{NodeCert: cert, CACert: caCert, CAKey: caKey, GossipKey: gossip})
+	if err != nil {
+		return err
+	}
+	fresh := snap != nil
+	if err := n.become(id, &fresh); err != nil {
+		return err
+	}
+	n.enroll.close(fmt.Sprintf("node %s is in cluster %s already", n.opt.Name, clusterID))
+	return nil
+}
+
+// Join implements the service: a member makes this node one.
+func (h *handlers) Join(ctx context.Context, r *connect.Request[apipb.JoinRequest]) (*connect.Response[apipb.JoinResponse], error) {
+	n := h.n
+	if m := n.current(); m != nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("node %s is in cluster %s already", n.opt.Name, m.id.ClusterID))
+	}
+	a, err := trust.ParseAuthority(r.Msg.CaCert, r.Msg.CaKey)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	if err := n.enter(ctx, a, r.Msg.GossipKey, r.Msg.ClusterId, r.Msg.NodeId, nil); err != nil {
+		return nil, err
+	}
+	peers := map[uint64][]string{}
+	for _, p := range r.Msg.Peers {
+		peers[p.Id] = p.Addresses
+	}
+	n.current().transport.SetPeers(peers)
+	return connect.NewResponse(&apipb.JoinResponse{}), nil
+}
+
+func (m *member) waitLeader(ctx context.Context) error {
+	return m.wait(ctx, joinTimeout, "this node leads", func(s consensus.Status) bool { return s.Leader != 0 })
+}
+
+func (m *member) wait(ctx context.Context, limit time.Duration, what string, ok func(consensus.Status) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		changed := m.raft.Changed()
+		if ok(m.raft.Status()) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited %v in vain until %s: %w", limit, what, ctx.Err())
+		case <-m.raft.Done():
+			return m.raft.Err()
+		case <-changed:
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// admit makes new nodes members, one after the other, and waits for their votes.
+func (m *member) admit(ctx context.Context, others []*enrollee, tell teller) error {
+	for _, o := range others {
+		tell.say("node", "add %s", o.name)
+		if err := m.admitOne(ctx, o); err != nil {
+			return fmt.Errorf("add node %s: %w", o.name, err)
+		}
+	}
+	return nil
+}
+
+func (m *member) admitOne(ctx context.Context, o *enrollee) error {
+	if o.about.Joined {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("it is in cluster %s already", o.about.ClusterName))
+	}
+	node := &pb.Node{Name: o.name, ApiPort: uint64(o.about.ApiPort), KeeperPort: uint64(o.about.KeeperPort), GossipPort: uint64(o.about.GossipPort)}
+	for _, a := range o.about.Addresses {
+		node.Addresses = append(node.Addresses, &pb.NodeAddress{Network: a.Network, Host: a.Host})
+	}
+	id, err := m.nodeID(ctx, node)
+	if err != nil {
+		return err
+	}
+	caCert, caKey, err := m.id.Authority.PEM()
+	if err != nil {
+		return err
+	}
+	req := &apipb.JoinRequest{CaCert: caCert, CaKey: caKey, GossipKey: m.id.GossipKey, ClusterId: m.id.ClusterID, NodeId: id}
+	m.db.view(func(s *pb.State) {
+		req.ClusterName = s.Cluster.Name
+		for pid, n := range s.Nodes {
+			p := &apipb.Peer{Id: pid}
+			for _, a := range clusterAddresses(s, n) {
+				p.Addresses = append(p.Addresses, net.JoinHostPort(a.Host, strconv.FormatUint(n.ApiPort, 10)))
+			}
+			req.Peers = append(req.Peers, p)
+		}
+	})
+	if _, err := o.Join(ctx, connect.NewRequest(req)); err != nil {
+		_, rerr := m.propose(ctx, &pb.Command{Kind: &pb.Command_NodeRemove{NodeRemove: &pb.NodeRemove{Node: id}}})
+		return errors.Join(err, rerr)
+	}
+	return m.waitVoter(ctx, id)
+}
+
+func (m *member) nodeID(ctx context.Context, node *pb.Node) (uint64, error) {
+	res, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: node}}})
+	if err != nil {
+		return 0, err
+	}
+	return res.Number, nil
+}
+
+func (m *member) waitVoter(ctx context.Context, id uint64) error {
+	return m.wait(ctx, joinTimeout, fmt.Sprintf("voter %d has its vote", id), func(s consensus.Status) bool {
+		for _, v := range s.Voters {
+			if v == id {
+				return true
+			}
+		}
+		return false
+	})
+}

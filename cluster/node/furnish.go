@@ -1,0 +1,245 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"quorate/cluster"
+	"quorate/cluster/api/apipb"
+	pb "quorate/cluster/clusterpb"
+	"quorate/quorum"
+)
+
+// furnish gives a new cluster its disks and its quorum.
+func (m *member) furnish(ctx context.Context, r *apipb.CreateRequest, tell teller) error {
+	if len(r.Portals) > 0 {
+		added, skipped, err := m.addDisks(ctx, "")
+		if err != nil {
+			return err
+		}
+		tell.say("disks", "%d disks that every node sees", len(added))
+		for _, s := range skipped {
+			tell.warn("disks", "%s", s)
+		}
+	}
+	mode, disk, why := r.Quorum, r.Witness, "asked for by the administrator"
+	if mode == "" {
+		var c quorum.Choice
+		m.db.view(func(s *pb.State) { c = quorum.Choose(len(s.Nodes), witnessCandidates(s)) })
+		mode, why = string(c.Mode), c.Why
+		if disk == "" {
+			disk = c.Witness
+		}
+	}
+	tell.say("quorum", "%s: %s", mode, why)
+	return m.setQuorum(ctx, mode, disk, why, r.Force)
+}
+
+// witnessCandidates are the disks that might be the witness.
+func witnessCandidates(s *pb.State) []quorum.Candidate {
+	var out []quorum.Candidate
+	for _, d := range s.Disks {
+		c := quorum.Candidate{ID: d.Id, Name: d.Name, Size: d.Size, SeenBy: len(d.NodeUrls)}
+		if d.Role == pb.DiskRole_DISK_ROLE_VOLUME {
+			c.Unsuitable = "it holds a volume"
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b quorum.Candidate) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// diskNamed finds a disk by its name, identity, serial or URL.
+func diskNamed(s *pb.State, name string) (*pb.Disk, error) {
+	for _, d := range s.Disks {
+		if d.Id == name || strings.EqualFold(d.Name, name) || d.Serial == name || d.Url == name {
+			return d, nil
+		}
+	}
+	return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no disk %q in the cluster: see `clusterctl disk list`, and `clusterctl disk add`", name))
+}
+
+// addDisks takes LUNs that every node sees into the cluster: one, or all.
+func (m *member) addDisks(ctx context.Context, which string) (added []*pb.Disk, skipped []string, err error) {
+	var nodes []uint64
+	m.db.view(func(s *pb.State) {
+		for id := range s.Nodes {
+			nodes = append(nodes, id)
+		}
+	})
+	slices.Sort(nodes)
+	found := map[string]*pb.Disk{}
+	holds := map[string]string{}
+	for _, id := range nodes {
+		luns, err := m.lunsOf(ctx, id)
+		if err != nil {
+			return nil, nil, fmt.Errorf("ask node %d for its LUNs: %w", id, err)
+		}
+		for _, l := range luns {
+			key := l.Id
+			if key == "" {
+				skipped = append(skipped, fmt.Sprintf("%s has no identity (VPD page 0x83) and cannot be used", l.Url))
+				continue
+			}
+			if found[key] == nil {
+				found[key] = &pb.Disk{Id: key, Serial: l.Serial, Size: l.Size, Url: l.Url, Product: strings.TrimSpace(l.Vendor + " " + l.Product), NodeUrls: map[uint64]string{}}
+			}
+			found[key].NodeUrls[id] = l.Url
+			holds[key] = l.Holds
+		}
+	}
+	ids := make([]string, 0, len(found))
+	for id := range found {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b string) int { return strings.Compare(found[a].Url, found[b].Url) })
+	for _, id := range ids {
+		d := found[id]
+		if which != "" && which != id && which != d.Url && which != d.Serial {
+			continue
+		}
+		if len(d.NodeUrls) < len(nodes) {
+			skipped = append(skipped, fmt.Sprintf("%s is seen by %d of %d nodes", d.Url, len(d.NodeUrls), len(nodes)))
+			continue
+		}
+		if holds[id] != "" {
+			skipped = append(skipped, fmt.Sprintf("%s was added, but holds %s: using it needs --force", d.Url, holds[id]))
+		}
+		if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_DiskAdd{DiskAdd: &pb.DiskAdd{Disk: d}}}); err != nil {
+			return added, skipped, err
+		}
+		added = append(added, d)
+	}
+	if which != "" && len(added) == 0 {
+		return nil, skipped, connect.NewError(connect.CodeNotFound, fmt.Errorf("no LUN %q that every node sees: log in to its portal on every node with `clusterctl san login`", which))
+	}
+	return added, skipped, nil
+}
+
+// lunsOf asks a node, which may be this one, for the LUNs that it sees.
+func (m *member) lunsOf(ctx context.Context, id uint64) ([]*apipb.Lun, error) {
+	var targets []*apipb.SanTarget
+	if id == m.id.NodeID {
+		list, err := m.n.san.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		targets = targetsOf(list)
+	} else {
+		r, done, err := m.remoteTo(id)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		res, err := r.SanList(ctx, connect.NewRequest(&apipb.SanListRequest{}))
+		if err != nil {
+			return nil, err
+		}
+		targets = res.Msg.Targets
+	}
+	var out []*apipb.Lun
+	var errs []error
+	for _, t := range targets {
+		if t.Error != "" {
+			errs = append(errs, fmt.Errorf("target %s: %s", t.Iqn, t.Error))
+		}
+		out = append(out, t.Luns...)
+	}
+	if len(out) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	return out, nil
+}
+
+// setQuorum changes the mode, and waits until the votes are as it wants them.
+func (m *member) setQuorum(ctx context.Context, mode, disk, why string, force bool) error {
+	qm, err := quorum.ParseMode(mode)
+	if err != nil {
+		return connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	cmd := &pb.QuorumSet{Why: why}
+	for i := range pb.QuorumMode_name {
+		if cluster.ModeOf(pb.QuorumMode(i)) == mode {
+			cmd.Mode = pb.QuorumMode(i)
+		}
+	}
+	if qm.NeedsWitness() {
+		if cmd.WitnessDisk, err = m.prepareWitness(ctx, disk, force); err != nil {
+			return err
+		}
+	}
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_QuorumSet{QuorumSet: cmd}}); err != nil {
+		return err
+	}
+	return m.waitVotes(ctx)
+}
+
+// prepareWitness formats the disk that is to be the witness, unless it is that
+// already, and returns its identity.
+func (m *member) prepareWitness(ctx context.Context, name string, force bool) (string, error) {
+	var d *pb.Disk
+	var err error
+	var present string
+	m.db.view(func(s *pb.State) {
+		present = s.Quorum.WitnessDisk
+		if name == "" && present != "" {
+			name = present
+		}
+		if name != "" {
+			d, err = diskNamed(s, name)
+			return
+		}
+		best, rejected := quorum.PickWitness(len(s.Nodes), witnessCandidates(s))
+		if best == nil {
+			err = connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("no disk is suitable as witness: %w", errors.Join(rejected, errors.New("add one with `clusterctl disk add`"))))
+			return
+		}
+		d = s.Disks[best.ID]
+	})
+	if err != nil {
+		return "", err
+	}
+	if d.Id == present {
+		return d.Id, nil
+	}
+	if d.Size < quorum.MinWitnessSize {
+		return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s has %d MiB, a witness needs %d MiB", d.Name, d.Size>>20, quorum.MinWitnessSize>>20))
+	}
+	return d.Id, m.formatWitness(ctx, d, force)
+}
+
+// waitVotes waits until raft's voters are those that the mode wants. It asks any
+// node: what it sees is its own replica.
+func (m *member) waitVotes(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	for {
+		var want []uint64
+		m.db.view(func(s *pb.State) {
+			var nodes []uint64
+			for id := range s.Nodes {
+				nodes = append(nodes, id)
+			}
+			want = quorum.Voters(quorum.Mode(cluster.ModeOf(s.Quorum.Mode)), nodes, s.Quorum.WitnessVoter)
+		})
+		changed := m.raft.Changed()
+		have := slices.Clone(m.raft.Status().Voters)
+		slices.Sort(have)
+		if slices.Equal(have, want) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			h, _ := m.hosting.status()
+			return fmt.Errorf("the mode is set, but the votes are not yet as it wants them (the witness is %s here: %s): see `clusterctl quorum show`: %w", h.State, h.Reason, ctx.Err())
+		case <-changed:
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}

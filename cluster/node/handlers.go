@@ -1,0 +1,138 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	"quorate/cluster/api/apipb"
+	"quorate/cluster/api/apipb/apipbconnect"
+	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
+	"quorate/cluster/trust"
+)
+
+// handlers are the API's.
+type handlers struct{ n *Node }
+
+func newHandlers(n *Node) *handlers { return &handlers{n: n} }
+
+type peerKey struct{}
+
+// withPeer puts the member that a connection belongs to into its context.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	conn, ok := c.(*tls.Conn)
+	if !ok || len(conn.ConnectionState().PeerCertificates) == 0 {
+		return ctx
+	}
+	_, id, err := trust.PeerNode(conn.ConnectionState().PeerCertificates[0])
+	if err != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, id)
+}
+
+// peerOf is the member that asks, or 0 for root on this node.
+func peerOf(ctx context.Context) uint64 {
+	id, _ := ctx.Value(peerKey{}).(uint64)
+	return id
+}
+
+// forStrangers is what an unjoined node offers: the enrolment, and with a token
+// of it what a node does by itself.
+func (h *handlers) forStrangers() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(apipbconnect.NewEnrolmentServiceHandler(h.n.enroll))
+	path, node := apipbconnect.NewNodeServiceHandler(h, connect.WithInterceptors(errorCodes()))
+	mux.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h.n.enroll.authorised(tokenOf(r.Header)); err != nil {
+			_ = connect.NewErrorWriter().Write(w, r, err)
+			return
+		}
+		if r.URL.Path == apipbconnect.NodeServiceEnrollProcedure {
+			_ = connect.NewErrorWriter().Write(w, r, connect.NewError(connect.CodePermissionDenied, errors.New("root on the node alone may see its enrolment line")))
+			return
+		}
+		node.ServeHTTP(w, r)
+	}))
+	return mux
+}
+
+// forMembers is what members offer each other.
+func (h *handlers) forMembers() http.Handler {
+	mux := h.common()
+	mux.Handle(keeperpbconnect.NewLeaseServiceHandler(memberLeases{h.n}))
+	return mux
+}
+
+// forRoot is what the socket offers.
+func (h *handlers) forRoot() http.Handler { return h.common() }
+
+func (h *handlers) common() *http.ServeMux {
+	mux := http.NewServeMux()
+	opts := connect.WithInterceptors(errorCodes())
+	mux.Handle(apipbconnect.NewNodeServiceHandler(h, opts))
+	mux.Handle(apipbconnect.NewClusterServiceHandler(h, opts))
+	return mux
+}
+
+// errUnjoined is what most commands answer on a node that is in no cluster.
+var errUnjoined = connect.NewError(connect.CodeFailedPrecondition,
+	errors.New("this node is in no cluster: create one with `clusterctl create`, or add the node with `clusterctl node add` on a member"))
+
+func (h *handlers) member() (*member, error) {
+	if m := h.n.current(); m != nil {
+		return m, nil
+	}
+	return nil, errUnjoined
+}
+
+// codes gives errors of the cluster the codes by which tools tell them apart.
+func codes(err error) error {
+	var ce *connect.Error
+	if err == nil || errors.As(err, &ce) {
+		return err
+	}
+	var q *QuorumError
+	if errors.As(err, &q) {
+		ce = connect.NewError(connect.CodeUnavailable, err)
+		if d, derr := connect.NewErrorDetail(&apipb.QuorumLost{Have: int32(q.Have), Needed: int32(q.Needed), Total: int32(q.Total)}); derr == nil {
+			ce.AddDetail(d)
+		}
+		return ce
+	}
+	var r *RefusedError
+	if errors.As(err, &r) {
+		return connect.NewError(refusalCodes[r.Code], err)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return connect.NewError(connect.CodeDeadlineExceeded, err)
+	}
+	return connect.NewError(connect.CodeUnknown, err)
+}
+
+// errorCodes is codes around every handler.
+func errorCodes() connect.Interceptor { return codesInterceptor{} }
+
+type codesInterceptor struct{}
+
+// WrapUnary implements connect.Interceptor.
+func (codesInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
+		res, err := next(ctx, r)
+		return res, codes(err)
+	}
+}
+
+// WrapStreamingClient implements connect.Interceptor.
+func (codesInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// WrapStreamingHandler implements connect.Interceptor.
+func (codesInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error { return codes(next(ctx, conn)) }
+}

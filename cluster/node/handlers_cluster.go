@@ -1,0 +1,264 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"quorate/cluster"
+	"quorate/cluster/api/apipb"
+	"quorate/cluster/api/apipb/apipbconnect"
+	pb "quorate/cluster/clusterpb"
+	"quorate/cluster/keeper/keeperpb"
+)
+
+var _ apipbconnect.ClusterServiceHandler = (*handlers)(nil)
+
+// Version implements the service.
+func (h *handlers) Version(context.Context, *connect.Request[apipb.VersionRequest]) (*connect.Response[apipb.VersionResponse], error) {
+	return connect.NewResponse(&apipb.VersionResponse{Version: cluster.Version}), nil
+}
+
+// Create implements the service.
+func (h *handlers) Create(ctx context.Context, r *connect.Request[apipb.CreateRequest], out *connect.ServerStream[apipb.Progress]) error {
+	if peerOf(ctx) != 0 {
+		return connect.NewError(connect.CodePermissionDenied, errors.New("a cluster is created by root on one of its nodes"))
+	}
+	return h.n.create(ctx, r.Msg, out.Send)
+}
+
+// NodeAdd implements the service.
+func (h *handlers) NodeAdd(ctx context.Context, r *connect.Request[apipb.NodeAddRequest], out *connect.ServerStream[apipb.Progress]) error {
+	m, err := h.member()
+	if err != nil {
+		return err
+	}
+	if len(r.Msg.Nodes) == 0 {
+		return connect.NewError(connect.CodeInvalidArgument, errors.New("name the nodes to add with --node"))
+	}
+	if err := m.barrier(ctx); err != nil {
+		return err
+	}
+	tell := teller(out.Send)
+	others, err := h.n.openAll(ctx, r.Msg.Nodes)
+	if err != nil {
+		return err
+	}
+	var portals []string
+	m.db.view(func(s *pb.State) { portals = append(portals, s.Portals...) })
+	for _, p := range portals {
+		if err := h.n.loginAll(ctx, p, others); err != nil {
+			return err
+		}
+	}
+	if err := m.admit(ctx, others, tell); err != nil {
+		return err
+	}
+	if len(portals) > 0 {
+		if _, skipped, err := m.addDisks(ctx, ""); err != nil {
+			return err
+		} else {
+			for _, s := range skipped {
+				tell.warn("disks", "%s", s)
+			}
+		}
+	}
+	return tell(&apipb.Progress{Step: "done", Done: true, Detail: "look at `clusterctl quorum show`: the number of votes has changed"})
+}
+
+// QuorumSet implements the service.
+func (h *handlers) QuorumSet(ctx context.Context, r *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.barrier(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.setQuorum(ctx, r.Msg.Mode, r.Msg.Witness, "asked for by the administrator", r.Msg.Force); err != nil {
+		return nil, err
+	}
+	q := m.quorumInfo(m.db.clone())
+	return connect.NewResponse(&apipb.QuorumSetResponse{Quorum: q, Text: fmt.Sprintf("quorum is %s, %d of %d votes are needed", q.Mode, q.Needed, q.Total)}), nil
+}
+
+// DiskAdd implements the service.
+func (h *handlers) DiskAdd(ctx context.Context, r *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.barrier(ctx); err != nil {
+		return nil, err
+	}
+	added, skipped, err := m.addDisks(ctx, r.Msg.Disk)
+	if err != nil {
+		return nil, err
+	}
+	res := &apipb.DiskAddResponse{Skipped: skipped}
+	s := m.db.clone()
+	for _, d := range added {
+		if have := s.Disks[d.Id]; have != nil {
+			res.Added = append(res.Added, diskInfo(s, have))
+		}
+	}
+	return connect.NewResponse(res), nil
+}
+
+// CsvEnable implements the service.
+func (h *handlers) CsvEnable(ctx context.Context, r *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_CsvEnable{CsvEnable: &pb.CsvEnable{Enabled: r.Msg.Enabled}}}); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apipb.CsvEnableResponse{}), nil
+}
+
+// volumeTimeout is for how long a new volume may take until every node has it.
+const volumeTimeout = 60 * time.Second
+
+// CsvAdd implements the service.
+func (h *handlers) CsvAdd(ctx context.Context, r *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.barrier(ctx); err != nil {
+		return nil, err
+	}
+	s := m.db.clone()
+	if !s.Cluster.CsvEnabled {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("shared volumes are not enabled: run `clusterctl csv enable` first"))
+	}
+	d, err := volumeDisk(s, r.Msg.Disk)
+	if err != nil {
+		return nil, err
+	}
+	name := r.Msg.Name
+	for i := 1; name == ""; i++ {
+		if try := fmt.Sprintf("Volume%d", i); s.Volumes[try] == nil {
+			name = try
+		}
+	}
+	if s.Volumes[name] != nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("there is a volume %s already", name))
+	}
+	fctx, cancel := context.WithTimeout(ctx, volumeTimeout)
+	defer cancel()
+	if _, err := h.n.keeper().Format(fctx, connect.NewRequest(&keeperpb.FormatRequest{
+		Lun: m.lun(diskURL(d, m.id.NodeID)), Volume: name, ClusterId: m.id.ClusterID, Force: r.Msg.Force,
+	})); err != nil {
+		return nil, err
+	}
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: name, Disk: d.Id, Coordinator: m.id.NodeID}}}); err != nil {
+		return nil, err
+	}
+	err = m.until(ctx, volumeTimeout, name+" is mounted on every node", func(s *pb.State) (bool, error) {
+		v := s.Volumes[name]
+		if v == nil {
+			return false, fmt.Errorf("volume %s was removed meanwhile", name)
+		}
+		for id, n := range s.Nodes {
+			if n.State == pb.NodeState_NODE_STATE_UP && v.Status[id].GetState() != "direct" {
+				return false, nil
+			}
+		}
+		return v.ReadyEpoch == v.Epoch, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s = m.db.clone()
+	return connect.NewResponse(&apipb.CsvAddResponse{Volume: volumeInfo(s, s.Volumes[name])}), nil
+}
+
+// volumeDisk is the disk that was named, or the largest that is free.
+func volumeDisk(s *pb.State, name string) (*pb.Disk, error) {
+	if name != "" {
+		d, err := diskNamed(s, name)
+		if err == nil && d.Role != pb.DiskRole_DISK_ROLE_AVAILABLE {
+			err = connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is in use already, as %s", d.Name, cluster.RoleOf(d.Role)))
+		}
+		return d, err
+	}
+	var best *pb.Disk
+	for _, d := range s.Disks {
+		if d.Role == pb.DiskRole_DISK_ROLE_AVAILABLE && (best == nil || d.Size > best.Size || d.Size == best.Size && d.Id < best.Id) {
+			best = d
+		}
+	}
+	if best == nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("no disk of the cluster is free: add one with `clusterctl disk add`"))
+	}
+	return best, nil
+}
+
+// until waits for the replica to show something.
+func (m *member) until(ctx context.Context, limit time.Duration, what string, ok func(*pb.State) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		next := m.db.next()
+		var done bool
+		var err error
+		m.db.view(func(s *pb.State) { done, err = ok(s) })
+		if done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("waited %v in vain until %s: look at `clusterctl status` and `clusterctl events`", limit, what))
+		case <-m.ctx.Done():
+			return connect.NewError(connect.CodeUnavailable, errors.New("clusterd stops: ask again"))
+		case <-next:
+		}
+	}
+}
+
+// Events implements the service.
+func (h *handlers) Events(ctx context.Context, r *connect.Request[apipb.EventsRequest], out *connect.ServerStream[apipb.Event]) error {
+	m, err := h.member()
+	if err != nil {
+		return err
+	}
+	last := r.Msg.After
+	for {
+		next := m.db.next()
+		var events []*apipb.Event
+		m.db.view(func(s *pb.State) {
+			for _, e := range s.Events {
+				if e.Id > last {
+					events = append(events, &apipb.Event{Id: e.Id, AtMs: e.AtMs, Level: e.Level, Kind: e.Kind, Subject: e.Subject, Text: e.Text})
+				}
+			}
+		})
+		for _, e := range events {
+			last = e.Id
+			if err := out.Send(e); err != nil {
+				return err
+			}
+		}
+		if !r.Msg.Follow {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.ctx.Done():
+			return connect.NewError(connect.CodeUnavailable, errors.New("clusterd stops: ask again"))
+		case <-next:
+		}
+	}
+}
+
+// folder is where a machine lies on a volume, from this node.
+func (m *member) folder(volume, name string) string {
+	return filepath.Join(m.n.opt.StorageDir, volume, name)
+}

@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"quorate/cluster/api/apipb"
+	pb "quorate/cluster/clusterpb"
+	"quorate/resources"
+)
+
+const (
+	progressInterval = 200 * time.Millisecond
+	// unheardMoves is how often the source may fail to answer in a row before
+	// its word is no longer waited for.
+	unheardMoves = 25
+)
+
+// LiveMigrate implements the service: it begins a move and follows it.
+func (h *handlers) LiveMigrate(ctx context.Context, r *connect.Request[apipb.LiveMigrateRequest], out *connect.ServerStream[apipb.MigrationUpdate]) error {
+	m, err := h.member()
+	if err != nil {
+		return err
+	}
+	if err := m.barrier(ctx); err != nil {
+		return err
+	}
+	to, from, err := m.moveTarget(r.Msg.Vm, r.Msg.To)
+	if err != nil {
+		return err
+	}
+	res, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_MigrationStart{MigrationStart: &pb.MigrationStart{Group: r.Msg.Vm, To: to}}})
+	if err != nil {
+		return err
+	}
+	return m.followMove(ctx, res.Number, from, r.Msg.Vm, out)
+}
+
+// moveTarget is the node that was named, or the best by placement.
+func (m *member) moveTarget(name, node string) (to, from uint64, err error) {
+	s := m.db.clone()
+	g := s.Groups[name]
+	if g == nil {
+		return 0, 0, connect.NewError(connect.CodeNotFound, fmt.Errorf("%q is no highly available machine: see `clusterctl vm list`", name))
+	}
+	if node != "" {
+		for id, n := range s.Nodes {
+			if n.Name == node {
+				return id, g.Owner, nil
+			}
+		}
+		return 0, 0, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no node %q", node))
+	}
+	var candidates []resources.Candidate
+	for id, n := range s.Nodes {
+		c := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP, MemoryMiB: n.Facts.GetMemoryMib()}
+		if id == g.Owner {
+			c.Unfit = "it is there already"
+		}
+		for v, vol := range s.Volumes {
+			if vol.Status[id].GetState() == "direct" {
+				c.Volumes = append(c.Volumes, v)
+			}
+		}
+		for _, other := range s.Groups {
+			if other.Owner == id && other.Desire == pb.Desire_DESIRE_STARTED {
+				c.CommittedMiB += other.MemoryMib
+				c.Groups++
+			}
+		}
+		candidates = append(candidates, c)
+	}
+	p := resources.Place(resources.Need{Group: name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, candidates)
+	if p.Node == 0 {
+		return 0, 0, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s cannot be moved: %s", name, p.Explain()))
+	}
+	return p.Node, g.Owner, nil
+}
+
+// movesOf asks a node for the moves that it drives.
+func (m *member) movesOf(ctx context.Context, node, id uint64) (*apipb.MigrationUpdate, error) {
+	var list []*apipb.MigrationUpdate
+	if node == m.id.NodeID {
+		list = m.moves.list(id)
+	} else {
+		r, done, err := m.remoteTo(node)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+		res, err := r.Migrations(ctx, connect.NewRequest(&apipb.MigrationsRequest{Id: id}))
+		if err != nil {
+			return nil, err
+		}
+		list = res.Msg.Moves
+	}
+	if len(list) == 0 {
+		return nil, errors.New("it has not begun")
+	}
+	return list[0], nil
+}
+
+// followMove sends how a move stands until it has ended.
+func (m *member) followMove(ctx context.Context, id, from uint64, name string, out *connect.ServerStream[apipb.MigrationUpdate]) error {
+	tick := time.NewTicker(progressInterval)
+	defer tick.Stop()
+	unheard := 0
+	for {
+		up, err := m.movesOf(ctx, from, id)
+		if err == nil {
+			unheard = 0
+			if err := out.Send(up); err != nil {
+				return err
+			}
+			if up.Done {
+				return nil
+			}
+		} else if unheard++; unheard >= unheardMoves {
+			return out.Send(m.unheardMove(id, name, err))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// unheardMove says what the database knows of a move whose source is silent.
+func (m *member) unheardMove(id uint64, name string, err error) *apipb.MigrationUpdate {
+	up := &apipb.MigrationUpdate{Id: id, Vm: name, Done: true, Result: "unknown", Reason: fmt.Sprintf("its source does not answer (%v): see `clusterctl events`", err)}
+	m.db.view(func(s *pb.State) {
+		if g := s.Groups[name]; g != nil && g.Migration == nil {
+			up.Reason = fmt.Sprintf("its source does not answer; the machine is %s's now: see `clusterctl events`", nameOf(s, g.Owner))
+		}
+	})
+	return up
+}

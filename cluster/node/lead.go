@@ -1,0 +1,155 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"quorate/cluster"
+	pb "quorate/cluster/clusterpb"
+	"quorate/cluster/consensus"
+	"quorate/quorum"
+)
+
+// caughtUpWithin is how many entries a member may be behind and still count as
+// up to date.
+const caughtUpWithin = 64
+
+// lead runs the controller while this node leads.
+func (m *member) lead() {
+	var c *cluster.Controller
+	var term uint64
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	busy := &lanes{}
+	ticker := time.NewTicker(leaderInterval)
+	defer ticker.Stop()
+	for {
+		next := m.db.next()
+		st := m.raft.Status()
+		if !st.IsLeader {
+			c = nil
+		} else if ready := st.Applied >= st.Commit && !st.LastQuorum.IsZero(); ready {
+			// The first answered round: everything of former leaders is applied.
+			if c == nil || term != st.Term {
+				c, term = cluster.NewController(m.profile), st.Term
+				m.log.Info("this node leads", zap.Uint64("term", term))
+			}
+			m.control(c, st, busy, &wg)
+		}
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-next:
+		case <-ticker.C:
+		}
+	}
+}
+
+func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes, wg *sync.WaitGroup) {
+	var d cluster.Decisions
+	m.db.view(func(s *pb.State) {
+		if s.Cluster == nil {
+			return
+		}
+		caught := map[uint64]bool{}
+		for id, match := range st.Match {
+			caught[id] = id == m.id.NodeID || st.Active[id] && match+caughtUpWithin >= st.Commit
+		}
+		d = c.Step(cluster.Input{
+			Now: time.Now(), Self: m.id.NodeID, State: s, LeaderSince: st.LeaderSince,
+			Quiet: min(st.Quiet, m.profile.Challenge), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
+			Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners}, CaughtUp: caught,
+		})
+	})
+	for _, cmd := range d.Commands {
+		if lane := fmt.Sprint(cmd); busy.begin(lane) {
+			wg.Go(func() {
+				defer busy.end(lane)
+				m.decide(cmd)
+			})
+		}
+	}
+	if d.Change.Kind != quorum.NoChange && busy.begin("change") {
+		wg.Go(func() {
+			defer busy.end("change")
+			m.change(d.Change)
+		})
+	}
+}
+
+// decide proposes what the controller wants. A refusal is no fault: the world
+// moved on since.
+func (m *member) decide(cmd *pb.Command) {
+	if p := cmd.GetFenceProof(); p != nil {
+		p.Proof.AtMs = time.Now().UnixMilli()
+	}
+	_, err := m.propose(m.ctx, proto.Clone(cmd).(*pb.Command))
+	var refused *RefusedError
+	if err != nil && !errors.As(err, &refused) && m.ctx.Err() == nil {
+		m.log.Warn("a decision was not committed", zap.Stringer("command", cmd), zap.Error(err))
+	}
+}
+
+// change makes one change of raft's configuration.
+func (m *member) change(c quorum.Change) {
+	ctx, cancel := context.WithTimeout(m.ctx, proposeTimeout)
+	defer cancel()
+	if c.Kind == quorum.Transfer {
+		m.handOver()
+		return
+	}
+	kind := map[quorum.ChangeKind]raftpb.ConfChangeType{
+		quorum.AddLearner: raftpb.ConfChangeAddLearnerNode, quorum.Demote: raftpb.ConfChangeAddLearnerNode,
+		quorum.Promote: raftpb.ConfChangeAddNode, quorum.Remove: raftpb.ConfChangeRemoveNode,
+	}[c.Kind]
+	cc := raftpb.ConfChange{Type: kind.Enum(), NodeId: proto.Uint64(c.ID)}
+	err := m.raft.Change(ctx, &cc, func(s consensus.Status) bool {
+		voter, learner := slices.Contains(s.Voters, c.ID), slices.Contains(s.Learners, c.ID)
+		switch c.Kind {
+		case quorum.Promote:
+			return voter
+		case quorum.AddLearner, quorum.Demote:
+			return learner
+		}
+		return !voter && !learner
+	})
+	if err != nil && m.ctx.Err() == nil {
+		m.log.Warn("the change of votes was not made", zap.Uint64("voter", c.ID), zap.Error(err))
+		return
+	}
+	m.log.Info("votes changed", zap.Uint64("voter", c.ID), zap.Stringer("change", kind))
+}
+
+// lanes keep two things of one kind from being done at once.
+type lanes struct {
+	mu   sync.Mutex
+	busy map[string]bool
+}
+
+func (l *lanes) begin(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy[name] {
+		return false
+	}
+	if l.busy == nil {
+		l.busy = map[string]bool{}
+	}
+	l.busy[name] = true
+	return true
+}
+
+func (l *lanes) end(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.busy, name)
+}

@@ -1,0 +1,296 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"quorate/cluster"
+	pb "quorate/cluster/clusterpb"
+	"quorate/cluster/consensus"
+	"quorate/cluster/membership"
+	"quorate/cluster/trust"
+	"quorate/disk/file"
+	"quorate/disk/journal"
+	"quorate/resources/vm"
+)
+
+// logSize is that of raft's log on the node's own disk, in bytes. It is taken at
+// once, so that a disk that fills up later does not stop the cluster.
+const logSize = 64 << 20
+
+// guardTicks is for how long a voter that has just started gives no vote.
+const guardTicks = 10
+
+// member is the node's part in its cluster.
+type member struct {
+	n       *Node
+	id      *trust.Identity
+	log     *zap.Logger
+	profile cluster.Profile
+
+	logFile   *file.Device
+	db        *replica
+	raft      *consensus.Replica
+	transport *consensus.Transport
+	gossip    *membership.Gossip
+	hosting   *hosting
+	leases    *leases
+	moves     *moves
+	host      *vm.Host
+	agent     *nodeAgent
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+func logOptions(id *trust.Identity) journal.Options {
+	return journal.Options{Size: logSize, Owner: fmt.Sprintf("%s/%d", id.ClusterID, id.NodeID)}
+}
+
+// foundingSnapshot is the beginning of a new cluster: one voter, one node.
+func foundingSnapshot(db *cluster.Database, first uint64) (*raftpb.Snapshot, error) {
+	data, err := db.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return &raftpb.Snapshot{Data: data, Metadata: &raftpb.SnapshotMetadata{
+		Index: proto.Uint64(1), Term: proto.Uint64(1), ConfState: &raftpb.ConfState{Voters: []uint64{first}},
+	}}, nil
+}
+
+// prepareLog lays an empty log down for a node that is about to join, or the
+// founding one. It comes before the identity: a member without a log would not
+// know what it has promised.
+func prepareLog(ctx context.Context, path string, opt journal.Options, snap *raftpb.Snapshot) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dev, err := file.Open(path, logSize)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	if snap == nil {
+		snap = &raftpb.Snapshot{}
+	}
+	_, _, err = consensus.CreateLog(ctx, dev, opt, snap)
+	return err
+}
+
+// become starts the node's part in its cluster. fresh is set by its founder.
+func (n *Node) become(id *trust.Identity, fresh *bool) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &member{n: n, id: id, log: n.log, profile: n.opt.profile(), db: newReplica(), ctx: ctx, cancel: cancel}
+	if err := m.start(fresh != nil && *fresh); err != nil {
+		m.stop()
+		return fmt.Errorf("take part in cluster %s: %w", id.ClusterID, err)
+	}
+	n.mu.Lock()
+	n.member = m
+	n.mu.Unlock()
+	return nil
+}
+
+func (m *member) start(fresh bool) error {
+	opt := m.n.opt
+	if _, err := os.Stat(opt.logPath()); err != nil {
+		return fmt.Errorf("the log %s is gone, and with it what this node has promised the others: "+
+			"remove the node from the cluster, delete %s and enrol it again: %w", opt.logPath(), opt.identityDir(), err)
+	}
+	var err error
+	if m.logFile, err = file.Open(opt.logPath(), 0); err != nil {
+		return err
+	}
+	log, state, err := consensus.OpenLog(m.ctx, m.logFile, logOptions(m.id))
+	if err != nil {
+		return err
+	}
+	m.transport = consensus.NewTransport(consensus.TransportOptions{
+		Self: m.id.NodeID, KeepAlive: m.profile.Tick, Log: m.log.Named("transport"),
+		Dial: func(ctx context.Context, peer uint64, addr string) (net.Conn, error) {
+			return m.dial(ctx, peer, addr, alpnRaft)
+		},
+		Deliver: m.deliver,
+	})
+	m.hosting = newHosting(m)
+	guard := guardTicks
+	if fresh {
+		guard = 0
+	}
+	m.raft, err = consensus.Start(consensus.Options{
+		CoreConfig: consensus.CoreConfig{
+			ID: m.id.NodeID, Log: log, State: state, Machine: m.db, Guard: guard, Logger: raftLogger{m.log.Named("raft").Sugar()},
+			Send: func(ms []*raftpb.Message) { m.transport.Send(ms, 0) },
+		},
+		TickEvery: m.profile.Tick, Fresh: fresh,
+	})
+	if err != nil {
+		return err
+	}
+	if m.host, err = vm.NewHost(vm.Options{RunDir: opt.machinesDir(), Accel: opt.Accel, Bridges: opt.bridge, Log: m.log.Named("vm")}); err != nil {
+		return err
+	}
+	m.leases = newLeases(m)
+	if m.moves, err = newMoves(m); err != nil {
+		return err
+	}
+	m.agent = newAgent(m)
+	m.wg.Go(m.follow)
+	m.wg.Go(m.lead)
+	m.wg.Go(m.agent.run)
+	m.wg.Go(m.hosting.run)
+	m.wg.Go(m.watchReplica)
+	m.wg.Go(m.describe)
+	return nil
+}
+
+// watchReplica says what ended the replica: without it the node has no voice.
+func (m *member) watchReplica() {
+	select {
+	case <-m.ctx.Done():
+	case <-m.raft.Done():
+		if err := m.raft.Err(); err != nil {
+			m.log.Error("this node has no voice in the cluster any more: mend its disk and restart clusterd", zap.Error(err))
+		}
+	}
+}
+
+// deliver gives a message to the voter that it is for.
+func (m *member) deliver(msg *raftpb.Message, generation uint64) {
+	if msg.GetTo() >= consensus.FirstWitness {
+		m.hosting.deliver(msg, generation)
+		return
+	}
+	if r := m.raft; r != nil {
+		r.Step(msg, generation)
+	}
+}
+
+// follow keeps peers and gossip as the database has them.
+func (m *member) follow() {
+	joined := 0
+	for {
+		next := m.db.next()
+		var peers map[uint64][]string
+		var gossip []string
+		m.db.view(func(s *pb.State) {
+			peers = map[uint64][]string{}
+			for id, node := range s.Nodes {
+				for _, a := range clusterAddresses(s, node) {
+					peers[id] = append(peers[id], net.JoinHostPort(a.Host, strconv.FormatUint(node.ApiPort, 10)))
+				}
+			}
+			gossip = m.gossipPeers(s)
+		})
+		if len(peers) > 0 {
+			m.transport.SetPeers(peers)
+		}
+		if m.gossip == nil && len(peers) > 0 {
+			m.startGossip()
+		}
+		if m.gossip != nil && len(gossip) != joined {
+			if err := m.gossip.Join(gossip); err == nil {
+				joined = len(gossip)
+			}
+		}
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-next:
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (m *member) gossipPeers(s *pb.State) []string {
+	var out []string
+	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+		node := s.Nodes[id]
+		if a := clusterAddresses(s, node); id != m.id.NodeID && len(a) > 0 {
+			out = append(out, net.JoinHostPort(a[0].Host, strconv.FormatUint(node.GossipPort, 10)))
+		}
+	}
+	return out
+}
+
+func (m *member) startGossip() {
+	var bind string
+	m.db.view(func(s *pb.State) {
+		if a := clusterAddresses(s, s.Nodes[m.id.NodeID]); len(a) > 0 {
+			bind = a[0].Host
+		}
+	})
+	if bind == "" {
+		return
+	}
+	g, err := membership.Start(membership.Options{
+		Name: m.id.NodeName, Bind: bind, Port: m.n.opt.GossipPort, Key: m.id.GossipKey, Log: m.log.Named("gossip"),
+	})
+	if err != nil {
+		m.log.Warn("no gossip", zap.Error(err))
+		return
+	}
+	m.gossip = g
+}
+
+// handOver passes leadership and the witness on before the end.
+func (m *member) handOver() {
+	st := m.raft.Status()
+	if !st.IsLeader {
+		return
+	}
+	for _, id := range st.Voters {
+		if id != m.id.NodeID && id < consensus.FirstWitness && st.Active[id] {
+			m.raft.Transfer(id)
+			break
+		}
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, m.profile.Election)
+	defer cancel()
+	for m.raft.Status().IsLeader {
+		select {
+		case <-m.raft.Changed():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (m *member) stop() {
+	m.cancel()
+	if m.moves != nil {
+		m.moves.close()
+	}
+	if m.hosting != nil {
+		m.hosting.stop()
+	}
+	if m.transport != nil {
+		m.transport.Close()
+	}
+	if m.raft != nil {
+		m.raft.Stop()
+	}
+	m.wg.Wait()
+	if m.gossip != nil {
+		if err := m.gossip.Stop(); err != nil {
+			m.log.Debug("gossip", zap.Error(err))
+		}
+	}
+	if m.logFile != nil {
+		m.logFile.Close()
+	}
+}

@@ -1,0 +1,124 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	pb "quorate/cluster/clusterpb"
+	"quorate/cluster/consensus"
+	"quorate/quorum"
+)
+
+// Votes is how many votes there are, as this node sees it.
+type Votes struct{ Have, Needed, Total int }
+
+// QuorumError says that a command was not committed for want of votes.
+type QuorumError struct{ Votes }
+
+func (e *QuorumError) Error() string {
+	return fmt.Sprintf("no quorum: %d of %d votes are there, %d are needed", e.Have, e.Total, e.Needed)
+}
+
+// RefusedError is a command that the database refused.
+type RefusedError struct{ *pb.Result }
+
+func (e *RefusedError) Error() string { return e.Message }
+
+// propose replicates a command and returns its result. The error is a
+// *QuorumError where a majority is missing, and a *RefusedError where the
+// database refused; anything else leaves it unknown whether it was committed.
+func (m *member) propose(ctx context.Context, cmd *pb.Command) (*pb.Result, error) {
+	cmd.Id = rand.Uint64() | 1
+	return m.proposeAgain(ctx, cmd)
+}
+
+// proposeAgain is propose for a command that has its id already: committed twice
+// it counts once.
+func (m *member) proposeAgain(ctx context.Context, cmd *pb.Command) (*pb.Result, error) {
+	if cmd.AtMs == 0 {
+		cmd.AtMs = time.Now().UnixMilli()
+	}
+	cmd.By = m.id.NodeID
+	data, err := proto.Marshal(cmd)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	res, err := m.raft.Propose(ctx, cmd.Id, data)
+	if err != nil {
+		return nil, m.explain(err)
+	}
+	r := res.(*pb.Result)
+	if r.Code != pb.Code_CODE_OK {
+		return r, &RefusedError{r}
+	}
+	return r, nil
+}
+
+// explain turns a wait that ended into what an operator can use.
+func (m *member) explain(err error) error {
+	if v := m.votes(); v.Have < v.Needed {
+		return &QuorumError{v}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer from the cluster within %v: there is no leader at the moment, or it is overloaded; try again: %w", proposeTimeout, err)
+	}
+	return err
+}
+
+// barrier makes what is read from the replica afterwards linearizable.
+func (m *member) barrier(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := m.raft.Barrier(ctx); err != nil {
+		return m.explain(err)
+	}
+	return nil
+}
+
+// votes counts the voters that this node can see.
+func (m *member) votes() Votes {
+	st := m.raft.Status()
+	heard := m.transport.Heard()
+	limit := time.Now().Add(-m.profile.Election)
+	v := Votes{Total: len(st.Voters), Needed: quorum.Needed(len(st.Voters))}
+	for _, id := range st.Voters {
+		switch {
+		case id == m.id.NodeID, id < consensus.FirstWitness && heard[id].After(limit):
+			v.Have++
+		case id >= consensus.FirstWitness && (m.hosting.hosts() || m.hostHeard(limit)):
+			v.Have++
+		}
+	}
+	return v
+}
+
+// hostHeard tells whether another node that hosts the witness is heard.
+func (m *member) hostHeard(limit time.Time) bool {
+	host := m.transport.Host()
+	return host != 0 && m.transport.Heard()[host].After(limit)
+}
+
+// raftLogger gives raft's own words to zap, a level down: they are for those who
+// look for a fault.
+type raftLogger struct{ s *zap.SugaredLogger }
+
+func (l raftLogger) Debug(v ...any)              { l.s.Debug(v...) }
+func (l raftLogger) Debugf(f string, v ...any)   { l.s.Debugf(f, v...) }
+func (l raftLogger) Info(v ...any)               { l.s.Debug(v...) }
+func (l raftLogger) Infof(f string, v ...any)    { l.s.Debugf(f, v...) }
+func (l raftLogger) Warning(v ...any)            { l.s.Info(v...) }
+func (l raftLogger) Warningf(f string, v ...any) { l.s.Infof(f, v...) }
+func (l raftLogger) Error(v ...any)              { l.s.Error(v...) }
+func (l raftLogger) Errorf(f string, v ...any)   { l.s.Errorf(f, v...) }
+func (l raftLogger) Fatal(v ...any)              { l.s.Panic(v...) }
+func (l raftLogger) Fatalf(f string, v ...any)   { l.s.Panicf(f, v...) }
+func (l raftLogger) Panic(v ...any)              { l.s.Panic(v...) }
+func (l raftLogger) Panicf(f string, v ...any)   { l.s.Panicf(f, v...) }

@@ -1,0 +1,180 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	"connectrpc.com/connect"
+
+	"quorate/cluster"
+	"quorate/cluster/api/apipb"
+	pb "quorate/cluster/clusterpb"
+	"quorate/quorum"
+)
+
+// Status implements the service. It answers from any node: where there is no
+// majority, from this node's own replica, and says so.
+func (h *handlers) Status(ctx context.Context, _ *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	stale := m.barrier(ctx) != nil
+	res := m.status()
+	res.Stale = stale
+	return connect.NewResponse(res), nil
+}
+
+func (m *member) status() *apipb.StatusResponse {
+	s := m.db.clone()
+	if s.Cluster == nil {
+		return &apipb.StatusResponse{Cluster: &apipb.ClusterInfo{Id: m.id.ClusterID}, Quorum: &apipb.QuorumInfo{State: "lost"}, AnsweredBy: m.id.NodeName}
+	}
+	p := m.profile
+	res := &apipb.StatusResponse{
+		Cluster:    &apipb.ClusterInfo{Name: s.Cluster.Name, Id: s.Cluster.Id, Address: s.Cluster.Address, CsvEnabled: s.Cluster.CsvEnabled},
+		Quorum:     m.quorumInfo(s),
+		AnsweredBy: m.id.NodeName, Portals: s.Portals,
+		Profile: &apipb.Profile{Name: p.Name, RaftHeartbeatMs: p.Tick.Milliseconds(), ElectionMs: p.Election.Milliseconds(),
+			WitnessHeartbeatMs: p.WitnessBeat.Milliseconds(), ChallengeMs: p.Challenge.Milliseconds(),
+			LeaseHeartbeatMs: p.LeaseBeat.Milliseconds(), LeaseMs: p.Lease.Milliseconds()},
+	}
+	voters := m.raft.Status().Voters
+	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+		res.Nodes = append(res.Nodes, nodeInfo(s, s.Nodes[id], slices.Contains(voters, id)))
+	}
+	for _, d := range sortedBy(s.Disks, func(d *pb.Disk) string { return d.Name }) {
+		res.Disks = append(res.Disks, diskInfo(s, d))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {
+		res.Volumes = append(res.Volumes, volumeInfo(s, s.Volumes[name]))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
+		res.Groups = append(res.Groups, groupInfo(s, s.Groups[name]))
+	}
+	return res
+}
+
+func sortedBy[T any](m map[string]T, key func(T) string) []T {
+	return slices.SortedFunc(maps.Values(m), func(a, b T) int {
+		ka, kb := key(a), key(b)
+		return cmp.Or(cmp.Compare(len(ka), len(kb)), cmp.Compare(ka, kb))
+	})
+}
+
+func nameOf(s *pb.State, id uint64) string { return s.Nodes[id].GetName() }
+
+func (m *member) quorumInfo(s *pb.State) *apipb.QuorumInfo {
+	v := m.votes()
+	q := &apipb.QuorumInfo{
+		Mode: cluster.ModeOf(s.Quorum.Mode), Have: int32(v.Have), Needed: int32(v.Needed), Total: int32(v.Total), Why: s.Quorum.Why,
+		Survives: int32(quorum.Survives(v.Have, v.Total)), Leader: nameOf(s, m.raft.Status().Leader),
+		Witness: &apipb.Witness{State: "none"},
+	}
+	switch {
+	case v.Have < v.Needed:
+		q.State = "lost"
+	case v.Have < v.Total || v.Total > 1 && q.Survives == 0:
+		q.State = "at-risk"
+	default:
+		q.State = "ok"
+	}
+	if d := s.Disks[s.Quorum.WitnessDisk]; d != nil {
+		host := m.transport.Host()
+		if m.hosting.hosts() {
+			host = m.id.NodeID
+		}
+		q.Witness = &apipb.Witness{Disk: d.Name, State: "offline", Host: nameOf(s, host)}
+		if host != 0 {
+			q.Witness.State = "online"
+		}
+	}
+	return q
+}
+
+func nodeInfo(s *pb.State, n *pb.Node, vote bool) *apipb.NodeInfo {
+	out := &apipb.NodeInfo{
+		Id: n.Id, Name: n.Name, Epoch: n.Epoch, Vote: vote, Version: n.Facts.GetVersion(), Accelerator: n.Facts.GetAccelerator(),
+		AcceleratorNote: n.Facts.GetAcceleratorNote(), MemoryMib: n.Facts.GetMemoryMib(), Cpus: n.Facts.GetCpus(), CpuModel: n.Facts.GetCpuModel(),
+	}
+	switch {
+	case n.State == pb.NodeState_NODE_STATE_UP && n.Unmonitored:
+		out.State = "unmonitored"
+	case n.State == pb.NodeState_NODE_STATE_UP:
+		out.State = "up"
+	case n.Fence.GetReason() == cluster.ReasonJoining:
+		out.State = "joining"
+	case n.Fence.GetDoneMs() == 0:
+		out.State = "fencing"
+	default:
+		out.State = "down"
+	}
+	out.Reason = n.Fence.GetReason()
+	for _, a := range n.Addresses {
+		out.Addresses = append(out.Addresses, &apipb.Address{Network: a.Network, Host: a.Host})
+	}
+	for _, a := range clusterAddresses(s, n) {
+		if out.Address == "" || s.Cluster.Address != "" && onNetwork(a.Network, s.Cluster.Address) {
+			out.Address = a.Host
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {
+		if s.Volumes[name].Coordinator == n.Id {
+			out.Coordinates = append(out.Coordinates, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
+		if s.Groups[name].Owner == n.Id {
+			out.Groups = append(out.Groups, name)
+		}
+	}
+	return out
+}
+
+func diskInfo(s *pb.State, d *pb.Disk) *apipb.DiskInfo {
+	out := &apipb.DiskInfo{Name: d.Name, Id: d.Id, Size: d.Size, Role: cluster.RoleOf(d.Role), State: "online", Serial: d.Serial, Url: d.Url}
+	for _, v := range s.Volumes {
+		if v.Disk == d.Id && volumeInfo(s, v).State != "online" {
+			out.State = "offline"
+		}
+	}
+	return out
+}
+
+func volumeInfo(s *pb.State, v *pb.Volume) *apipb.VolumeInfo {
+	out := &apipb.VolumeInfo{
+		Name: v.Name, Path: v.Path, Coordinator: nameOf(s, v.Coordinator), Size: v.Size, Used: v.Used,
+		Disk: s.Disks[v.Disk].GetName(), Epoch: v.Epoch, State: "online",
+	}
+	if n := s.Nodes[v.Coordinator]; n.GetState() != pb.NodeState_NODE_STATE_UP {
+		out.State = "offline"
+	} else if v.ReadyEpoch < v.Epoch {
+		out.State = "paused"
+	}
+	for _, id := range slices.Sorted(maps.Keys(v.Status)) {
+		out.On = append(out.On, &apipb.VolumeOnNode{Node: nameOf(s, id), State: v.Status[id].State, Reason: v.Status[id].Reason})
+	}
+	return out
+}
+
+func groupInfo(s *pb.State, g *pb.Group) *apipb.GroupInfo {
+	out := &apipb.GroupInfo{
+		Name: g.Name, Type: g.Type, State: cluster.GroupStateOf(g.Status.GetState()), Owner: nameOf(s, g.Owner), Epoch: g.Epoch,
+		Detail: g.Status.GetDetail(), Desired: "stopped", Volume: g.Volume, MemoryMib: g.MemoryMib,
+	}
+	if g.Desire == pb.Desire_DESIRE_STARTED {
+		out.Desired = "started"
+	}
+	switch n := s.Nodes[g.Owner]; {
+	case n.GetState() == pb.NodeState_NODE_STATE_DOWN && g.Desire == pb.Desire_DESIRE_STARTED:
+		out.State, out.Detail = "pending", "its owner is down"
+	case g.Status.GetEpoch() != g.Epoch && g.Desire == pb.Desire_DESIRE_STARTED:
+		out.State = "pending"
+	}
+	if g.Migration != nil {
+		out.MigratingTo = nameOf(s, g.Migration.To)
+	}
+	return out
+}
