@@ -1,11 +1,25 @@
 package migration
 
 import (
+	"flag"
+	"os"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 )
+
+// TestMain has rapid try more than its default of 100 cases, unless told how many:
+// they are quick, and some ends are rare.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		if err := flag.Set("rapid.checks", "5000"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // TestNeverBothNeverNone lets everything happen in any order, then lets the
 // dust settle, and looks where the machine is.
