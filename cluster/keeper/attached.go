@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 
+	"quorate/cluster/keeper/keeperpb"
 	"quorate/csv"
 	"quorate/csv/client"
 	"quorate/csv/coordinator"
@@ -22,6 +22,7 @@ type attached struct {
 	name string
 	path string
 	key  disk.Key
+	lun  *keeperpb.Lun
 	typ  disk.Type
 	gate *gate
 	c    *client.Client
@@ -40,26 +41,6 @@ type attached struct {
 	fault   string
 	watched sync.WaitGroup
 	ended   bool
-}
-
-// abort stops all at once, after the gate was closed and the machines killed.
-func (a *attached) abort() {
-	a.mu.Lock()
-	a.ended = true
-	coord := a.coord
-	a.mu.Unlock()
-	if coord != nil {
-		coord.Abandon()
-	}
-	a.c.Abort()
-}
-
-// gone takes the mount away after abort.
-func (a *attached) gone() {
-	if err := a.m.Unmount(true); err != nil {
-		a.log.Error("the mount was left behind", zap.Error(err))
-	}
-	a.watched.Wait()
 }
 
 // coordinating returns the coordinator, if it is on this node.
@@ -171,56 +152,11 @@ func (a *attached) relinquish(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	return c.Relinquish(ctx)
-}
-
-// close ends the use of the volume in an orderly way; files must be closed.
-func (a *attached) close(ctx context.Context, keepKey bool) error {
-	if err := a.m.Unmount(false); err != nil {
+	if err := c.Relinquish(ctx); err != nil {
 		return err
 	}
-	err := a.c.Close(ctx)
-	err = errors.Join(err, a.relinquish(ctx))
-	a.mu.Lock()
-	a.ended = true
-	a.mu.Unlock()
-	a.gate.close()
-	if !keepKey {
-		err = errors.Join(err, a.unregister(ctx))
-	}
-	a.watched.Wait()
-	return errors.Join(err, a.gate.Close())
-}
-
-// unregister removes the own key from the LUN.
-func (a *attached) unregister(ctx context.Context) error {
-	err := reserve(ctx, a.gate.LUN(), disk.ReserveOut{Action: disk.Register, Key: a.key})
-	if err != nil && !errors.Is(err, disk.ErrConflict) {
-		return fmt.Errorf("unregister key %s of volume %q: %w", a.key, a.name, err)
-	}
-	return nil
-}
-
-// end closes the volume in good order, or else at once; whatever happens, nothing
-// of it can write afterwards.
-func (a *attached) end(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, endTimeout)
-	defer cancel()
-	err := a.close(ctx, false)
-	for err != nil && errors.Is(err, syscall.EBUSY) && ctx.Err() == nil {
-		select { // processes that were killed are on their way out
-		case <-ctx.Done():
-		case <-time.After(againPause / 4):
-			err = a.close(ctx, false)
-		}
-	}
-	if err == nil {
+	if !a.gate.uncertain.Load() {
 		return nil
 	}
-	a.log.Warn("the volume was not closed in good order", zap.Error(err))
-	err = a.relinquish(ctx)
-	a.gate.close()
-	a.abort()
-	a.gone()
-	return errors.Join(err, a.unregister(ctx), a.gate.Close())
+	return a.gate.quiet(func() error { return a.gate.LUN().ResetUnit(ctx) })
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"quorate/disk"
 )
@@ -19,6 +20,9 @@ type gate struct {
 	latched func(error)
 	once    sync.Once
 	shut    atomic.Bool
+	// uncertain tells that a write was given up, or lost with its session: the
+	// target may still carry it out. A reset that was answered ends that.
+	uncertain atomic.Bool
 	// inside is held shared by each I/O, and exclusively by a fence.
 	inside sync.RWMutex
 }
@@ -47,7 +51,12 @@ func (g *gate) WriteAt(ctx context.Context, p []byte, off int64) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	return g.seen(g.Guard.WriteAt(ctx, p, off))
+	err := g.Guard.WriteAt(ctx, p, off)
+	var sense *disk.SenseError
+	if err != nil && !errors.Is(err, disk.ErrFenced) && !errors.As(err, &sense) {
+		g.uncertain.Store(true)
+	}
+	return g.seen(err)
 }
 
 // Flush flushes while the gate is open.
@@ -70,14 +79,37 @@ func (g *gate) seen(err error) error {
 	return err
 }
 
-// quiet runs do while no I/O of this node is under way.
+// quiet runs do, which ends with a reset of the unit that was answered where it
+// returns nil, while no I/O of this node is under way.
 func (g *gate) quiet(do func() error) error {
 	g.inside.Lock()
 	defer g.inside.Unlock()
 	if err := g.check(); err != nil {
 		return err
 	}
-	return do()
+	err := do()
+	if err == nil {
+		g.uncertain.Store(false)
+	}
+	return err
+}
+
+// drained waits until what passed the gate before it was shut has been answered.
+// False means that writes may still be under way, after limit or because some
+// were never answered.
+func (g *gate) drained(limit time.Duration) bool {
+	done := make(chan struct{})
+	go func() {
+		g.inside.Lock()
+		defer g.inside.Unlock()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return !g.uncertain.Load()
+	case <-time.After(limit):
+		return false
+	}
 }
 
 // close shuts the gate for good, without waiting for anything.

@@ -43,6 +43,10 @@ type Keeper struct {
 	// attaching is held while volumes come and go; it is taken before mu.
 	attaching sync.Mutex
 
+	// losing is held while a lost lease is dealt with; nothing is taken under it
+	// but mu.
+	losing sync.Mutex
+
 	// until is when the lease ends, on o.Clock; writes are checked against it.
 	until atomic.Int64
 
@@ -56,7 +60,10 @@ type Keeper struct {
 	leader   string // where the lease was last renewed
 	refusal  string
 	volumes  map[string]*attached
-	changed  chan struct{} // closed when conf or id change
+	unclean  map[string]*attached // whose last writes may still be under way
+	inherit  bool                 // a noded before this one may have left writes under way
+	settled  map[string]bool      // volumes for which that was dealt with
+	changed  chan struct{}        // closed when conf or id change
 	ctx      context.Context
 	stopping bool
 }
@@ -74,7 +81,7 @@ func New(o Options) (*Keeper, error) {
 	}
 	return &Keeper{
 		o: o, log: o.Log, state: unjoined, reason: "this node is in no cluster",
-		volumes: map[string]*attached{}, changed: make(chan struct{}),
+		volumes: map[string]*attached{}, unclean: map[string]*attached{}, settled: map[string]bool{}, changed: make(chan struct{}),
 	}, nil
 }
 
@@ -106,6 +113,7 @@ func (k *Keeper) Start(ctx context.Context) error {
 	k.mu.Lock()
 	k.conf, k.ctx = conf, run
 	if conf != nil {
+		k.inherit = true
 		k.enterEpochLocked()
 	}
 	k.mu.Unlock()

@@ -183,6 +183,44 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// TestUncleanRelease: a node whose last write was never answered says that it
+// stopped only after a reset of the unit has ended that write.
+func TestUncleanRelease(t *testing.T) {
+	r := newRig(t)
+	a := r.start(1, 1)
+	r.format(a)
+	p := r.attach(a, 0x101, a, 1)
+	r.coordinate(a, 1)
+	f, err := os.Create(filepath.Join(p, "x"))
+	must(t, err)
+	defer f.Close()
+	_, err = f.Write(make([]byte, 1<<20))
+	must(t, err)
+	a.onLUN(func(op disk.Op) error {
+		switch {
+		case op.Kind == disk.OpWrite && !op.Done:
+			<-op.Context.Done() // never answered
+			return op.Context.Err()
+		case op.Kind == disk.OpReset:
+			return disk.ErrPathLost
+		}
+		return nil
+	})
+	go func() { _, _ = f.WriteAt([]byte("pending"), 4096) }()
+	r.leader.set(r.leader.silent, 1, true)
+	waitFor(t, "fenced", func() bool { return a.state2().State == string(fenced) })
+	if _, err := a.api.Release(background, connect.NewRequest(&keeperpb.ReleaseRequest{})); err == nil {
+		t.Fatal("the node said that it stopped while a write was under way")
+	}
+	before := r.lun.Resets()
+	a.onLUN(func(disk.Op) error { return nil })
+	_, err = a.api.Release(background, connect.NewRequest(&keeperpb.ReleaseRequest{}))
+	must(t, err)
+	if r.lun.Resets() != before+1 {
+		t.Fatal("no reset")
+	}
+}
+
 // TestKillMachines kills what looks like a machine of this run directory, and
 // nothing else.
 func TestKillMachines(t *testing.T) {

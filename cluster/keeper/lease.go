@@ -18,6 +18,9 @@ import (
 const (
 	// maxAsking is how many rounds of questions may be under way.
 	maxAsking = 8
+	// drainLimit is how long I/O that was under way when the node was fenced is
+	// waited for.
+	drainLimit = 300 * time.Millisecond
 	// minAsk is the least time that a question is given.
 	minAsk = 100 * time.Millisecond
 )
@@ -184,44 +187,6 @@ func (k *Keeper) watch(ctx context.Context) {
 		case <-changed:
 		case <-time.After(left):
 		}
-	}
-}
-
-// lose is what happens when the lease has run out, or another node has removed
-// this node's key. Its order matters: see the package's documentation.
-func (k *Keeper) lose(why string) {
-	k.mu.Lock()
-	if k.state != active {
-		k.mu.Unlock()
-		return
-	}
-	volumes := k.volumes
-	k.volumes = map[string]*attached{}
-	for _, a := range volumes {
-		a.gate.close()
-	}
-	k.state, k.reason = fenced, why
-	conf := k.endEpochLocked()
-	k.changedLocked()
-	k.mu.Unlock()
-	for _, a := range volumes {
-		k.work.Go(func() { _ = a.gate.Close() }) // what is in flight fails, nothing is retried
-	}
-	n := k.o.Kill()
-	k.log.Error("fenced: all I/O is stopped and the machines are killed", zap.String("reason", why),
-		zap.Uint64("epoch", conf.NodeEpoch), zap.Int("machines", n), zap.Int("volumes", len(volumes)))
-	for _, a := range volumes {
-		a.abort()
-	}
-	k.o.Kill() // one that was being started meanwhile
-	if err := conf.save(k.o.StateDir); err != nil {
-		k.log.Error("the lost epoch was not recorded", zap.Error(err))
-	}
-	// The paths are free for the next epoch only when these mounts are gone.
-	k.attaching.Lock()
-	defer k.attaching.Unlock()
-	for _, a := range volumes {
-		a.gone()
 	}
 }
 

@@ -55,6 +55,9 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 		a.c.SetCoordinator(address(m.Coordinator), m.Epoch)
 		return a.path, nil
 	}
+	if err := k.settle(ctx); err != nil {
+		return "", err
+	}
 	a, err := k.open(ctx, m)
 	if err != nil {
 		return "", err
@@ -78,7 +81,7 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 
 // open is attach without its checks.
 func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached, error) {
-	a := &attached{name: m.Volume, path: m.Path, key: disk.Key(m.Key), typ: disk.Type(m.Type), plain: k.log, log: k.log.With(zap.String("volume", m.Volume))}
+	a := &attached{name: m.Volume, lun: m.Lun, path: m.Path, key: disk.Key(m.Key), typ: disk.Type(m.Type), plain: k.log, log: k.log.With(zap.String("volume", m.Volume))}
 	if a.path == "" {
 		a.path = filepath.Join(k.o.StorageDir, m.Volume)
 	}
@@ -105,6 +108,9 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 	a.gate = &gate{Guard: guard, latched: func(err error) {
 		k.work.Go(func() { k.lose(fmt.Sprintf("volume %q: %v", m.Volume, err)) })
 	}}
+	if err := k.outlive(ctx, a); err != nil {
+		return nil, err
+	}
 	var inc [8]byte
 	_, _ = rand.Read(inc[:]) // never fails
 	a.c, err = client.New(client.Options{
@@ -253,30 +259,4 @@ func (k *Keeper) fenceKey(ctx context.Context, m *keeperpb.FenceKeyRequest) (uin
 	}
 	k.log.Info("fenced", zap.String("volume", m.Volume), zap.Stringer("key", disk.Key(m.VictimKey)), zap.Uint64("node", m.VictimNode))
 	return proof.Generation, k.evict(m.Volume, m.VictimNode)
-}
-
-// release stops everything in good order, and gives the lease back.
-func (k *Keeper) release(ctx context.Context) (int, error) {
-	k.attaching.Lock()
-	defer k.attaching.Unlock()
-	n := k.o.Kill()
-	k.mu.Lock()
-	volumes := k.volumes
-	k.volumes = map[string]*attached{}
-	k.mu.Unlock()
-	var errs []error
-	for _, a := range volumes {
-		a.admin.Lock()
-		errs = append(errs, a.end(ctx))
-		a.admin.Unlock()
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.leader = ""
-	if k.conf != nil {
-		k.state, k.reason = released, "the lease was given back"
-		errs = append(errs, k.endEpochLocked().save(k.o.StateDir))
-	}
-	k.changedLocked()
-	return n, errors.Join(errs...)
 }
