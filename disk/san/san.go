@@ -124,7 +124,7 @@ func (s *San) Discover(ctx context.Context, portal string, chap iscsi.CHAP) ([]T
 	favourites := s.favourites()
 	scans := make([]scan, len(found))
 	for i, f := range found {
-		scans[i] = scan{favourite{Portal: choosePortal(portal, f.Portals), Target: f.IQN, CHAP: chapFile(chap)}, f.Portals, true}
+		scans[i] = scan{favourite{Portal: choosePortal(portal, f.Portals), Target: f.IQN, CHAP: chapFile(chap)}, f.Portals, false}
 		for _, k := range favourites {
 			scans[i].kept = scans[i].kept || k.Target == f.IQN
 			if k.Target == f.IQN && chap == (iscsi.CHAP{}) {
