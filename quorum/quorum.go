@@ -76,7 +76,7 @@ type Candidate struct {
 
 // MinWitnessSize is the smallest LUN that can be a witness, in bytes: two copies
 // of the database with room.
-const MinWitnessSize = 96 << 20
+const MinWitnessSize = 256 << 20
 
 // Choice is a mode with its witness and the reason for both.
 type Choice struct {

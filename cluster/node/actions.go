@@ -212,7 +212,10 @@ func (a *nodeAgent) startProcess(ctx context.Context, folder string) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.m.host.Start(ctx, settings, folder)
+	mc, err := a.m.host.Start(ctx, settings, folder)
+	if err == nil {
+		a.adopt(mc)
+	}
 	return err
 }
 

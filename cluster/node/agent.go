@@ -122,8 +122,7 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 	found, err := a.m.host.Find(ctx)
 	a.complain("machines", err)
 	if err == nil {
-		a.remember(found)
-		for _, mc := range found {
+		for _, mc := range a.remember(found) {
 			l.Machines[mc.Name()] = a.lookMachine(ctx, mc)
 		}
 	}
@@ -141,15 +140,43 @@ func localVolume(v *keeperpb.VolumeStatus, key uint64) cluster.LocalVolume {
 	return lv
 }
 
-// remember keeps the handles of the machines that are here.
-func (a *nodeAgent) remember(found []*vm.Machine) {
+// remember takes in which machines are here. A handle is kept while its process
+// lives: QEMU serves one client on its monitor.
+func (a *nodeAgent) remember(found []*vm.Machine) []*vm.Machine {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	here := map[string]*vm.Machine{}
+	var out []*vm.Machine
 	for _, mc := range found {
+		if old := a.machines[mc.Name()]; old != nil && old.PID() == mc.PID() {
+			mc = old
+		}
 		here[mc.Name()] = mc
+		out = append(out, mc)
+	}
+	for name, old := range a.machines {
+		if here[name] != old {
+			old.Close()
+		}
 	}
 	a.machines = here
+	return out
+}
+
+// adopt makes mc the handle of a machine that was just started, and reaps its
+// process when that ends.
+func (a *nodeAgent) adopt(mc *vm.Machine) {
+	a.mu.Lock()
+	if old := a.machines[mc.Name()]; old != nil && old != mc {
+		old.Close()
+	}
+	a.machines[mc.Name()] = mc
+	a.mu.Unlock()
+	go func() {
+		if mc.Wait(a.m.ctx) == nil {
+			a.poke()
+		}
+	}()
 }
 
 // machine is the handle of a machine that is here, or nil.

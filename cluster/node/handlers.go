@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -93,8 +94,18 @@ func (h *handlers) member() (*member, error) {
 // codes gives errors of the cluster the codes by which tools tell them apart.
 func codes(err error) error {
 	var ce *connect.Error
-	if err == nil || errors.As(err, &ce) {
-		return err
+	if err == nil {
+		return nil
+	} else if errors.As(err, &ce) {
+		if _, whole := err.(*connect.Error); whole { //nolint:errorlint // is it wrapped?
+			return err
+		}
+		// What was wrapped around it must not be lost.
+		out := connect.NewError(ce.Code(), errors.New(strings.Replace(err.Error(), ce.Error(), ce.Message(), 1)))
+		for _, d := range ce.Details() {
+			out.AddDetail(d)
+		}
+		return out
 	}
 	var q *QuorumError
 	if errors.As(err, &q) {

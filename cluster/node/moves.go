@@ -101,6 +101,7 @@ func (v *moves) prepare(ctx context.Context, o *migrationpb.Offer) (agent.QEMU, 
 		v.mu.Unlock()
 		return nil, err
 	}
+	v.m.agent.adopt(mc)
 	return mc, nil
 }
 
@@ -111,7 +112,7 @@ func (v *moves) finished(o *migrationpb.Offer, outcome migration.TargetOutcome, 
 	delete(v.coming, o.Vm)
 	v.mu.Unlock()
 	if outcome == migration.TargetRuns {
-		if mc, err := v.m.host.Lookup(v.m.ctx, o.Vm); err == nil && mc != nil {
+		if mc := v.m.agent.machine(o.Vm); mc != nil {
 			if err := mc.Announce(v.m.ctx); err != nil {
 				v.m.log.Warn("the machine could not be announced", zap.String("machine", o.Vm), zap.Error(err))
 			}

@@ -26,7 +26,7 @@ func (m *member) dial(ctx context.Context, peer uint64, addr, proto string) (net
 		return nil, err
 	}
 	conf := m.id.ClientTLS(peer, proto)
-	conf.DynamicRecordSizingDisabled = proto == alpnMigrate
+	conf.DynamicRecordSizingDisabled = true
 	conn := tls.Client(raw, conf)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()

@@ -109,7 +109,9 @@ func (n *Node) listen() error {
 		h *http.Server
 		l net.Listener
 	}{{strangers, n.srv.queue(alpnEnroll)}, {members, n.srv.queue(alpnHTTP2, alpnHTTP1)}, {root, sock}} {
-		s.h.ErrorLog = zap.NewStdLog(n.log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel)))
+		if s.h.ErrorLog, err = zap.NewStdLogAt(n.log.Named("http"), zap.WarnLevel); err != nil {
+			return err
+		}
 		n.http = append(n.http, s.h)
 		go func() { _ = s.h.Serve(s.l) }()
 	}
@@ -128,7 +130,9 @@ func (n *Node) tlsConfig(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if m == nil {
 		return nil, trust.ErrUnjoined
 	}
-	return m.id.ServerTLS(alpnHTTP2, alpnHTTP1, alpnRaft, alpnMigrate), nil
+	conf := m.id.ServerTLS(alpnHTTP2, alpnHTTP1, alpnRaft, alpnMigrate)
+	conf.DynamicRecordSizingDisabled = true // migrations send large records alone
+	return conf, nil
 }
 
 // serveStream takes a connection over that is not HTTP.

@@ -105,6 +105,12 @@ func (s *server) shake(raw net.Conn) {
 	}
 	proto := conn.ConnectionState().NegotiatedProtocol
 	if q := s.http[proto]; q != nil {
+		if proto == alpnEnroll {
+			// http.Server closes TLS connections of protocols that it does not
+			// know; as a plain one it speaks HTTP/1.1 over it.
+			q.put(struct{ net.Conn }{conn})
+			return
+		}
 		q.put(conn)
 		return
 	}

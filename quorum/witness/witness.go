@@ -34,7 +34,7 @@ const (
 	labelOffset = 0
 	beatOffset  = 4096
 	logOffset   = 1 << 20
-	maxLogSize  = 64 << 20
+	maxLogSize  = 128 << 20
 )
 
 const (
