@@ -70,3 +70,29 @@ func TestProbe(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseTakesKeysBack leaves no key of a probe that was under way.
+func TestCloseTakesKeysBack(t *testing.T) {
+	ctx := t.Context()
+	_, portal := startTarget(t)
+	a, b := openSan(t, t.TempDir()), openSan(t, t.TempDir())
+	seen, err := b.Login(ctx, portal, "", iscsi.CHAP{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := seen[0].LUNs[0].URL
+	for _, r := range []ProbeRequest{
+		{URL: url, Step: "register", Key: ProbeKeys | 1, Session: "v"}, {URL: url, Step: "reserve", Key: ProbeKeys | 1, Type: 7, Session: "v"},
+	} {
+		if res, err := a.Probe(ctx, r); err != nil || res.Conflict || res.Error != "" {
+			t.Fatalf("%s: %+v, %v", r.Step, res, err)
+		}
+	}
+	a.Close()
+	if res, err := b.Probe(ctx, ProbeRequest{URL: url, Step: "read-keys", Session: "w"}); err != nil || len(res.Keys) != 0 || res.Type != 0 {
+		t.Errorf("left: %+v, %v", res, err)
+	}
+	if _, err := a.Probe(ctx, ProbeRequest{URL: url, Step: "read-keys", Session: "x"}); err == nil {
+		t.Error("a probe began after Close")
+	}
+}
