@@ -137,17 +137,17 @@ func (s *San) probe(session string) (*probe, error) {
 	p := s.mu.probes[session]
 	if p == nil {
 		if len(s.mu.probes) >= maxProbes {
-			return nil, fmt.Errorf("probe a LUN: %d probes are under way, at most %d may be; try again in %v", len(s.mu.probes), maxProbes, ProbeIdle)
+			return nil, fmt.Errorf("probe a LUN: %d probes are under way, at most %d may be; try again in %v", len(s.mu.probes), maxProbes, s.idle)
 		}
 		p = &probe{log: s.opt.Log}
-		p.timer = time.AfterFunc(ProbeIdle, func() {
+		p.timer = time.AfterFunc(s.idle, func() {
 			if s.dropProbe(session) == p {
 				p.end()
 			}
 		})
 		s.mu.probes[session] = p
 	}
-	p.timer.Reset(ProbeIdle)
+	p.timer.Reset(s.idle)
 	return p, nil
 }
 

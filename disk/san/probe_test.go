@@ -5,6 +5,7 @@ package san
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"quorate/disk/iscsi"
 )
@@ -94,5 +95,31 @@ func TestCloseTakesKeysBack(t *testing.T) {
 	}
 	if _, err := a.Probe(ctx, ProbeRequest{URL: url, Step: "read-keys", Session: "x"}); err == nil {
 		t.Error("a probe began after Close")
+	}
+}
+
+// TestIdleProbeEnds takes the key of a probe back that nobody goes on with.
+func TestIdleProbeEnds(t *testing.T) {
+	ctx := t.Context()
+	_, portal := startTarget(t)
+	a, b := openSan(t, t.TempDir()), openSan(t, t.TempDir())
+	a.idle = 200 * time.Millisecond
+	seen, err := b.Login(ctx, portal, "", iscsi.CHAP{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := ProbeRequest{URL: seen[0].LUNs[0].URL, Step: "register", Key: ProbeKeys | 1, Session: "v"}
+	if res, err := a.Probe(ctx, r); err != nil || res.Conflict || res.Error != "" {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	r.Step = "read-keys"
+	for {
+		res, err := b.Probe(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(res.Keys) == 0 {
+			break
+		}
 	}
 }

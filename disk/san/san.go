@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -70,6 +71,7 @@ type LUN struct {
 type San struct {
 	opt  Options
 	name string
+	idle time.Duration // ProbeIdle, or less in tests
 
 	mu struct {
 		sync.Mutex
@@ -88,7 +90,7 @@ func Open(o Options) (*San, error) {
 	if o.Holds == nil {
 		o.Holds = disk.ReadSignature
 	}
-	s := &San{opt: o}
+	s := &San{opt: o, idle: ProbeIdle}
 	s.mu.probes = map[string]*probe{}
 	var err error
 	if s.name, err = initiatorName(o.StateDir, o.EtcDir); err != nil {
