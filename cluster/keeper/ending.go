@@ -26,7 +26,7 @@ func (a *attached) abort() {
 
 // gone takes the mount away after abort.
 func (a *attached) gone() {
-	if err := a.m.Unmount(true); err != nil {
+	if err := a.m.Unmount(context.Background(), true); err != nil {
 		a.log.Error("the mount was left behind", zap.Error(err))
 	}
 	a.watched.Wait()
@@ -34,7 +34,7 @@ func (a *attached) gone() {
 
 // close ends the use of the volume in an orderly way; files must be closed.
 func (a *attached) close(ctx context.Context, keepKey bool) error {
-	if err := a.m.Unmount(false); err != nil {
+	if err := a.m.Unmount(ctx, false); err != nil {
 		return err
 	}
 	err := a.c.Close(ctx)
@@ -62,14 +62,14 @@ func (a *attached) unregister(ctx context.Context) error {
 // end closes the volume in good order, or else at once; whatever happens, nothing
 // of it can write afterwards.
 func (a *attached) end(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	orderly, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
-	err := a.close(ctx, false)
-	for err != nil && errors.Is(err, syscall.EBUSY) && ctx.Err() == nil {
+	err := a.close(orderly, false)
+	for err != nil && errors.Is(err, syscall.EBUSY) && orderly.Err() == nil {
 		select { // processes that were killed are on their way out
-		case <-ctx.Done():
+		case <-orderly.Done():
 		case <-time.After(againPause / 4):
-			err = a.close(ctx, false)
+			err = a.close(orderly, false)
 		}
 	}
 	clean := !a.gate.uncertain.Load()

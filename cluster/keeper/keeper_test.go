@@ -344,6 +344,7 @@ func TestPathLost(t *testing.T) {
 			t.Fatalf("%s differs", name)
 		}
 	}
+	a.onLUN(func(disk.Op) error { return nil })
 	if broken.Load() == 0 {
 		t.Fatal("nothing failed")
 	}

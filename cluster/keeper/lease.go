@@ -33,7 +33,7 @@ func (k *Keeper) renew(ctx context.Context) {
 	for {
 		k.mu.Lock()
 		conf, id, changed := k.conf, k.id, k.changed
-		want := conf != nil && id != nil && (k.state == waiting || k.state == active) && !k.stopping
+		want := conf != nil && id != nil && (k.state == waiting || k.state == active)
 		k.mu.Unlock()
 		if !want {
 			select {

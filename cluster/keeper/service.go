@@ -223,4 +223,4 @@ func (a *attached) status() *keeperpb.VolumeStatus {
 }
 
 // endTimeout bounds how long one volume may take to end in good order.
-const endTimeout = 10 * time.Second
+const endTimeout = 5 * time.Second

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log"
@@ -85,17 +86,21 @@ func New(o Options) (*Mount, error) {
 	case <-fs.begun:
 		return m, nil
 	case <-time.After(beginTimeout):
-		return nil, errors.Join(fmt.Errorf("mount %s: the kernel asked nothing within %v", o.Path, beginTimeout), m.Unmount(true))
+		return nil, errors.Join(fmt.Errorf("mount %s: the kernel asked nothing within %v", o.Path, beginTimeout), m.Unmount(context.Background(), true))
 	}
 }
 
 // Path is where the volume is mounted.
 func (m *Mount) Path() string { return m.path }
 
+// lingerLimit is how long Unmount waits for the kernel to be done with a mount.
+const lingerLimit = time.Second
+
 // Unmount ends the mount. While files are in use it returns EBUSY, unless force:
 // then the mount disappears, and ends when the last file is closed; the client
-// must have been aborted.
-func (m *Mount) Unmount(force bool) error {
+// must have been aborted. Where the mount lives on in another mount namespace that
+// has a copy of it, what is asked there goes on being served by Volume.
+func (m *Mount) Unmount(ctx context.Context, force bool) error {
 	flags := 0
 	if force {
 		flags = syscall.MNT_DETACH | syscall.MNT_FORCE
@@ -103,8 +108,15 @@ func (m *Mount) Unmount(force bool) error {
 	if err := syscall.Unmount(m.path, flags); err != nil && !errors.Is(err, syscall.EINVAL) {
 		return fmt.Errorf("unmount %s: %w", m.path, err)
 	}
-	if !force {
-		m.served.Wait()
+	if force {
+		return nil
+	}
+	served := make(chan struct{})
+	go func() { m.served.Wait(); close(served) }()
+	select {
+	case <-served:
+	case <-ctx.Done():
+	case <-time.After(lingerLimit):
 	}
 	return nil
 }

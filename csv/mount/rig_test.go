@@ -174,10 +174,10 @@ func (r *rig) stop() {
 	defer cancel()
 	for _, n := range r.nodes {
 		if n.m != nil {
-			if err := n.m.Unmount(false); err != nil {
+			if err := n.m.Unmount(ctx, false); err != nil {
 				r.t.Error(err)
 				n.Abort()
-				_ = n.m.Unmount(true)
+				_ = n.m.Unmount(ctx, true)
 			}
 		}
 		_ = n.Close(ctx)
