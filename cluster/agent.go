@@ -47,8 +47,9 @@ type Local struct {
 	Lease       bool
 	Volumes     map[string]LocalVolume
 	Machines    map[string]LocalMachine
-	// Moving are the machines that a migration on this node has in its hands,
-	// as source or target.
+	// Moving are the machines that an action on this node has in its hands: a
+	// migration, as source or target, a start or a stop. Nothing else is done
+	// with them meanwhile.
 	Moving map[string]bool
 }
 

@@ -28,9 +28,10 @@ const leaveTimeout = 2 * time.Second
 type Options struct {
 	// Name is this node's, unique in the cluster.
 	Name string
-	// Bind is the address to listen on, Port for both UDP and TCP.
-	Bind string
-	Port int
+	// Advertise is the address by which the others know this node. It listens
+	// on all, Port for both UDP and TCP.
+	Advertise string
+	Port      int
 	// Key is 32 bytes (AES-256).
 	Key []byte
 	Log *zap.Logger
@@ -42,8 +43,8 @@ func (o Options) Validate() error {
 	if o.Name == "" {
 		errs = append(errs, errors.New("gossip: no name"))
 	}
-	if net.ParseIP(o.Bind) == nil {
-		errs = append(errs, fmt.Errorf("gossip: %q is no address", o.Bind))
+	if net.ParseIP(o.Advertise) == nil {
+		errs = append(errs, fmt.Errorf("gossip: %q is no address", o.Advertise))
 	}
 	if o.Port < 1 || o.Port > 65535 {
 		errs = append(errs, fmt.Errorf("gossip: %d is no port", o.Port))
@@ -81,20 +82,33 @@ func Start(o Options) (*Gossip, error) {
 	}
 	g := &Gossip{states: map[string]State{}}
 	c := memberlist.DefaultLANConfig()
-	c.Name, c.BindAddr, c.BindPort, c.AdvertisePort = o.Name, o.Bind, o.Port, o.Port
+	c.Name, c.BindAddr, c.BindPort = o.Name, bindAll(o.Advertise), o.Port
+	c.AdvertiseAddr, c.AdvertisePort = o.Advertise, o.Port
 	c.SecretKey = o.Key
 	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true
 	c.Events = (*events)(g)
 	c.Logger = log.New(io.Discard, "", 0)
 	if o.Log != nil {
-		c.Logger = zap.NewStdLog(o.Log)
+		std, err := zap.NewStdLogAt(o.Log, zap.DebugLevel)
+		if err != nil {
+			return nil, err
+		}
+		c.Logger = std
 	}
 	list, err := memberlist.Create(c)
 	if err != nil {
-		return nil, fmt.Errorf("gossip on %s: %w", net.JoinHostPort(o.Bind, strconv.Itoa(o.Port)), err)
+		return nil, fmt.Errorf("gossip on %s: %w", net.JoinHostPort(o.Advertise, strconv.Itoa(o.Port)), err)
 	}
 	g.list = list
 	return g, nil
+}
+
+// bindAll is every address of addr's family.
+func bindAll(addr string) string {
+	if ip := net.ParseIP(addr); ip != nil && ip.To4() == nil {
+		return "::"
+	}
+	return "0.0.0.0"
 }
 
 // Join contacts other nodes, host:port. One that answers is enough.

@@ -21,7 +21,7 @@ func port(t *testing.T) int {
 func start(t *testing.T, name string, key byte) (*Gossip, string) {
 	t.Helper()
 	p := port(t)
-	g, err := Start(Options{Name: name, Bind: "127.0.0.1", Port: p, Key: bytes.Repeat([]byte{key}, 32)})
+	g, err := Start(Options{Name: name, Advertise: "127.0.0.1", Port: p, Key: bytes.Repeat([]byte{key}, 32)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestOnlyHoldersOfTheKeyAreHeard(t *testing.T) {
 }
 
 func TestNeverInTheClear(t *testing.T) {
-	if _, err := Start(Options{Name: "s1", Bind: "127.0.0.1", Port: 7402}); err == nil {
+	if _, err := Start(Options{Name: "s1", Advertise: "127.0.0.1", Port: 7402}); err == nil {
 		t.Fatal("started without a key")
 	}
 }

@@ -123,6 +123,11 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 	a.complain("machines", err)
 	if err == nil {
 		for _, mc := range a.remember(found) {
+			if a.busy.has(cluster.StartMachine{Group: mc.Name()}.Lane()) {
+				// An action has it in its hands, and its monitor.
+				l.Moving[mc.Name()] = true
+				continue
+			}
 			l.Machines[mc.Name()] = a.lookMachine(ctx, mc)
 		}
 	}

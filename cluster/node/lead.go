@@ -62,7 +62,9 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 		}
 		caught := map[uint64]bool{}
 		for id, match := range st.Match {
-			caught[id] = id == m.id.NodeID || st.Active[id] && match+caughtUpWithin >= st.Commit
+			// raft counts a new member as active until it finds otherwise: one
+			// that has never answered has matched nothing.
+			caught[id] = id == m.id.NodeID || st.Active[id] && match > 0 && match+caughtUpWithin >= st.Commit
 		}
 		d = c.Step(cluster.Input{
 			Now: time.Now(), Self: m.id.NodeID, State: s, LeaderSince: st.LeaderSince,
@@ -146,6 +148,12 @@ func (l *lanes) begin(name string) bool {
 	}
 	l.busy[name] = true
 	return true
+}
+
+func (l *lanes) has(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.busy[name]
 }
 
 func (l *lanes) end(name string) {

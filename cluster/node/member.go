@@ -199,7 +199,7 @@ func (m *member) follow() {
 		if len(peers) > 0 {
 			m.transport.SetPeers(peers)
 		}
-		if m.gossip == nil && len(peers) > 0 {
+		if m.gossip == nil && len(gossip) > 0 {
 			m.startGossip()
 		}
 		if m.gossip != nil && len(gossip) != joined {
@@ -228,17 +228,17 @@ func (m *member) gossipPeers(s *pb.State) []string {
 }
 
 func (m *member) startGossip() {
-	var bind string
+	var own string
 	m.db.view(func(s *pb.State) {
 		if a := clusterAddresses(s, s.Nodes[m.id.NodeID]); len(a) > 0 {
-			bind = a[0].Host
+			own = a[0].Host
 		}
 	})
-	if bind == "" {
+	if own == "" {
 		return
 	}
 	g, err := membership.Start(membership.Options{
-		Name: m.id.NodeName, Bind: bind, Port: m.n.opt.GossipPort, Key: m.id.GossipKey, Log: m.log.Named("gossip"),
+		Name: m.id.NodeName, Advertise: own, Port: m.n.opt.GossipPort, Key: m.id.GossipKey, Log: m.log.Named("gossip"),
 	})
 	if err != nil {
 		m.log.Warn("no gossip", zap.Error(err))

@@ -68,6 +68,8 @@ const (
 	// host hands the witness to it.
 	releaseAfter    = 5 * time.Second
 	maxReleaseAfter = 5 * time.Minute
+	// maxRetry is the longest wait before the LUN is opened again.
+	maxRetry = 2 * time.Second
 )
 
 // Host watches the witness LUN, and hosts the voter when it is its turn.
@@ -116,12 +118,17 @@ func (h *Host) set(state, reason string, beat quorum.Beat) {
 // run keeps a session, and watches or hosts over it.
 func (h *Host) run(ctx context.Context) {
 	defer close(h.done)
-	patience := releaseAfter
+	patience, wait := releaseAfter, h.opt.Every
 	for ctx.Err() == nil {
+		began := time.Now()
 		if err := h.session(ctx, &patience); err != nil && ctx.Err() == nil {
 			h.set("unreachable", err.Error(), quorum.Beat{})
 		}
-		pause(ctx, h.opt.Every)
+		// What fails at once, again and again, is tried less often.
+		if wait = min(2*wait, maxRetry); time.Since(began) > maxRetry {
+			wait = h.opt.Every
+		}
+		pause(ctx, wait)
 	}
 }
 
