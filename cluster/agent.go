@@ -173,12 +173,11 @@ func Act(s *pb.State, l Local) []Action {
 		return nil
 	}
 	if me.State != pb.NodeState_NODE_STATE_UP {
-		// noded stops what runs by itself, and the leader lets the node in
-		// again when noded is heard. A new one must first know whom to ask.
-		if l.KeeperEpoch == 0 {
-			return []Action{Configure{Epoch: max(me.Epoch, 1)}}
+		if me.Fence.GetDoneMs() == 0 {
+			// It counts as dead and is not: it stops everything, and says so.
+			return []Action{Release{Epoch: me.Epoch}}
 		}
-		return nil
+		return []Action{Report{What: "node", Command: &pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: me.Id, Epoch: me.Epoch}}}}}
 	}
 	switch {
 	case l.KeeperEpoch != me.Epoch:

@@ -61,6 +61,9 @@ func (d *Database) nodeDown(c *pb.Command, k *pb.NodeDown) *pb.Result {
 			n.Fence.Fencer = k.Fencer
 			d.event(c, Warning, "fence-moved", n.Name, "%s fences %s now", d.nodeName(k.Fencer), n.Name)
 		}
+		if k.SaidStopped && n.Fence.DoneMs == 0 {
+			d.prove(c, n, &pb.Proof{Kind: pb.ProofKind_PROOF_KIND_SAID_STOPPED, AtMs: c.AtMs})
+		}
 		return ok()
 	}
 	n.State = pb.NodeState_NODE_STATE_DOWN
@@ -124,11 +127,31 @@ func (d *Database) nodeUp(c *pb.Command, k *pb.NodeUp) *pb.Result {
 		return ok()
 	case n.Fence.DoneMs == 0:
 		return refuse(pb.Code_CODE_REFUSED, "node %s is not yet fenced", n.Name)
+	case d.takeable(n.Id):
+		return refuse(pb.Code_CODE_REFUSED, "what node %s had must first be taken over by the others", n.Name)
 	}
 	n.State, n.Fence = pb.NodeState_NODE_STATE_UP, nil
 	n.Epoch++
 	d.event(c, Info, "node-up", n.Name, "node %s is up, at epoch %d", n.Name, n.Epoch)
 	return ok()
+}
+
+// takeable tells whether a node that is down still has a volume that another
+// could take. Where no other is up, it may come back and go on with it.
+func (d *Database) takeable(id uint64) bool {
+	others := false
+	for _, n := range d.s.Nodes {
+		others = others || n.Id != id && n.State == pb.NodeState_NODE_STATE_UP
+	}
+	if !others {
+		return false
+	}
+	for _, v := range d.s.Volumes {
+		if v.Coordinator == id {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *Database) nodeReport(c *pb.Command, k *pb.NodeReport) *pb.Result {

@@ -62,7 +62,7 @@ func proof(node, epoch uint64, kind pb.ProofKind, disk string) *pb.Command {
 func (d *db) do(c *pb.Command) *pb.Result {
 	d.id++
 	c.Id = d.id
-	return d.Apply(c)
+	return d.Apply(c, 7)
 }
 
 func (d *db) must(c *pb.Command) *pb.Result {
@@ -109,6 +109,7 @@ func TestGroupChangesHandsOnlyWhenItsOwnerIsFenced(t *testing.T) {
 	d.refused(assign(1, 1), "epoch")
 	d.refused(status(2, 1, pb.GroupState_GROUP_STATE_ONLINE), "epoch") // the old owner's word counts no more
 	d.refused(proof(2, 2, pb.ProofKind_PROOF_KIND_POWER_OFF, ""), "epoch")
+	d.must(&pb.Command{Kind: &pb.Command_VolumeAssign{VolumeAssign: &pb.VolumeAssign{Name: "Volume1", Epoch: 1, To: 1}}})
 	d.must(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: 2, Epoch: 1}}})
 	if n := d.State().Nodes[2]; n.Epoch != 2 || n.Fence != nil {
 		t.Fatalf("%v", n)
@@ -140,7 +141,7 @@ func TestMigrationPassesOwnershipOnce(t *testing.T) {
 	}
 	first := sw()
 	d.must(first)
-	if res := d.Apply(first); res.Code != pb.Code_CODE_OK {
+	if res := d.Apply(first, 7); res.Code != pb.Code_CODE_OK {
 		t.Fatalf("the same command, committed twice, is answered %v", res)
 	}
 	d.refused(sw(), "epoch")
@@ -169,7 +170,7 @@ func TestReplicasAgree(t *testing.T) {
 			c := randomCommand(r)
 			c.Id = r.Uint64N(200) + 100
 			twin := proto.Clone(c).(*pb.Command)
-			ra, rb := a.Apply(c), b.Apply(twin)
+			ra, rb := a.Apply(c, 7), b.Apply(twin, 7)
 			if !proto.Equal(ra, rb) {
 				t.Fatalf("seed %d: %v answers %v and %v", seed, c, ra, rb)
 			}
@@ -221,7 +222,7 @@ var normal, _ = ProfileNamed("normal")
 // input is a leader's view: node 1 leads since long, node 2 was heard at t.
 func input(d *db, now time.Time, heard Heard) Input {
 	return Input{
-		Now: now, Self: 1, State: d.State(), LeaderSince: t0, Heard: map[uint64]Heard{1: {Raft: now, Renewed: now, Granted: now}, 2: heard},
+		Now: now, Self: 1, State: d.State(), Term: 7, LeaderSince: t0, Heard: map[uint64]Heard{1: {Raft: now, Renewed: now, Granted: now}, 2: heard},
 		Conf: quorum.Configuration{Voters: []uint64{1, 2, FirstWitness}}, CaughtUp: map[uint64]bool{1: true, 2: true, FirstWitness: true},
 	}
 }
@@ -275,10 +276,42 @@ func TestFailover(t *testing.T) {
 	if got := step(3120 * time.Millisecond); got != "" {
 		t.Fatalf("it goes on: %q", got)
 	}
-	last = Heard{Raft: cut.Add(time.Hour), Renewed: cut.Add(time.Hour)}
-	if got := step(time.Hour); got != "NodeUp" {
-		t.Fatalf("it is back: %q", got)
+	acts = Act(d.State(), Local{Node: 2, Keeper: true, KeeperState: "fenced", KeeperEpoch: 1})
+	if len(acts) != 1 || acts[0].(Report).Command.GetNodeUp() == nil {
+		t.Fatalf("it is back and does %v", acts)
 	}
+	d.must(acts[0].(Report).Command)
+	if acts = Act(d.State(), Local{Node: 2, Keeper: true, KeeperState: "fenced", KeeperEpoch: 1}); len(acts) != 1 || acts[0] != (Configure{Epoch: 2}) {
+		t.Fatalf("it is up and does %v", acts)
+	}
+}
+
+// TestLeaderOfBeforeDecidesNothing: a leader that hung wakes, believes that
+// everybody is dead, and its decision is forwarded to the new leader.
+func TestLeaderOfBeforeDecidesNothing(t *testing.T) {
+	d := newDB(t)
+	in := input(d, t0.Add(time.Hour), Heard{Raft: t0, Renewed: t0})
+	in.Term = 6
+	got := NewController(normal).Step(in)
+	if kinds(got) != "NodeDown" {
+		t.Fatalf("got %q", kinds(got))
+	}
+	d.refused(got.Commands[0], "term 6")
+}
+
+func TestNodeThatCountsAsDeadStopsAndSaysSo(t *testing.T) {
+	d := newDB(t)
+	d.must(down(2, 1))
+	acts := Act(d.State(), Local{Node: 2, Keeper: true, KeeperState: "active", KeeperEpoch: 1, Lease: true})
+	if len(acts) != 1 || acts[0] != (Release{Epoch: 1}) {
+		t.Fatalf("does %v", acts)
+	}
+	said := down(2, 1)
+	said.GetNodeDown().SaidStopped = true
+	d.must(said)
+	d.refused(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: 2, Epoch: 1}}}, "taken over")
+	d.must(&pb.Command{Kind: &pb.Command_VolumeAssign{VolumeAssign: &pb.VolumeAssign{Name: "Volume1", Epoch: 1, To: 1}}})
+	d.must(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: 2, Epoch: 1}}})
 }
 
 func TestNewLeaderWaitsNoLongerThanTheOldOneWould(t *testing.T) {

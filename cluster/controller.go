@@ -27,6 +27,8 @@ type Input struct {
 	Now   time.Time
 	Self  uint64
 	State *pb.State
+	// Term is the leader's: what it decides counts in no other.
+	Term uint64
 	// LeaderSince is when this node became leader, Quiet for how long before
 	// that no other leader can have had a majority.
 	LeaderSince time.Time
@@ -73,10 +75,8 @@ func (c *Controller) Step(in Input) Decisions {
 	}
 	d.Commands = append(d.Commands, c.volumes(in)...)
 	d.Commands = append(d.Commands, c.groups(in)...)
-	for _, id := range ids {
-		if cmd := c.readmit(in, in.State.Nodes[id]); cmd != nil {
-			d.Commands = append(d.Commands, cmd)
-		}
+	for _, cmd := range d.Commands {
+		cmd.Term = in.Term
 	}
 	d.Change = quorum.Next(c.votes(in))
 	return d
@@ -219,38 +219,6 @@ func (c *Controller) fence(in Input, n *pb.Node) []*pb.Command {
 		}}})
 	}
 	return out
-}
-
-// readmit lets a node that was down and fenced, and is heard again, come back.
-func (c *Controller) readmit(in Input, n *pb.Node) *pb.Command {
-	if n.State != pb.NodeState_NODE_STATE_DOWN || n.Fence.DoneMs == 0 {
-		return nil
-	}
-	h := in.Heard[n.Id]
-	alive := n.Id == in.Self || !h.Raft.IsZero() && in.Now.Sub(h.Raft) < c.profile.Election
-	keeper := !h.Renewed.IsZero() && in.Now.Sub(h.Renewed) < c.profile.Lease
-	if !alive || !keeper || owns(in.State, n.Id) {
-		return nil
-	}
-	return &pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: n.Id, Epoch: n.Epoch}}}
-}
-
-// owns tells whether a node that is down still has something that another could
-// take. While no other can, it may come back and go on with it.
-func owns(s *pb.State, id uint64) bool {
-	others := false
-	for _, n := range s.Nodes {
-		others = others || n.Id != id && n.State == pb.NodeState_NODE_STATE_UP
-	}
-	if !others {
-		return false
-	}
-	for _, v := range s.Volumes {
-		if v.Coordinator == id {
-			return true
-		}
-	}
-	return false
 }
 
 // volumes gives those whose coordinator is gone another.

@@ -56,8 +56,9 @@ func (d *Database) Restore(data []byte) error {
 }
 
 // Apply takes one committed command in. It is deterministic: the same commands
-// give the same database on every node. What it refuses changes nothing.
-func (d *Database) Apply(c *pb.Command) *pb.Result {
+// give the same database on every node. What it refuses changes nothing. term is
+// that of the log's entry: what a leader decided in an earlier one is refused.
+func (d *Database) Apply(c *pb.Command, term uint64) *pb.Result {
 	if d.s.Cluster == nil {
 		return refuse(pb.Code_CODE_REFUSED, "this replica has not yet got the database")
 	}
@@ -66,7 +67,12 @@ func (d *Database) Apply(c *pb.Command) *pb.Result {
 			return r.Result
 		}
 	}
-	res := d.apply(c)
+	var res *pb.Result
+	if c.Term != 0 && c.Term != term {
+		res = refuse(pb.Code_CODE_STALE, "it was decided by the leader of term %d, and this is term %d", c.Term, term)
+	} else {
+		res = d.apply(c)
+	}
 	d.s.Recent = append(d.s.Recent, &pb.Applied{Id: c.Id, Result: res})
 	if over := len(d.s.Recent) - maxRecent; over > 0 {
 		d.s.Recent = slices.Delete(d.s.Recent, 0, over)

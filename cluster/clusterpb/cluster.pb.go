@@ -1988,6 +1988,7 @@ type Command struct {
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`                 // random; a repeat is answered from recent
 	AtMs  int64                  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"` // the proposer's clock, for events alone
 	By    uint64                 `protobuf:"varint,3,opt,name=by,proto3" json:"by,omitempty"`                 // the proposing node
+	Term  uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`             // of the leader that decided it; 0 for anyone's
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Command_NodeAdd
@@ -2067,6 +2068,13 @@ func (x *Command) GetAtMs() int64 {
 func (x *Command) GetBy() uint64 {
 	if x != nil {
 		return x.By
+	}
+	return 0
+}
+
+func (x *Command) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
 	}
 	return 0
 }
@@ -4060,11 +4068,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xe5\r\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xf9\r\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
-	"\x02by\x18\x03 \x01(\x04R\x02by\x128\n" +
+	"\x02by\x18\x03 \x01(\x04R\x02by\x12\x12\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\x128\n" +
 	"\bnode_add\x18\n" +
 	" \x01(\v2\x1b.quorate.cluster.v1.NodeAddH\x00R\anodeAdd\x12;\n" +
 	"\tnode_down\x18\v \x01(\v2\x1c.quorate.cluster.v1.NodeDownH\x00R\bnodeDown\x12A\n" +

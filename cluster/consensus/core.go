@@ -29,7 +29,7 @@ const (
 type Machine interface {
 	// Apply takes one committed command in and returns the id that its
 	// proposer gave it, with its result.
-	Apply(index uint64, command []byte) (id uint64, result any)
+	Apply(index, term uint64, command []byte) (id uint64, result any)
 	// Snapshot returns the whole state.
 	Snapshot() ([]byte, error)
 	// Restore replaces the whole state.
@@ -285,7 +285,7 @@ func (c *Core) apply(e *raftpb.Entry, out *Output) error {
 		if len(e.GetData()) == 0 {
 			return nil
 		}
-		id, result := c.cfg.Machine.Apply(e.GetIndex(), e.GetData())
+		id, result := c.cfg.Machine.Apply(e.GetIndex(), e.GetTerm(), e.GetData())
 		out.Applied = append(out.Applied, Applied{ID: id, Result: result})
 	case raftpb.EntryConfChange:
 		cc := &raftpb.ConfChange{}

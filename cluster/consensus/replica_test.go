@@ -25,7 +25,7 @@ type list struct {
 	ids []uint64
 }
 
-func (l *list) Apply(_ uint64, cmd []byte) (uint64, any) {
+func (l *list) Apply(_, _ uint64, cmd []byte) (uint64, any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	id := binary.BigEndian.Uint64(cmd)

@@ -37,8 +37,9 @@ func (m *member) lead() {
 		st := m.raft.Status()
 		if !st.IsLeader {
 			c = nil
-		} else if ready := st.Applied >= st.Commit && !st.LastQuorum.IsZero(); ready {
-			// The first answered round: everything of former leaders is applied.
+		} else if st.Applied >= st.Commit && time.Since(st.LastQuorum) < m.profile.Election/2 {
+			// A majority has just followed, and everything of former leaders is
+			// applied. A leader that hung and wakes decides nothing.
 			if c == nil || term != st.Term {
 				c, term = cluster.NewController(m.profile), st.Term
 				m.log.Info("this node leads", zap.Uint64("term", term))
@@ -67,7 +68,7 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 			caught[id] = id == m.id.NodeID || st.Active[id] && match > 0 && match+caughtUpWithin >= st.Commit
 		}
 		d = c.Step(cluster.Input{
-			Now: time.Now(), Self: m.id.NodeID, State: s, LeaderSince: st.LeaderSince,
+			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince,
 			Quiet: min(st.Quiet, m.profile.Challenge), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
 			Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners}, CaughtUp: caught,
 		})

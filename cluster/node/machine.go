@@ -22,7 +22,7 @@ func newReplica() *replica {
 }
 
 // Apply implements consensus.Machine.
-func (r *replica) Apply(index uint64, data []byte) (uint64, any) {
+func (r *replica) Apply(index, term uint64, data []byte) (uint64, any) {
 	cmd := &pb.Command{}
 	if err := proto.Unmarshal(data, cmd); err != nil {
 		// Every node finds the same, so the replicas stay equal.
@@ -30,7 +30,7 @@ func (r *replica) Apply(index uint64, data []byte) (uint64, any) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	res := r.db.Apply(cmd)
+	res := r.db.Apply(cmd, term)
 	r.notifyLocked()
 	return cmd.Id, res
 }
