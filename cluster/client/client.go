@@ -1,0 +1,90 @@
+// Package client is the Go client of clusterd's API: how a tool reaches a node,
+// and what an error of the API means to who runs the tool.
+//
+// It owns the connection, over a node's socket or over TLS, and the exit
+// statuses that scripts may rely on. cmd/clusterctl calls it, and so may any Go
+// program. It never reads configuration, prints, or ends the process.
+//
+// Traps: the console and VNC of a machine are bidirectional streams and need
+// HTTP/2, which the transports here speak and http.DefaultClient does not
+// without TLS; a Client is safe for concurrent use, but Close does not wait for
+// calls under way, which the caller ends by their context.
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"time"
+
+	"quorate/cluster"
+	"quorate/cluster/api/apipb/apipbconnect"
+)
+
+// DefaultSocket is where clusterd listens for root on its node.
+const DefaultSocket = "/run/quorate/clusterd.sock"
+
+const (
+	dialTimeout = 5 * time.Second
+	// A peer that hangs with its connections open is noticed by these two.
+	pingAfter   = 15 * time.Second
+	pingTimeout = 15 * time.Second
+)
+
+// Client reaches one node.
+type Client struct {
+	Cluster   apipbconnect.ClusterServiceClient
+	Node      apipbconnect.NodeServiceClient
+	Enrolment apipbconnect.EnrolmentServiceClient
+
+	transport *http.Transport
+}
+
+// Local reaches the node that this process runs on, through its unix socket,
+// which root alone may use. An empty path is DefaultSocket. It does not connect
+// yet: that a node does not answer shows at the first call.
+func Local(socket string) *Client {
+	if socket == "" {
+		socket = DefaultSocket
+	}
+	t := newTransport()
+	t.Protocols.SetUnencryptedHTTP2(true)
+	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", socket)
+	}
+	return over(t, "http://clusterd")
+}
+
+// TLS reaches the node at addr, host:port. The configuration holds the caller's
+// certificate and the authority by which the node is known.
+func TLS(addr string, config *tls.Config) *Client {
+	t := newTransport()
+	t.Protocols.SetHTTP2(true)
+	t.TLSClientConfig = config
+	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	return over(t, "https://"+addr)
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Protocols: new(http.Protocols),
+		HTTP2:     &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
+}
+
+func over(t *http.Transport, url string) *Client {
+	h := &http.Client{Transport: t}
+	return &Client{
+		Cluster:   apipbconnect.NewClusterServiceClient(h, url),
+		Node:      apipbconnect.NewNodeServiceClient(h, url),
+		Enrolment: apipbconnect.NewEnrolmentServiceClient(h, url),
+		transport: t,
+	}
+}
+
+// Close ends the idle connections.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Version is the version of this build.
+func Version() string { return cluster.Version }

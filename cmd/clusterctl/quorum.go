@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	"quorate/cluster/api/apipb"
+	"quorate/cluster/client"
+)
+
+// nounQuorum is the cluster's quorum.
+type nounQuorum struct{ app *app }
+
+func (n nounQuorum) command() *cobra.Command {
+	return noun("quorum", "Show and set the cluster's quorum",
+		"The cluster runs while a majority of votes is there. Nodes have votes, and so has\nthe witness, a small LUN.",
+		"  clusterctl quorum show\n  clusterctl quorum set node-and-disk-majority",
+		&cmdQuorumShow{n.app}, &cmdQuorumSet{app: n.app})
+}
+
+func quorumModes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return []string{
+		cobra.CompletionWithDesc("node-majority", "the nodes vote"),
+		cobra.CompletionWithDesc("node-and-disk-majority", "the nodes and the witness vote"),
+		cobra.CompletionWithDesc("disk-only", "the witness alone votes"),
+	}, cobra.ShellCompDirectiveNoFileComp
+}
+
+type cmdQuorumShow struct{ app *app }
+
+func (c *cmdQuorumShow) command() *cobra.Command {
+	return &cobra.Command{
+		Use: "show", Short: "Show the quorum: mode, votes, witness, and why", Args: cobra.NoArgs,
+		Long:    "Shows the quorum mode and why it was chosen, the votes there are and the votes\nneeded, the witness, and how many losses the cluster survives now.",
+		Example: "  clusterctl quorum show",
+		RunE:    c.app.once(c.run),
+	}
+}
+
+func (c *cmdQuorumShow) run(ctx context.Context, cl *client.Client, _ []string) error {
+	s, err := c.app.status(ctx, cl)
+	if err != nil {
+		return err
+	}
+	if c.app.asJSON() {
+		return c.app.printJSON(struct {
+			quorumDetailJSON
+			Stale bool `json:"stale"`
+		}{newQuorumDetailJSON(s.Quorum), s.Stale})
+	}
+	if s.Stale {
+		c.app.printf("%s\n\n", staleText(s))
+	}
+	c.app.quorum(s.Quorum)
+	return nil
+}
+
+func (a *app) quorum(q *apipb.QuorumInfo) {
+	printPairs(a.out,
+		row("Mode", q.GetMode()), row("Why", q.GetWhy()), row("State", q.GetState()),
+		row("Votes", fmt.Sprintf("%d of %d, %d needed", q.GetHave(), q.GetTotal(), q.GetNeeded())),
+		row("Survives", losses(q.GetSurvives())), row("Witness", witnessText(q.GetWitness())), row("Leader", q.GetLeader()))
+}
+
+func losses(n int32) string {
+	switch n {
+	case 0:
+		return "no further loss of a vote"
+	case 1:
+		return "the loss of 1 more vote"
+	}
+	return fmt.Sprintf("the loss of %d more votes", n)
+}
+
+type quorumDetailJSON struct {
+	quorumJSON
+	Why      string `json:"why"`
+	Survives int32  `json:"survives"`
+	Leader   string `json:"leader"`
+}
+
+func newQuorumDetailJSON(q *apipb.QuorumInfo) quorumDetailJSON {
+	return quorumDetailJSON{newQuorumJSON(q), q.GetWhy(), q.GetSurvives(), q.GetLeader()}
+}
+
+type cmdQuorumSet struct {
+	app *app
+	req apipb.QuorumSetRequest
+}
+
+func (c *cmdQuorumSet) command() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "set [MODE]", Short: "Change the quorum mode, or the witness", Args: cobra.MaximumNArgs(1),
+		Long: `Changes the quorum mode, or with --witness alone the witness. The modes are
+node-majority (the nodes vote), node-and-disk-majority (the nodes and the witness
+vote) and disk-only (the witness alone votes). Needs quorum.`,
+		Example: `  clusterctl quorum set node-and-disk-majority --witness Disk1
+  clusterctl quorum set --witness Disk3
+  clusterctl quorum set node-majority`,
+		ValidArgsFunction: quorumModes,
+		RunE:              c.app.once(c.run),
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.req.Witness, "witness", "", "`disk` to be the witness: name, identity or URL (default: the present one, else chosen by size)")
+	f.BoolVar(&c.req.Force, "force", false, "overwrite what lies on the witness LUN")
+	complete(cmd, "witness", c.app.names(diskNames))
+	return cmd
+}
+
+func (c *cmdQuorumSet) run(ctx context.Context, cl *client.Client, args []string) error {
+	switch {
+	case len(args) == 1:
+		c.req.Mode = args[0]
+	case c.req.Witness == "":
+		return usage("name the mode, or the witness with --witness: see `clusterctl quorum set --help`")
+	default:
+		s, err := c.app.status(ctx, cl)
+		if err != nil {
+			return err
+		}
+		c.req.Mode = s.Quorum.GetMode()
+	}
+	res, err := cl.Cluster.QuorumSet(ctx, connect.NewRequest(&c.req))
+	if err != nil {
+		return err
+	}
+	if c.app.asJSON() {
+		return c.app.printJSON(newQuorumDetailJSON(res.Msg.Quorum))
+	}
+	if res.Msg.Text != "" {
+		c.app.printf("%s\n\n", clean(res.Msg.Text))
+	}
+	c.app.quorum(res.Msg.Quorum)
+	return nil
+}
