@@ -57,7 +57,7 @@ func (d *Database) nodeDown(c *pb.Command, k *pb.NodeDown) *pb.Result {
 	case n.Epoch != k.Epoch:
 		return stale("node "+n.Name, n.Epoch, k.Epoch)
 	case n.State == pb.NodeState_NODE_STATE_DOWN:
-		if n.Fence.DoneMs == 0 && n.Fence.Fencer != k.Fencer && d.s.Nodes[k.Fencer] != nil {
+		if !k.SaidStopped && n.Fence.DoneMs == 0 && n.Fence.Fencer != k.Fencer && d.s.Nodes[k.Fencer] != nil {
 			n.Fence.Fencer = k.Fencer
 			d.event(c, Warning, "fence-moved", n.Name, "%s fences %s now", d.nodeName(k.Fencer), n.Name)
 		}

@@ -51,11 +51,18 @@ type Decisions struct {
 type Controller struct {
 	profile  Profile
 	pathLost map[uint64]time.Time
+	up       map[uint64]upSince
+}
+
+// upSince is since when a node is seen to be up at its present epoch.
+type upSince struct {
+	epoch uint64
+	since time.Time
 }
 
 // NewController makes one for a leader's term.
 func NewController(p Profile) *Controller {
-	return &Controller{profile: p, pathLost: map[uint64]time.Time{}}
+	return &Controller{profile: p, pathLost: map[uint64]time.Time{}, up: map[uint64]upSince{}}
 }
 
 // Step decides what comes next.
@@ -70,6 +77,7 @@ func (c *Controller) Step(in Input) Decisions {
 		if n.State == pb.NodeState_NODE_STATE_UP {
 			d.Commands = append(d.Commands, c.watch(in, n)...)
 		} else {
+			c.up[id] = upSince{}
 			d.Commands = append(d.Commands, c.fence(in, n)...)
 		}
 	}
@@ -98,11 +106,14 @@ func (c *Controller) votes(in Input) quorum.View {
 	}
 }
 
-// silent is for how long a thing was not seen, by a leader that could have seen
-// it since it leads, or since it heard the node before that.
-func silent(in Input, last time.Time) time.Duration {
+// silent is for how long a thing was not seen: since a leader that could have
+// seen it leads, or since the node came up.
+func (c *Controller) silent(in Input, n *pb.Node, last time.Time) time.Duration {
 	if last.IsZero() {
 		last = in.LeaderSince
+	}
+	if up := c.up[n.Id].since; up.After(last) {
+		last = up
 	}
 	return in.Now.Sub(last)
 }
@@ -114,7 +125,15 @@ const foundWithin = 4
 func (c *Controller) watch(in Input, n *pb.Node) []*pb.Command {
 	h := in.Heard[n.Id]
 	p := c.profile
-	noRaft, noLease := silent(in, h.Raft), silent(in, h.Renewed)
+	if seen, known := c.up[n.Id]; !known || seen.epoch != n.Epoch {
+		// One that was up before this leader led is not given time anew.
+		now := upSince{epoch: n.Epoch}
+		if known {
+			now.since = in.Now
+		}
+		c.up[n.Id] = now
+	}
+	noRaft, noLease := c.silent(in, n, h.Raft), c.silent(in, n, h.Renewed)
 	if n.Id == in.Self {
 		noRaft = 0
 	}

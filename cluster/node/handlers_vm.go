@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,10 +88,19 @@ func (m *member) find(name, volume string) (string, error) {
 		return "", connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	var volumes []string
-	m.db.view(func(s *pb.State) { volumes = slices.Sorted(maps.Keys(s.Volumes)) })
+	states := map[string]string{}
+	m.db.view(func(s *pb.State) {
+		volumes = slices.Sorted(maps.Keys(s.Volumes))
+		for _, v := range volumes {
+			states[v] = s.Volumes[v].Status[m.id.NodeID].GetState()
+		}
+	})
 	for _, v := range volumes {
 		if volume != "" && v != volume {
 			continue
+		}
+		if states[v] != "direct" {
+			return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is %s on this node at the moment: try again, or ask another node", v, cmp.Or(states[v], "not mounted")))
 		}
 		if _, err := os.Stat(vm.SettingsPath(m.folder(v, name))); err == nil {
 			return v, nil
@@ -220,6 +230,9 @@ func (h *handlers) VmShow(ctx context.Context, r *connect.Request[apipb.VmShowRe
 	}
 	volume, err := m.find(r.Msg.Name, "")
 	if err != nil {
+		if owner != 0 && owner != m.id.NodeID && peerOf(ctx) == 0 {
+			return m.showThere(ctx, owner, r.Msg)
+		}
 		return nil, err
 	}
 	res.Folder = m.folder(volume, r.Msg.Name)
@@ -232,12 +245,7 @@ func (h *handlers) VmShow(ctx context.Context, r *connect.Request[apipb.VmShowRe
 		return connect.NewResponse(res), nil
 	}
 	if owner != 0 && owner != m.id.NodeID && peerOf(ctx) == 0 {
-		c, done, err := m.clusterOf(owner)
-		if err != nil {
-			return nil, err
-		}
-		defer done()
-		there, err := c.VmShow(ctx, connect.NewRequest(r.Msg))
+		there, err := m.showThere(ctx, owner, r.Msg)
 		if err != nil {
 			return nil, err
 		}
@@ -246,6 +254,16 @@ func (h *handlers) VmShow(ctx context.Context, r *connect.Request[apipb.VmShowRe
 	}
 	res.Console, err = tail(m.host.ConsoleLog(r.Msg.Name), int64(r.Msg.ConsoleBytes))
 	return connect.NewResponse(res), err
+}
+
+// showThere asks the machine's node.
+func (m *member) showThere(ctx context.Context, owner uint64, r *apipb.VmShowRequest) (*connect.Response[apipb.VmShowResponse], error) {
+	c, done, err := m.clusterOf(owner)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return c.VmShow(ctx, connect.NewRequest(r))
 }
 
 // tail is the end of a file, or nothing where there is none.

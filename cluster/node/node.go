@@ -17,6 +17,7 @@ import (
 	"quorate/cluster/api/apipb/apipbconnect"
 	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
 	"quorate/cluster/trust"
+	"quorate/csv/volume"
 	"quorate/disk/san"
 )
 
@@ -68,7 +69,7 @@ func (n *Node) Start() (err error) {
 	if err != nil {
 		return err
 	}
-	if n.san, err = san.Open(san.Options{StateDir: n.opt.StateDir, EtcDir: n.opt.EtcDir, Log: n.log.Named("san")}); err != nil {
+	if n.san, err = san.Open(san.Options{StateDir: n.opt.StateDir, EtcDir: n.opt.EtcDir, Holds: volume.Foreign, Log: n.log.Named("san")}); err != nil {
 		return err
 	}
 	n.cleanup = append(n.cleanup, func() { n.san.Close() })
