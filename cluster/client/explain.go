@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"net"
 	"strings"
 	"syscall"
 
@@ -72,17 +72,18 @@ func Explain(err error) (exitCode int, message string) {
 }
 
 const (
-	timedOut    = "timed out; what was asked for may still be done: see `clusterctl status`, or allow more with --timeout"
-	interrupted = "interrupted; what was asked for may still be done: see `clusterctl status`"
+	timedOut    = "timed out before the answer came: allow more with --timeout; a change that was asked for may still be made, see `clusterctl status`"
+	interrupted = "interrupted; a change that was asked for may still be made, see `clusterctl status`"
 )
 
 // unreachable tells whether clusterd was not reached at all, and why.
 func unreachable(err error) (string, bool) {
 	const start = "start it with `systemctl start clusterd`, or name its socket with --socket"
-	var path *fs.PathError
-	switch {
-	case connect.IsWireError(err), errors.As(err, &path):
+	var op *net.OpError
+	if connect.IsWireError(err) || !errors.As(err, &op) || op.Net != "unix" {
 		return "", false
+	}
+	switch {
 	case errors.Is(err, syscall.ENOENT):
 		return "clusterd does not run on this node, its socket does not exist: " + start, true
 	case errors.Is(err, syscall.ECONNREFUSED):

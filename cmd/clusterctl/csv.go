@@ -61,7 +61,7 @@ func (c *cmdCsvAdd) command() *cobra.Command {
 		Long: `Formats a disk of the cluster as a shared volume and mounts it on every node.
 Without a name the largest available disk is taken. A disk that holds something
 is refused, unless --force is given: then what it holds is lost.`,
-		Example:           "  clusterctl csv add\n  clusterctl csv add Disk2 --name Volume1",
+		Example:           "  clusterctl csv add\n  clusterctl csv add \"Cluster Disk 2\" --name Volume1",
 		ValidArgsFunction: first(c.app.names(diskNames)),
 		RunE:              c.app.once(c.run),
 	}

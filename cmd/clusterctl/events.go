@@ -56,7 +56,7 @@ func (c *cmdEvents) run(ctx context.Context, cl *client.Client, _ []string) erro
 			}
 			continue
 		}
-		c.app.printf("%s  %-7s  %-12s  %s\n", at.Format("2006-01-02 15:04:05.000"), clean(e.Level), clean(e.Subject), clean(e.Text))
+		c.app.printf("%s  %-7s  %s\n", at.Format("2006-01-02 15:04:05.000"), clean(e.Level), clean(e.Text))
 	}
 	if c.req.Follow && connect.CodeOf(stream.Err()) == connect.CodeCanceled && ctx.Err() != nil {
 		return nil // who follows ends it by interrupting

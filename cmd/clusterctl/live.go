@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -28,7 +29,7 @@ func (a *app) live(w io.Writer) *live {
 
 // say shows the text.
 func (l *live) say(topic, text string) {
-	text = clean(text)
+	text = strings.TrimRight(clean(text), " ")
 	if l.terminal {
 		fmt.Fprintf(l.w, "\r\x1b[K%s", text)
 		l.shown = true

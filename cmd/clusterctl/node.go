@@ -73,8 +73,8 @@ func (c *cmdNodeShow) run(ctx context.Context, cl *client.Client, args []string)
 		}
 		printPairs(c.app.out,
 			row("Name", n.Name), row("State", because(n.State, n.Reason, "up")), row("Vote", yesNo(n.Vote)),
-			row("Addresses", addresses(n.Addresses)), row("Coordinates", list(n.Coordinates)), row("Machines", list(n.Groups)),
-			row("Processors", cpus(n.Cpus, n.CpuModel)), row("Memory", formatSize(int64(n.MemoryMib)<<20)),
+			row("Addresses", addresses(n.Addresses)), row("Coordinates", list(n.Coordinates)), row("Groups", list(n.Groups)),
+			row("Processors", cpus(n.Cpus, n.CpuModel)), row("Memory", memory(n.MemoryMib)),
 			row("Runs machines by", because(n.Accelerator, n.AcceleratorNote, "")), row("Version", n.Version))
 		return nil
 	}
@@ -105,7 +105,7 @@ func (c *cmdNodeShow) self(ctx context.Context, cl *client.Client) error {
 	}
 	printPairs(c.app.out,
 		row("Name", d.Name), row("Cluster", cluster), row("Addresses", addresses(d.Addresses)), row("Fingerprint", d.Fingerprint),
-		row("Processors", cpus(d.Cpus, d.CpuModel)), row("Memory", formatSize(int64(d.MemoryMib)<<20)),
+		row("Processors", cpus(d.Cpus, d.CpuModel)), row("Memory", memory(d.MemoryMib)),
 		row("Runs machines by", because(d.Accelerator, d.AcceleratorNote, "")), row("QEMU", d.QemuVersion),
 		row("System", d.Os+", Linux "+d.Kernel), row("Version", d.Version))
 	return nil

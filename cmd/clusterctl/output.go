@@ -39,13 +39,19 @@ func (a *app) asJSON() bool { return a.output == formatJSON }
 
 // printJSON prints the answer of a command, indented.
 func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.out)
+	e := a.encoder()
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
 
 // lineJSON prints one object of several on a line of its own.
-func (a *app) lineJSON(v any) error { return json.NewEncoder(a.out).Encode(v) }
+func (a *app) lineJSON(v any) error { return a.encoder().Encode(v) }
+
+func (a *app) encoder() *json.Encoder {
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	return e
+}
 
 func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.out, format, args...) }
 

@@ -65,17 +65,18 @@ func (a *app) quorum(q *apipb.QuorumInfo) {
 	printPairs(a.out,
 		row("Mode", q.GetMode()), row("Why", q.GetWhy()), row("State", q.GetState()),
 		row("Votes", fmt.Sprintf("%d of %d, %d needed", q.GetHave(), q.GetTotal(), q.GetNeeded())),
-		row("Survives", losses(q.GetSurvives())), row("Witness", witnessText(q.GetWitness())), row("Leader", q.GetLeader()))
+		row("Survives", losses(q)), row("Witness", witnessText(q.GetWitness())), row("Leader", q.GetLeader()))
 }
 
-func losses(n int32) string {
-	switch n {
-	case 0:
+func losses(q *apipb.QuorumInfo) string {
+	switch n := q.GetSurvives(); {
+	case q.GetHave() < q.GetNeeded():
+		return "-"
+	case n == 0:
 		return "no further loss of a vote"
-	case 1:
-		return "the loss of 1 more vote"
+	default:
+		return "the loss of " + counted(n, "more vote")
 	}
-	return fmt.Sprintf("the loss of %d more votes", n)
 }
 
 type quorumDetailJSON struct {
@@ -100,8 +101,8 @@ func (c *cmdQuorumSet) command() *cobra.Command {
 		Long: `Changes the quorum mode, or with --witness alone the witness. The modes are
 node-majority (the nodes vote), node-and-disk-majority (the nodes and the witness
 vote) and disk-only (the witness alone votes). Needs quorum.`,
-		Example: `  clusterctl quorum set node-and-disk-majority --witness Disk1
-  clusterctl quorum set --witness Disk3
+		Example: `  clusterctl quorum set node-and-disk-majority --witness "Cluster Disk 1"
+  clusterctl quorum set --witness "Cluster Disk 3"
   clusterctl quorum set node-majority`,
 		ValidArgsFunction: quorumModes,
 		RunE:              c.app.once(c.run),

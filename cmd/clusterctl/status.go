@@ -47,7 +47,7 @@ func (c *cmdStatus) run(ctx context.Context, cl *client.Client, _ []string) erro
 	a.section("Nodes", nodeTable(s.Nodes))
 	a.section("Disks", diskTable(s.Disks))
 	a.section("Shared volumes", volumeTable(s.Volumes))
-	a.section("Machines", groupTable(s.Groups))
+	a.section("Groups", groupTable(s.Groups))
 	return nil
 }
 
@@ -105,7 +105,7 @@ func witnessText(w *apipb.Witness) string {
 }
 
 func nodeTable(nodes []*apipb.NodeInfo) grid {
-	g := grid{head: table.Row{"Name", "State", "Vote", "Address", "Coordinates", "Machines"}}
+	g := grid{head: table.Row{"Name", "State", "Vote", "Address", "Coordinates", "Groups"}}
 	for _, n := range nodes {
 		g.rows = append(g.rows, row(n.Name, because(n.State, n.Reason, "up"), yesNo(n.Vote), n.Address, list(n.Coordinates), list(n.Groups)))
 	}
@@ -129,13 +129,13 @@ func volumeTable(volumes []*apipb.VolumeInfo) grid {
 }
 
 func groupTable(groups []*apipb.GroupInfo) grid {
-	g := grid{head: table.Row{"Name", "State", "Owner", "Wanted", "Memory", "Volume"}}
+	g := grid{head: table.Row{"Name", "Type", "State", "Owner", "Wanted", "Memory", "Volume"}}
 	for _, x := range groups {
 		state := because(x.State, x.Detail, "online")
 		if x.MigratingTo != "" {
 			state += ", moves to " + x.MigratingTo
 		}
-		g.rows = append(g.rows, row(x.Name, state, x.Owner, x.Desired, formatSize(int64(x.MemoryMib)<<20), x.Volume))
+		g.rows = append(g.rows, row(x.Name, x.Type, state, x.Owner, x.Desired, memory(x.MemoryMib), x.Volume))
 	}
 	return g
 }
@@ -146,4 +146,12 @@ func because(state, reason, good string) string {
 		return state
 	}
 	return state + " (" + reason + ")"
+}
+
+// memory writes MiB for people; what has none has none to show.
+func memory(mib uint64) string {
+	if mib == 0 {
+		return ""
+	}
+	return formatSize(int64(mib) << 20)
 }

@@ -94,7 +94,7 @@ func (c *cmdVMShow) run(ctx context.Context, cl *client.Client, args []string) e
 	}
 	if g := m.Group; g != nil {
 		printPairs(c.app.out, row("Name", g.Name), row("State", because(g.State, g.Detail, "online")), row("Wanted", g.Desired), row("Owner", g.Owner),
-			row("Epoch", g.Epoch), row("Moves to", g.MigratingTo), row("Memory", formatSize(int64(g.MemoryMib)<<20)), row("Volume", g.Volume), row("Folder", m.Folder))
+			row("Epoch", g.Epoch), row("Moves to", g.MigratingTo), row("Memory", memory(g.MemoryMib)), row("Volume", g.Volume), row("Folder", m.Folder))
 	} else {
 		printPairs(c.app.out, row("Name", args[0]), row("State", "not highly available; `clusterctl vm add` makes it so"), row("Folder", m.Folder))
 	}

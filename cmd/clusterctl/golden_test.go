@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// lasting are commands whose output is checked, as a table and as JSON, under
+// the name of the golden file.
+var lasting = map[string]string{
+	"status":       "status",
+	"version":      "version",
+	"validate":     "validate --node s1 --node s2 --portal 192.168.0.1:3260",
+	"create":       "create --name ws08r2-cl01 --ip 192.168.100.200 --node s1 --node s2",
+	"node_list":    "node list",
+	"node_show":    "node show s1",
+	"node_self":    "node show",
+	"node_enroll":  "node enroll",
+	"node_add":     "node add --node s3",
+	"san_discover": "san discover 192.168.0.1:3260",
+	"san_login":    "san login 192.168.0.1:3260",
+	"san_list":     "san list",
+	"quorum_show":  "quorum show",
+	"quorum_set":   "quorum set node-majority",
+	"disk_list":    "disk list",
+	"disk_add":     "disk add",
+	"csv_enable":   "csv enable",
+	"csv_add":      "csv add",
+	"csv_list":     "csv list",
+	"vm_create":    "vm create vWS08-SQL01 --disk-size 40GiB",
+	"vm_add":       "vm add vWS08-SQL01",
+	"vm_remove":    "vm remove vWS08-SQL01",
+	"vm_start":     "vm start vWS08-SQL01",
+	"vm_stop":      "vm stop vWS08-SQL01",
+	"vm_show":      "vm show vWS08-SQL01",
+	"vm_show_new":  "vm show web2",
+	"vm_log":       "vm show vWS08-SQL01 --log",
+	"vm_list":      "vm list",
+	"live_migrate": "live-migrate vWS08-SQL01 --to s2",
+	"events":       "events",
+}
+
+func TestOutputIsAsItWas(t *testing.T) {
+	for name, line := range lasting {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			golden(t, name, show(t, f, line)+"\n"+show(t, f, line+" -o json"))
+		})
+	}
+}
+
+func TestOutputWithoutQuorumIsAsItWas(t *testing.T) {
+	f := newFake(t)
+	f.stale = true
+	golden(t, "stale", show(t, f, "status")+"\n"+show(t, f, "status -o json")+"\n"+show(t, f, "quorum show"))
+}
+
+func TestHelpIsAsItWas(t *testing.T) {
+	f := newFake(t)
+	for _, name := range []string{"", "create", "vm", "quorum set"} {
+		golden(t, strings.TrimSpace("help "+name), show(t, f, name+" --help"))
+	}
+}
+
+// show runs a command and writes down all that can be seen of it.
+func show(t *testing.T, f *fake, line string) string {
+	t.Helper()
+	r := f.run(t, strings.Fields(line)...)
+	if strings.HasSuffix(line, "json") {
+		isJSON(t, r.out)
+	}
+	text := fmt.Sprintf("$ clusterctl %s\n%s", line, r.out)
+	if r.err != "" {
+		text += "stderr:\n" + r.err
+	}
+	if r.status != 0 {
+		text += fmt.Sprintf("exit status %d\n", r.status)
+	}
+	return text
+}
+
+// isJSON checks that text is JSON, of one value or several, without null where
+// an array belongs.
+func isJSON(t *testing.T, text string) {
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(text))
+	for n := 0; ; n++ {
+		var v any
+		if err := d.Decode(&v); err == io.EOF && n > 0 {
+			break
+		} else if err != nil {
+			t.Fatalf("not JSON: %v\n%s", err, text)
+		}
+	}
+	if strings.Contains(text, ": null") && !strings.Contains(text, `"group": null`) {
+		t.Errorf("null in the answer:\n%s", text)
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", strings.ReplaceAll(name, " ", "_")+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (-want +got); if it is meant, run the test with -update:\n%s", path, diff)
+	}
+}

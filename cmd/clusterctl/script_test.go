@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"quorate/cluster/api/apipb"
+)
+
+// What the fake clusterd answers: the administrator's cluster, with a machine on
+// its shared volume.
+
+var moveDone = &apipb.MigrationUpdate{
+	Id: 3, Vm: "vWS08-SQL01", From: "s1", To: "s2", Phase: "announce", Bytes: 2576980378, Rounds: 4, Done: true, Result: "completed",
+	TotalMs: 8120, PauseUs: 21437,
+}
+
+var checks = []*apipb.Check{
+	{Category: "Network", Name: "Reachability", Subject: "192.168.100.0/24", Result: "passed", Text: "every node reaches every other, in 0.2 ms at most"},
+	{Category: "System", Name: "Clocks", Subject: "s1, s2", Result: "warning", Text: "they differ by 1.4 s", Advice: "Run a time service on every node."},
+	{Category: "Storage", Name: "Reservations", Subject: "LABV0002 <1 TiB>", Result: "failed", Text: "s2 could write without a key", Advice: "Choose a target that keeps persistent reservations."},
+	{Category: "Storage", Name: "Latency", Subject: "LABR0003", Result: "skipped", Text: "it is not reachable"},
+}
+
+var web = &apipb.GroupInfo{Name: "vWS08-SQL01", Type: "vm", State: "online", Owner: "s1", Epoch: 7, Desired: "started", Volume: "Volume1", MemoryMib: 2048}
+
+var volume1 = &apipb.VolumeInfo{
+	Name: "Volume1", Path: "/ClusterStorage/Volume1", Coordinator: "s1", State: "online", Size: 1 << 40, Used: 3 << 30, Disk: "Cluster Disk 2", Epoch: 2,
+	On: []*apipb.VolumeOnNode{{Node: "s1", State: "direct"}, {Node: "s2", State: "paused", Reason: "waiting for the coordinator"}},
+}
+
+var disks = []*apipb.DiskInfo{
+	{Name: "Cluster Disk 1", Id: "naa.6001", Size: 500 << 20, Role: "witness", State: "online", Serial: "LABQ0001"},
+	{Name: "Cluster Disk 2", Id: "naa.6002", Size: 1 << 40, Role: "volume", State: "online", Serial: "LABV0002"},
+}
+
+var quorumNow = &apipb.QuorumInfo{
+	Mode: "node-and-disk-majority", Have: 3, Needed: 2, Total: 3, State: "ok", Witness: &apipb.Witness{Disk: "Cluster Disk 1", State: "online", Host: "s1"},
+	Why: "2 nodes are an even number of votes, so a witness decides", Survives: 1, Leader: "s1",
+}
+
+var nodes = []*apipb.NodeInfo{
+	{Name: "s1", State: "up", Vote: true, Address: "192.168.100.11", Coordinates: []string{"Volume1"}, Groups: []string{"vWS08-SQL01"}, Id: 1, Epoch: 1,
+		Addresses: []*apipb.Address{{Network: "192.168.100.0/24", Host: "192.168.100.11"}, {Network: "192.168.0.0/24", Host: "192.168.0.11"}},
+		Version:   "0.1", Accelerator: "kvm", MemoryMib: 24576, Cpus: 8, CpuModel: "AMD EPYC"},
+	{Name: "s2", State: "fencing", Vote: true, Address: "192.168.100.12", Id: 2, Epoch: 4, Reason: "it does not answer"},
+}
+
+func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q := proto.CloneOf(quorumNow)
+	if f.stale {
+		q.State, q.Have, q.Leader, q.Survives, q.Witness.State, q.Witness.Host = "lost", 1, "", 0, "offline", ""
+	}
+	return connect.NewResponse(&apipb.StatusResponse{
+		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true},
+		Quorum:  q, Nodes: nodes, Disks: disks, Volumes: []*apipb.VolumeInfo{volume1},
+		Groups: []*apipb.GroupInfo{web, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
+		Stale:  f.stale, AnsweredBy: "s1",
+	}), nil
+}
+
+func (f *fake) Version(context.Context, *connect.Request[apipb.VersionRequest]) (*connect.Response[apipb.VersionResponse], error) {
+	return connect.NewResponse(&apipb.VersionResponse{Version: "0.1"}), nil
+}
+
+func (f *fake) Validate(_ context.Context, r *connect.Request[apipb.ValidateRequest], out *connect.ServerStream[apipb.ValidateUpdate]) error {
+	_ = f.answer(context.Background(), r.Msg)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	report := &apipb.Report{Checks: f.check, BeganMs: 1795516681000, EndedMs: 1795516684250, Nodes: []string{"s1", "s2"}}
+	for _, c := range f.check {
+		switch c.Result {
+		case "failed":
+			report.Errors++
+		case "warning":
+			report.Warnings++
+		}
+		if err := out.Send(&apipb.ValidateUpdate{Running: c.Name}); err != nil {
+			return err
+		}
+		if err := out.Send(&apipb.ValidateUpdate{Check: c}); err != nil {
+			return err
+		}
+	}
+	return out.Send(&apipb.ValidateUpdate{Report: report})
+}
+
+func tell(out *connect.ServerStream[apipb.Progress], list ...*apipb.Progress) error {
+	for _, p := range list {
+		if err := out.Send(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fake) Create(_ context.Context, r *connect.Request[apipb.CreateRequest], out *connect.ServerStream[apipb.Progress]) error {
+	_ = f.answer(context.Background(), r.Msg)
+	return tell(out, &apipb.Progress{Step: "san", Detail: "log in to 192.168.0.1:3260 on every node"}, &apipb.Progress{Step: "disks", Warning: "LABX is seen by s1 alone"},
+		&apipb.Progress{Step: "done", Detail: "cluster " + r.Msg.Name + " is up", Done: true})
+}
+
+func (f *fake) NodeAdd(_ context.Context, r *connect.Request[apipb.NodeAddRequest], out *connect.ServerStream[apipb.Progress]) error {
+	_ = f.answer(context.Background(), r.Msg)
+	if r.Msg.Nodes[0] == "cut-off" {
+		return tell(out, &apipb.Progress{Step: "node", Detail: "add it"})
+	}
+	return tell(out, &apipb.Progress{Step: "done", Detail: "added", Done: true})
+}
+
+func (f *fake) QuorumSet(_ context.Context, r *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error) {
+	return connect.NewResponse(&apipb.QuorumSetResponse{Quorum: quorumNow, Text: "quorum is " + r.Msg.Mode}), nil
+}
+
+func (f *fake) DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error) {
+	return connect.NewResponse(&apipb.DiskAddResponse{Added: disks[:1], Skipped: []string{"LABX: s2 does not see it"}}), nil
+}
+
+func (f *fake) CsvEnable(context.Context, *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error) {
+	return connect.NewResponse(&apipb.CsvEnableResponse{}), nil
+}
+
+func (f *fake) CsvAdd(context.Context, *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error) {
+	return connect.NewResponse(&apipb.CsvAddResponse{Volume: volume1}), nil
+}
+
+func (f *fake) VmCreate(_ context.Context, r *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error) {
+	return connect.NewResponse(&apipb.VmCreateResponse{Folder: "/ClusterStorage/Volume1/" + r.Msg.Name, Volume: "Volume1"}), nil
+}
+
+func (f *fake) VmAdd(context.Context, *connect.Request[apipb.VmAddRequest]) (*connect.Response[apipb.VmAddResponse], error) {
+	return connect.NewResponse(&apipb.VmAddResponse{Group: web}), nil
+}
+
+func (f *fake) VmRemove(context.Context, *connect.Request[apipb.VmRemoveRequest]) (*connect.Response[apipb.VmRemoveResponse], error) {
+	return connect.NewResponse(&apipb.VmRemoveResponse{}), nil
+}
+
+func (f *fake) VmStart(context.Context, *connect.Request[apipb.VmStartRequest]) (*connect.Response[apipb.VmStartResponse], error) {
+	return connect.NewResponse(&apipb.VmStartResponse{Group: web}), nil
+}
+
+func (f *fake) VmStop(context.Context, *connect.Request[apipb.VmStopRequest]) (*connect.Response[apipb.VmStopResponse], error) {
+	return connect.NewResponse(&apipb.VmStopResponse{Group: web}), nil
+}
+
+func (f *fake) VmShow(_ context.Context, r *connect.Request[apipb.VmShowRequest]) (*connect.Response[apipb.VmShowResponse], error) {
+	res := &apipb.VmShowResponse{Folder: "/ClusterStorage/Volume1/" + r.Msg.Name, Settings: "name: " + r.Msg.Name + "\nmemory_mib: 2048\n"}
+	switch r.Msg.Name {
+	case web.Name:
+		res.Group = web
+	case "nope":
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no machine %q", r.Msg.Name))
+	}
+	if r.Msg.Console {
+		res.Console = []byte("login: \n")
+	}
+	return connect.NewResponse(res), nil
+}
+
+func (f *fake) LiveMigrate(_ context.Context, r *connect.Request[apipb.LiveMigrateRequest], out *connect.ServerStream[apipb.MigrationUpdate]) error {
+	_ = f.answer(context.Background(), r.Msg)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	step := func(phase string, bytes, rounds, left int64) error {
+		return out.Send(&apipb.MigrationUpdate{Id: 3, Vm: r.Msg.Vm, From: "s1", To: "s2", Phase: phase, Bytes: bytes, Rounds: rounds,
+			Rate: bytes / 2, Remaining: left, DirtyRate: left / 8, ExpectedMs: left >> 18})
+	}
+	for _, err := range []error{step("prepare", 0, 0, 0), step("copy", 512<<20, 1, 1536<<20), step("copy", 2<<30, 2, 64<<20), step("finish", 2200<<20, 4, 0)} {
+		if err != nil {
+			return err
+		}
+	}
+	if f.moved == nil {
+		return nil
+	}
+	return out.Send(f.moved)
+}
+
+func (f *fake) Events(ctx context.Context, r *connect.Request[apipb.EventsRequest], out *connect.ServerStream[apipb.Event]) error {
+	_ = f.answer(ctx, r.Msg)
+	for _, e := range []*apipb.Event{
+		{Id: 1, AtMs: 1795516681915, Level: "info", Kind: "group-state", Subject: "vWS08-SQL01", Text: "vWS08-SQL01 is online on s1"},
+		{Id: 2, AtMs: 1795516701002, Level: "error", Kind: "node-down", Subject: "s2", Text: "node s2 is down: it does\x1b[2Jnot answer"},
+	} {
+		if err := out.Send(e); err != nil {
+			return err
+		}
+	}
+	if r.Msg.Follow {
+		<-ctx.Done()
+	}
+	return nil
+}
+
+func (f *fake) Describe(context.Context, *connect.Request[apipb.DescribeRequest]) (*connect.Response[apipb.NodeDescription], error) {
+	return connect.NewResponse(&apipb.NodeDescription{
+		Name: "s1", Version: "0.1", Fingerprint: "7120a2", Addresses: nodes[0].Addresses, CpuModel: "AMD EPYC", Cpus: 8, MemoryMib: 24576,
+		Accelerator: "tcg", AcceleratorNote: "KVM is not there", QemuVersion: "7.2.22", Os: "Debian GNU/Linux 12 (bookworm)", Kernel: "6.1.0",
+	}), nil
+}
+
+func (f *fake) Enroll(context.Context, *connect.Request[apipb.EnrollRequest]) (*connect.Response[apipb.EnrollResponse], error) {
+	return connect.NewResponse(&apipb.EnrollResponse{Line: "quorate1,s1,192.168.0.11:7400,7120a2,bmUo"}), nil
+}
+
+var targets = []*apipb.SanTarget{
+	{Iqn: "iqn.2026-11.example:san", Portals: []string{"192.168.0.1:3260"}, Favourite: true, Luns: []*apipb.Lun{
+		{Url: "iscsi://192.168.0.1:3260/iqn.2026-11.example:san/1", Id: "naa.6001", Serial: "LABQ0001", Vendor: "QUORATE", Product: "Q", Size: 500 << 20, BlockSize: 512, Holds: "quorate witness of ws08r2-cl01"},
+		{Url: "iscsi://192.168.0.1:3260/iqn.2026-11.example:san/2", Id: "naa.6002", Serial: "LABV0002", Vendor: "QUORATE", Product: "V", Size: 1 << 40, BlockSize: 512},
+	}},
+	{Iqn: "iqn.2026-11.example:locked", Portals: []string{"192.168.0.1:3260"}, Error: "login refused: CHAP is wanted"},
+	{Iqn: "iqn.2026-11.example:empty"},
+}
+
+func (f *fake) SanDiscover(context.Context, *connect.Request[apipb.SanDiscoverRequest]) (*connect.Response[apipb.SanDiscoverResponse], error) {
+	return connect.NewResponse(&apipb.SanDiscoverResponse{Targets: targets}), nil
+}
+
+func (f *fake) SanLogin(context.Context, *connect.Request[apipb.SanLoginRequest]) (*connect.Response[apipb.SanLoginResponse], error) {
+	return connect.NewResponse(&apipb.SanLoginResponse{Targets: targets[:1]}), nil
+}
+
+func (f *fake) SanList(context.Context, *connect.Request[apipb.SanListRequest]) (*connect.Response[apipb.SanListResponse], error) {
+	return connect.NewResponse(&apipb.SanListResponse{Targets: targets[:1]}), nil
+}
