@@ -1,11 +1,14 @@
 # Quorate. `make` shows what there is.
 GO      ?= go
 BIN     := bin
+OUT     := .
 PROTOS  := $(shell git ls-files '*.proto')
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X quorate/cluster.Version=$(VERSION)
 # Packages whose tests raise labs, guests and targets, and so go one at a time.
 HEAVY   := ./test/...
+# The linter is pinned here and not by a tool line of go.mod: there its several
+# hundred modules would choose versions for the product's own.
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
@@ -42,6 +45,7 @@ check: deps ## format, vet, lint, import directions, package docs, generated cod
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(GO) test -count=1 ./test
+	@$(MAKE) --no-print-directory fresh
 	$(GO) run $(LINT) run ./...
 
 .PHONY: bench
@@ -54,11 +58,19 @@ lab: build ## raise a cluster in a box and leave it up
 
 .PHONY: generate
 generate: ## make the protobuf code anew
-	@mkdir -p $(BIN)/tools
+	@mkdir -p $(BIN)/tools $(OUT)
 	$(GO) build -o $(BIN)/tools/ google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go
 	@for p in $(PROTOS); do \
-	  c=; grep -q '^service' $$p && c="--connect-go_out=. --connect-go_opt=module=quorate"; \
-	  PATH=$(CURDIR)/$(BIN)/tools:$$PATH protoc -I . --go_out=. --go_opt=module=quorate $$c $$p || exit 1; done
+	  c=; grep -q '^service' $$p && c="--connect-go_out=$(OUT) --connect-go_opt=module=quorate"; \
+	  PATH=$(CURDIR)/$(BIN)/tools:$$PATH protoc -I . --go_out=$(OUT) --go_opt=module=quorate $$c $$p || exit 1; done
+
+# The version of protoc is in a comment of what it writes, and does not count.
+.PHONY: fresh
+fresh:
+	@command -v protoc >/dev/null || { echo "no protoc (Debian: protobuf-compiler): the protobuf code is not compared"; exit 0; }; \
+	rm -rf $(BIN)/_fresh && $(MAKE) --no-print-directory generate OUT=$(BIN)/_fresh && \
+	for f in $$( (git ls-files '*.pb.go' '*.connect.go'; cd $(BIN)/_fresh; find . -name '*.go' | sed 's,^\./,,') | sort -u); do \
+	  diff -I '^//.*protoc  *v' $$f $(BIN)/_fresh/$$f || { echo "$$f is not what its .proto makes: run make generate"; exit 1; }; done
 
 .PHONY: clean
 clean: ## remove what was built
