@@ -78,8 +78,12 @@ func run(ctx context.Context, out io.Writer, dir, cache string) error {
 	defer cancel()
 	d := &demo{out: out, image: img.Path, begin: begin}
 	err = d.inLab(ctx, o)
-	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) {
+	switch {
+	case err == nil:
+	case errors.Is(ctx.Err(), context.Canceled):
 		err = errors.New("interrupted")
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if err == nil {
 		fmt.Fprintf(out, "\nAll of it took %.0f s, and the lab is gone.\n", time.Since(begin).Seconds())
@@ -99,7 +103,7 @@ func (d *demo) inLab(ctx context.Context, o lab.Options) (err error) {
 	d.consoles = follow(d.lab)
 	defer func() {
 		d.consoles.stop()
-		if err != nil {
+		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 			d.showLogs()
 		}
 		if down := d.lab.Down(); down != nil {
