@@ -192,7 +192,7 @@ func (c *Core) giveAway() {
 		return
 	}
 	st := c.rn.Status()
-	best := uint64(raft.None)
+	best := raft.None
 	for id, pr := range st.Progress {
 		if id == c.cfg.ID || pr.IsLearner || !pr.RecentActive || pr.State != tracker.StateReplicate {
 			continue
@@ -359,7 +359,7 @@ func (c *Core) compact(ctx context.Context, coming []*raftpb.Entry) error {
 		return err
 	}
 	if first, err := c.store.FirstIndex(); err == nil && c.applied > first+keepEntries {
-		return c.store.MemoryStorage.Compact(c.applied - keepEntries)
+		return c.store.Compact(c.applied - keepEntries)
 	}
 	return nil
 }

@@ -50,11 +50,11 @@ func OpenLog(ctx context.Context, dev disk.Device, opt journal.Options) (*Log, S
 	}
 	s := State{Snapshot: &raftpb.Snapshot{}, Hard: &raftpb.HardState{}}
 	if err := proto.Unmarshal(c.Snapshot, s.Snapshot); err != nil {
-		return nil, State{}, fmt.Errorf("%w: the snapshot: %v", journal.ErrCorrupt, err)
+		return nil, State{}, fmt.Errorf("%w: the snapshot: %w", journal.ErrCorrupt, err)
 	}
 	for i, data := range c.Records {
 		if err := s.replay(data); err != nil {
-			return nil, State{}, fmt.Errorf("%w: record %d: %v", journal.ErrCorrupt, i+1, err)
+			return nil, State{}, fmt.Errorf("%w: record %d: %w", journal.ErrCorrupt, i+1, err)
 		}
 	}
 	return &Log{j: j}, s, nil

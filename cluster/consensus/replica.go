@@ -127,13 +127,12 @@ func (r *Replica) Changed() <-chan struct{} {
 	return r.mu.changed
 }
 
-// do puts f before the loop. It drops it, and says so, where the queue is full.
-func (r *Replica) do(f func(*Core)) bool {
+// do puts f before the loop. It drops it where the queue is full, as a network
+// would: whoever asked asks again.
+func (r *Replica) do(f func(*Core)) {
 	select {
 	case r.inbox <- f:
-		return true
 	default:
-		return false
 	}
 }
 
@@ -150,7 +149,7 @@ func (r *Replica) Step(m *raftpb.Message, generation uint64) {
 	})
 }
 
-// SetHosting, Campaign, Transfer and Unreachable: see Core.
+// SetHosting tells the replica whether its node hosts the witness; see Core.
 func (r *Replica) SetHosting(on bool) { r.do(func(c *Core) { c.SetHosting(on) }) }
 
 // Campaign starts an election.
@@ -403,7 +402,7 @@ func (r *Replica) observe(c *Core) {
 	defer r.mu.Unlock()
 	old := r.mu.status
 	now := Status{
-		ID: r.opt.ID, Leader: st.Lead, Term: st.HardState.GetTerm(), Applied: c.applied, Commit: st.HardState.GetCommit(),
+		ID: r.opt.ID, Leader: st.Lead, Term: st.HardState.GetTerm(), Applied: c.applied, Commit: st.GetCommit(),
 		IsLeader: st.RaftState == raft.StateLeader, Voters: c.conf.GetVoters(), Learners: c.conf.GetLearners(),
 		LeaderSince: old.LeaderSince, LastQuorum: old.LastQuorum, Quiet: old.Quiet,
 	}
