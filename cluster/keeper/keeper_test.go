@@ -324,7 +324,7 @@ func TestPathLost(t *testing.T) {
 	a.onLUN(func(op disk.Op) error {
 		// Every 97th write and every 5th root fail, before or after they are done.
 		root := op.Off == 65536 || op.Off == 131072
-		if op.Kind != disk.OpWrite || writes.Add(1)%97 != 0 && !(root && writes.Load()%5 == 0) {
+		if op.Kind != disk.OpWrite || writes.Add(1)%97 != 0 && (!root || writes.Load()%5 != 0) {
 			return nil
 		}
 		broken.Add(1)
