@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -116,7 +117,7 @@ func TestUnjoined(t *testing.T) {
 	if _, err := OpenSelf(dir, "s1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(dir); err != ErrUnjoined {
+	if _, err := Load(dir); !errors.Is(err, ErrUnjoined) {
 		t.Fatalf("got %v", err)
 	}
 }
