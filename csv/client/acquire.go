@@ -74,7 +74,7 @@ func (in *inode) enough(off int64, n int, write bool) (held, bool) {
 	if h.segs, ok = in.segs.get(uint64(off/volume.BlockSize), volume.Blocks(end)); !ok {
 		return held{}, false
 	}
-	if write && !(overwrites(h, end) || in.mode == csv.Exclusive && !holes(h.segs)) {
+	if write && !overwrites(h, end) && (in.mode != csv.Exclusive || holes(h.segs)) {
 		return held{}, false
 	}
 	return h, true

@@ -29,7 +29,6 @@ type handle struct {
 	ino     uint64
 	owners  map[uint64]bool // who took locks through it
 	entries []*csvpb.Entry  // of a directory, as it was when it was read from its start
-	parent  uint64
 }
 
 func (f *fileSystem) String() string { return "quorate" }
