@@ -259,7 +259,7 @@ func (t *thread) end(queue []*request) {
 		r.finish(outcome{err: disk.ErrClosed})
 	}
 	t.s.mu.Lock()
-	unix.Close(t.s.wake)
+	_ = unix.Close(t.s.wake) // nothing can be done about it
 	t.s.wake = -1
 	queue = append(queue, t.s.queue...)
 	t.s.queue = nil

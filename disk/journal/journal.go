@@ -206,7 +206,8 @@ func (j *Journal) Compact(ctx context.Context, snapshot []byte, keep [][]byte) e
 func (j *Journal) Used() float64 { return float64(j.pos) / float64(j.areaSize()) }
 
 func (j *Journal) fail(what string, err error) error {
-	j.err = fmt.Errorf("%w (%s: %v)", ErrBroken, j.dev.Info().URL, err)
+	// Later callers must not take this fault for one that passes.
+	j.err = fmt.Errorf("%w (%s: %v)", ErrBroken, j.dev.Info().URL, err) //nolint:errorlint // on purpose
 	return fmt.Errorf("%s journal on %s: %w", what, j.dev.Info().URL, err)
 }
 

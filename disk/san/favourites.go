@@ -127,7 +127,7 @@ func writeFile(path string, text []byte, mode os.FileMode) error {
 		if err != nil {
 			return err
 		}
-		defer os.Remove(tmp.Name()) // nothing is there once it was renamed
+		defer func() { _ = os.Remove(tmp.Name()) }() // nothing is there once it was renamed
 		_, err = tmp.Write(text)
 		if err := errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
 			return err
