@@ -163,7 +163,7 @@ func (s *Source) copying(now time.Time, in SourceInput) []SourceEffect {
 	}
 	switch st.Transfer {
 	case TransferActive:
-		return s.converge(now)
+		return s.converge()
 	case TransferWaiting:
 		s.finishing(now)
 		if !s.continued {
@@ -206,7 +206,7 @@ func (s *Source) failure(now time.Time, in SourceInput) string {
 
 // converge tells copying from settling, and allows a longer pause when rounds
 // pass and what remains does not get small enough.
-func (s *Source) converge(now time.Time) []SourceEffect {
+func (s *Source) converge() []SourceEffect {
 	if s.status.Sample.Rounds > 1 && s.meter.fits(s.limit) {
 		s.phase = PhaseSettle
 		return nil

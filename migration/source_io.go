@@ -11,24 +11,24 @@ type (
 	// copied, for a QEMU that does not notice all that a running machine
 	// changes.
 	Begin struct{ PauseFirst bool }
-	// TargetReady: the target waits for the machine.
+	// TargetReady says that the target waits for the machine.
 	TargetReady struct{}
-	// TargetFailed: the target could not make, load or run the machine; its
+	// TargetFailed says that the target could not make, load or run the machine; its
 	// process has ended or is being ended.
 	TargetFailed struct{ Reason string }
-	// TargetLoaded: the target is complete and paused.
+	// TargetLoaded says that the target is complete and paused.
 	TargetLoaded struct{}
-	// TargetRunning: the target runs.
+	// TargetRunning says that the target runs.
 	TargetRunning struct{}
-	// TargetGone: the target's process has ended, as was asked.
+	// TargetGone says that the target's process has ended, as was asked.
 	TargetGone struct{}
-	// ControlLost: nothing more will be heard from the target.
+	// ControlLost says that nothing more will be heard from the target.
 	ControlLost struct{ Reason string }
-	// RelayBroken: the stream broke. QEMU notices by itself; this says why.
+	// RelayBroken says that the stream broke. QEMU notices by itself; this says why.
 	RelayBroken struct{ Reason string }
-	// TransferRefused: QEMU would not begin.
+	// TransferRefused says that QEMU would not begin.
 	TransferRefused struct{ Reason string }
-	// SourceStatus: what QEMU reports. It must have been asked for after all
+	// SourceStatus is what QEMU reports. It must have been asked for after all
 	// effects so far were carried out. Transfer is TransferNone until QEMU has
 	// begun with this migration: its answer may be about an earlier one.
 	SourceStatus struct {
@@ -37,17 +37,17 @@ type (
 		Reason   string // of a failure
 		Sample   Sample
 	}
-	// SourceLost: the source's process has ended.
+	// SourceLost says that the source's process has ended.
 	SourceLost struct{ Reason string }
-	// Answered: what became of the proposal to switch.
+	// Answered is what became of the proposal to switch.
 	Answered struct {
 		Answer Answer
 		Reason string
 	}
-	// Cancel: somebody wants it to end. It has no effect once ownership may
+	// Cancel says that somebody wants it to end. It has no effect once ownership may
 	// have passed.
 	Cancel struct{ Reason string }
-	// Tick: time passes. One is needed at least every 100 ms or so.
+	// Tick says that time passes. One is needed at least every 100 ms or so.
 	Tick struct{}
 )
 
@@ -87,29 +87,29 @@ type SourceEffect interface{ sourceEffect() }
 
 // Effects of a Source. They are carried out in the order given.
 type (
-	// PrepareTarget: ask the target to make the machine.
+	// PrepareTarget means: ask the target to make the machine.
 	PrepareTarget struct{}
-	// PauseSource: stop the source's processors. It comes before StartTransfer.
+	// PauseSource means: stop the source's processors. It comes before StartTransfer.
 	PauseSource struct{}
-	// StartTransfer: open the relay, set QEMU up and let it send, with the
+	// StartTransfer means: open the relay, set QEMU up and let it send, with the
 	// given allowed pause.
 	StartTransfer struct{ PauseLimit time.Duration }
-	// SetPauseLimit: allow QEMU another pause.
+	// SetPauseLimit means: allow QEMU another pause.
 	SetPauseLimit struct{ PauseLimit time.Duration }
-	// ContinueTransfer: tell QEMU to go on with its last part.
+	// ContinueTransfer means: tell QEMU to go on with its last part.
 	ContinueTransfer struct{}
-	// CloseRelay: break the stream for good. QEMU then gives up.
+	// CloseRelay means: break the stream for good. QEMU then gives up.
 	CloseRelay struct{}
-	// KillTarget: tell the target to end its process; it answers TargetGone.
+	// KillTarget means: tell the target to end its process; it answers TargetGone.
 	KillTarget struct{}
-	// ProposeSwitch: propose that ownership passes, and report the answer.
+	// ProposeSwitch means: propose that ownership passes, and report the answer.
 	// It is asked again after AnswerUnknown.
 	ProposeSwitch struct{}
-	// TellRun: tell the target that it owns the machine.
+	// TellRun means: tell the target that it owns the machine.
 	TellRun struct{}
-	// ResumeSource: let the source run again.
+	// ResumeSource means: let the source run again.
 	ResumeSource struct{}
-	// KillSource: end the source's process.
+	// KillSource means: end the source's process.
 	KillSource struct{}
 	// SourceFinished is the last effect.
 	SourceFinished struct {

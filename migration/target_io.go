@@ -5,31 +5,31 @@ type TargetInput interface{ targetInput() }
 
 // Inputs of a Target.
 type (
-	// Offered: the source asks for the machine to be made.
+	// Offered says that the source asks for the machine to be made.
 	Offered struct{}
-	// Prepared: the machine's process waits to be sent to.
+	// Prepared says that the machine's process waits to be sent to.
 	Prepared struct{}
-	// PrepareFailed: it could not be made; what there was of it has ended.
+	// PrepareFailed says that it could not be made; what there was of it has ended.
 	PrepareFailed struct{ Reason string }
-	// TargetStatus: what QEMU reports.
+	// TargetStatus is what QEMU reports.
 	TargetStatus struct {
 		Run      Run
 		Transfer Transfer
 		Reason   string // of a failure
 	}
-	// TargetLost: the target's process has ended.
+	// TargetLost says that the target's process has ended.
 	TargetLost struct{ Reason string }
-	// ToldRun: the source says that this end owns the machine.
+	// ToldRun is the word of the source that this end owns the machine.
 	ToldRun struct{}
-	// ToldKill: the source wants this end to end its process.
+	// ToldKill says that the source wants this end to end its process.
 	ToldKill struct{}
-	// SourceSilent: nothing more will be heard from the source.
+	// SourceSilent says that nothing more will be heard from the source.
 	SourceSilent struct{ Reason string }
-	// OwnerIs: the answer to AskOwner.
+	// OwnerIs is the answer to AskOwner.
 	OwnerIs struct{ Owner Owner }
-	// ContinueFailed: QEMU would not run the machine.
+	// ContinueFailed says that QEMU would not run the machine.
 	ContinueFailed struct{ Reason string }
-	// TargetTick: time passes. One is needed at least every 100 ms or so.
+	// TargetTick says that time passes. One is needed at least every 100 ms or so.
 	TargetTick struct{}
 )
 
@@ -50,22 +50,25 @@ type TargetEffect interface{ targetEffect() }
 
 // Effects of a Target. They are carried out in the order given.
 type (
-	// Prepare: make the machine's process, paused, and let it listen.
+	// Prepare means: make the machine's process, paused, and let it listen.
 	Prepare struct{}
-	// SendReady, SendLoaded, SendRunning, SendGone and SendFailed tell the
-	// source.
-	SendReady   struct{}
-	SendLoaded  struct{}
+	// SendReady tells the source that the machine's process waits.
+	SendReady struct{}
+	// SendLoaded tells the source that the machine is complete and paused.
+	SendLoaded struct{}
+	// SendRunning tells the source that the machine runs here.
 	SendRunning struct{}
-	SendGone    struct{}
-	SendFailed  struct{ Reason string }
-	// KillTargetQEMU: end the process and wait until it is gone.
+	// SendGone tells the source that the process here has ended.
+	SendGone struct{}
+	// SendFailed tells the source that this end failed, and why.
+	SendFailed struct{ Reason string }
+	// KillTargetQEMU means: end the process and wait until it is gone.
 	KillTargetQEMU struct{}
-	// Continue: let the machine run. This end owns it.
+	// Continue means: let the machine run. This end owns it.
 	Continue struct{}
-	// Announce: tell the switches where the machine is now.
+	// Announce means: tell the switches where the machine is now.
 	Announce struct{}
-	// AskOwner: ask the database who owns the machine.
+	// AskOwner means: ask the database who owns the machine.
 	AskOwner struct{}
 	// TargetFinished is the last effect.
 	TargetFinished struct {
