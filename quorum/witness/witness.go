@@ -70,11 +70,9 @@ func Format(ctx context.Context, lun disk.LUN, clusterID string, force bool) err
 	blank := len(bytes.Trim(head, "\x00")) == 0
 	switch {
 	case labelled && owner == clusterID:
-		force = true // an unfinished format of ours
-	case labelled:
-		if !force {
-			return fmt.Errorf("make %s the witness: %w: it is the witness of cluster %s; evict it there, or use --force if that cluster is gone", lun.Info().URL, ErrForeign, owner)
-		}
+		// An unfinished format of ours.
+	case labelled && !force:
+		return fmt.Errorf("make %s the witness: %w: it is the witness of cluster %s; evict it there, or use --force if that cluster is gone", lun.Info().URL, ErrForeign, owner)
 	case !blank && !force:
 		return fmt.Errorf("make %s the witness: %w: its first megabyte is not empty; use --force to overwrite it", lun.Info().URL, ErrForeign)
 	}
