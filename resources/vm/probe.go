@@ -81,7 +81,7 @@ func (h *Host) runProbe(ctx context.Context, accel Accel) error {
 	if err != nil {
 		return fmt.Errorf("vm: probe: %w", err)
 	}
-	defer os.Remove(firmware.Name())
+	defer func() { _ = os.Remove(firmware.Name()) }()
 	if _, err := firmware.Write(probeFirmware()); err != nil {
 		return fmt.Errorf("vm: probe: %w", errors.Join(err, firmware.Close()))
 	}
@@ -101,7 +101,7 @@ func (h *Host) runProbe(ctx context.Context, accel Accel) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("a guest on %s did not run within %v", accel, probeTimeout)
 	default:
-		return fmt.Errorf("a guest on %s failed: %v: %s", accel, err, bytes.TrimSpace(out))
+		return fmt.Errorf("a guest on %s failed: %w: %s", accel, err, bytes.TrimSpace(out))
 	}
 }
 

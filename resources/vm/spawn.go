@@ -93,7 +93,7 @@ func startError(name string, err error, log *os.File) error {
 	text := make([]byte, logTail)
 	n, readErr := log.ReadAt(text, 0)
 	if n == 0 {
-		return fmt.Errorf("vm: starting %s: %w (its log is empty: %v)", name, err, readErr)
+		return fmt.Errorf("vm: starting %s: %w (its log is empty: %w)", name, err, readErr)
 	}
 	text = bytes.TrimSpace(text[:n])
 	if bytes.Contains(text, []byte(`Failed to get "`)) && bytes.Contains(text, []byte("lock")) {
