@@ -24,16 +24,15 @@ func port(boxName, network string) string { return boxName + "-" + network }
 func bridge(network string) string { return "br-" + network }
 
 // inside opens netlink in the network namespace of a box.
-func inside(b box.Box) (*netlink.Handle, int, error) {
+func inside(b box.Box) (*netlink.Handle, error) {
 	pid, err := b.PID()
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if pid == 0 {
-		return nil, 0, fmt.Errorf("box %s is off", b.Dir())
+		return nil, fmt.Errorf("box %s is off", b.Dir())
 	}
-	h, err := handleOf(pid)
-	return h, pid, err
+	return handleOf(pid)
 }
 
 func handleOf(pid int) (*netlink.Handle, error) {
@@ -71,7 +70,7 @@ func (l *Lab) startSwitch(ctx context.Context) error {
 // that name inside. A cable that was pulled is there, with carrier, and leads
 // nowhere.
 func (l *Lab) plug(boxName string, pid int, network, inner string, mac net.HardwareAddr) error {
-	h, _, err := inside(l.box(switchBox))
+	h, err := inside(l.box(switchBox))
 	if err != nil {
 		return err
 	}
@@ -112,7 +111,7 @@ func (l *Lab) join(h *netlink.Handle, boxName, network string) error {
 // unplug takes a box off a network without it noticing: the interface keeps its
 // carrier, and what it sends is lost.
 func (l *Lab) unplug(boxName, network string) error {
-	h, _, err := inside(l.box(switchBox))
+	h, err := inside(l.box(switchBox))
 	if err != nil {
 		return err
 	}
@@ -130,7 +129,7 @@ func (l *Lab) unplug(boxName, network string) error {
 
 // removePorts takes a box's cables away.
 func (l *Lab) removePorts(boxName string) error {
-	h, _, err := inside(l.box(switchBox))
+	h, err := inside(l.box(switchBox))
 	if err != nil {
 		return err
 	}

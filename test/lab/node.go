@@ -170,7 +170,7 @@ func (l *Lab) cable(node, network string, do func(h *netlink.Handle, network str
 		return fmt.Errorf("%s has no network %q; there are %v, and all", node, network, Networks())
 	}
 	return l.change(func() error {
-		h, _, err := inside(l.box(switchBox))
+		h, err := inside(l.box(switchBox))
 		if err != nil {
 			return err
 		}

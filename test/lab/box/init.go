@@ -65,7 +65,9 @@ func runInit(dir string) error {
 	}
 	for _, kv := range p.spec.Env {
 		if k, v, ok := cut(kv); ok {
-			os.Setenv(k, v)
+			if err := os.Setenv(k, v); err != nil {
+				return fmt.Errorf("set %s: %w", k, err)
+			}
 		}
 	}
 	go p.reap()

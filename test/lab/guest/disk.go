@@ -30,7 +30,7 @@ func makeDisk(ctx context.Context, img Image, p parts) error {
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("guest: %w", err)
 	}
-	defer os.Remove(config)
+	defer func() { _ = os.Remove(config) }()
 	fat := fmt.Sprintf("%s@@%d", tmp, fatStart)
 	for _, c := range [][]string{
 		{"mformat", "-i", fat, "-H", fmt.Sprint(fatStart / sector), "-T", fmt.Sprint((regionStart - fatStart) / sector), "-h", "255", "-s", "63", "::"},

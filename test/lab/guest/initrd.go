@@ -86,7 +86,7 @@ func compile(ctx context.Context, dir string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("guest: %w", err)
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	if err := os.WriteFile(filepath.Join(tmp, "main.go"), counterSource, 0o644); err != nil {
 		return nil, fmt.Errorf("guest: %w", err)
 	}

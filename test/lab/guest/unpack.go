@@ -39,7 +39,7 @@ func unpack(ctx context.Context, dir string) (parts, error) {
 	if err != nil {
 		return parts{}, fmt.Errorf("guest: %w", err)
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	args := append([]string{"-q", "download", kernel}, Downloaded...)
 	if _, err := run(ctx, tmp, nil, "apt-get", args...); err != nil {
 		return parts{}, fmt.Errorf("%w (is there a network, and was apt-get update run?)", err)

@@ -65,7 +65,7 @@ func Unpack(ctx context.Context, root string, packages ...string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	// apt downloads as a user of its own where it can.
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
