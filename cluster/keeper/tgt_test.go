@@ -117,9 +117,11 @@ func TestQEMU(t *testing.T) {
 	}
 	img := filepath.Join(pb, "d.raw")
 	run("qemu-img", "create", "-f", "raw", img, "20G")
-	for _, c := range []string{"bench -w -f raw -t none -c 2000 -d 32 -s 4096", "bench -w -f raw -t none -c 200 -d 8 -s 1048576",
+	for _, c := range []string{
+		"bench -w -f raw -t none -c 2000 -d 32 -s 4096", "bench -w -f raw -t none -c 200 -d 8 -s 1048576",
 		"bench -w -f raw -t none -c 200 -d 8 -s 1048576", "bench -f raw -t none -c 200 -d 8 -s 1048576",
-		"bench -f raw -t none -c 20000 -d 32 -s 4096", "bench -w -f raw -t none -c 20000 -d 32 -s 4096"} {
+		"bench -f raw -t none -c 20000 -d 32 -s 4096", "bench -w -f raw -t none -c 20000 -d 32 -s 4096",
+	} {
 		begin := time.Now()
 		run(append(append([]string{"qemu-img"}, strings.Fields(c)...), img)...)
 		t.Logf("qemu-img %s: %v", c, time.Since(begin))
