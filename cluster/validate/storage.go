@@ -165,8 +165,10 @@ func (r *run) checkSame(l *lun) {
 func (r *run) checkRoles(luns []*lun) {
 	if slices.ContainsFunc(r.nodes, func(n *node) bool { return n.desc.Joined }) {
 		for _, name := range []string{"Witness", "Volume"} {
-			r.add(&apipb.Check{Category: Storage, Name: name, Subject: r.names(), Result: Skipped,
-				Text: "the cluster has been created and has chosen; see `clusterctl quorum show` and `clusterctl csv list`"})
+			r.add(&apipb.Check{
+				Category: Storage, Name: name, Subject: r.names(), Result: Skipped,
+				Text: "the cluster has been created and has chosen; see `clusterctl quorum show` and `clusterctl csv list`",
+			})
 		}
 		return
 	}

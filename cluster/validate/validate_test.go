@@ -50,8 +50,10 @@ func TestFindings(t *testing.T) {
 		text   string
 		also   []string // checks that follow from it
 	}{
-		{"node down", func(_, b *fake) { b.down = errors.New("connection refused") }, "Node answers", Failed, "s2 does not answer: connection refused",
-			[]string{"Clocks", "Redundancy", "Reservations"}},
+		{
+			"node down", func(_, b *fake) { b.down = errors.New("connection refused") }, "Node answers", Failed, "s2 does not answer: connection refused",
+			[]string{"Clocks", "Redundancy", "Reservations"},
+		},
 		{"clock a bit off", func(_, b *fake) { b.ahead = 3 * time.Second }, "Clocks", Warning, "s2 is 3s ahead of that of s1", nil},
 		{"clock far off", func(a, _ *fake) { a.ahead = -time.Minute }, "Clocks", Failed, "s2 is 1m0s ahead of that of s1", nil},
 		{"versions", func(_, b *fake) { b.desc.Version = "2" }, "Versions", Warning, "s1: 1; s2: 2", nil},
@@ -60,16 +62,20 @@ func TestFindings(t *testing.T) {
 		{"family", func(_, b *fake) { b.desc.CpuFamily = "15" }, "Processor family and model", Warning, "s2: 15, Xeon", nil},
 		{"emulated", func(_, b *fake) { b.desc.Accelerator, b.desc.AcceleratorNote = "tcg", "no /dev/kvm" }, "Virtualisation", Warning, "no /dev/kvm", nil},
 		{"no QEMU", func(_, b *fake) { b.desc.Accelerator, b.desc.AcceleratorNote = "none", "not installed" }, "Virtualisation", Failed, "not installed", nil},
-		{"one name twice", func(_, b *fake) { b.desc.Name = "s1" }, "Names", Failed, "two nodes are named s1",
-			[]string{"Reservations", "Addresses", "Witness", "Volume"}},
+		{
+			"one name twice", func(_, b *fake) { b.desc.Name = "s1" }, "Names", Failed, "two nodes are named s1",
+			[]string{"Reservations", "Addresses", "Witness", "Volume"},
+		},
 		{"another cluster's", func(a, b *fake) {
 			a.desc.Joined, a.desc.ClusterId, a.desc.ClusterName = true, "1", "c1"
 			b.desc.Joined, b.desc.ClusterId, b.desc.ClusterName = true, "2", "c2"
 		}, "Membership", Failed, "s2 is a node of cluster c2", []string{"Witness", "Volume"}},
 		{"cut", func(a, _ *fake) { a.cut["192.168.101.11"] = true }, "Reachability", Failed, "s1 does not reach s2 at 192.168.101.11:7400: i/o timeout", nil},
 		{"one network", func(a, b *fake) { a.desc.Addresses, b.desc.Addresses = a.desc.Addresses[:1], b.desc.Addresses[:1] }, "Redundancy", Warning, "only 192.168.0.0/24", nil},
-		{"a network missing", func(_, b *fake) { b.desc.Addresses = b.desc.Addresses[:1] }, "Same networks", Warning, "s2 has no address on 192.168.101.0/24",
-			[]string{"Redundancy"}},
+		{
+			"a network missing", func(_, b *fake) { b.desc.Addresses = b.desc.Addresses[:1] }, "Same networks", Warning, "s2 has no address on 192.168.101.0/24",
+			[]string{"Redundancy"},
+		},
 		{"one address twice", func(a, b *fake) { b.desc.Addresses[0].Host = a.desc.Addresses[0].Host }, "Addresses", Failed, "both have the address 192.168.0.10", nil},
 		{"LUN not seen", func(_, b *fake) { delete(b.luns, q) }, "Same LUNs", Failed, "s2 does not see it", []string{"Reservations", "Volume", "Witness"}},
 		{"no LUN", func(a, b *fake) { a.luns, b.luns = nil, nil }, "Shared storage", Warning, "no node sees a LUN", nil},
