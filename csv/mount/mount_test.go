@@ -114,8 +114,10 @@ func TestTools(t *testing.T) {
 	for _, format := range []string{"raw", "qcow2"} {
 		img := filepath.Join(a.dir, "disk."+format)
 		run(t, "qemu-img", "create", "-f", format, img, "64M")
-		io := []string{"-f", format, "--cache=none", "-c", "write -P 0x5a 1M 3M", "-c", "write -P 7 512 512", "-c", "flush",
-			"-c", "discard 2M 1M", "-c", "write -z 8M 1M"}
+		io := []string{
+			"-f", format, "--cache=none", "-c", "write -P 0x5a 1M 3M", "-c", "write -P 7 512 512", "-c", "flush",
+			"-c", "discard 2M 1M", "-c", "write -z 8M 1M",
+		}
 		run(t, "qemu-io", append(io, img)...)
 		out := run(t, "qemu-io", "-f", format, "--cache=none", "-c", "read -P 0x5a 1M 1M", "-c", "read -P 7 512 512",
 			"-c", "read -P 0 8M 1M", "-c", "read -P 0x5a 3M 1M", filepath.Join(b.dir, "disk."+format))
