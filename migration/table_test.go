@@ -48,44 +48,88 @@ func TestFailures(t *testing.T) {
 		inputs []SourceInput
 		want   string
 	}{
-		{"it goes well", append(both, Answered{Answer: AnswerCommitted}, TargetRunning{}),
-			begun + "ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved"},
-		{"the target is not made", []SourceInput{running, Begin{}, TargetFailed{"no memory"}},
-			"PrepareTarget CloseRelay KillTarget SourceFinished:stayed"},
-		{"the machine does not run", []SourceInput{status(Paused, TransferNone), Begin{}, TargetReady{}},
-			"PrepareTarget CloseRelay KillTarget SourceFinished:stayed"},
-		{"cancelled while copying", append(copying, Cancel{"x"}, active, failed),
-			begun + "CloseRelay KillTarget SourceFinished:stayed"},
-		{"the relay breaks while copying", append(copying, RelayBroken{"x"}, failed, failed),
-			begun + "CloseRelay KillTarget SourceFinished:stayed"},
-		{"the target dies in pre-switchover", append(copying, status(Finishing, TransferWaiting), TargetFailed{"died"}, failed),
-			begun + "ContinueTransfer CloseRelay KillTarget SourceFinished:stayed"},
-		{"the target dies when the source is complete", append(copying, device, sent, TargetFailed{"died"}, sent, running),
-			begun + "CloseRelay KillTarget ResumeSource SourceFinished:stayed"},
-		{"the target hangs when the source is complete", append(copying, device, sent, wait(16*time.Second), sent, wait(6*time.Second), running),
-			begun + "CloseRelay KillTarget ResumeSource SourceFinished:stayed"},
-		{"refused: the target is ended first", append(both, Answered{Answer: AnswerRefused}, sent, TargetGone{}, running),
-			begun + "ProposeSwitch CloseRelay KillTarget ResumeSource SourceFinished:stayed"},
-		{"unknown: both stay paused", append(both, Answered{Answer: AnswerUnknown}, Cancel{"x"}, ControlLost{"x"}, sent, Tick{}, Answered{Answer: AnswerCommitted}),
-			begun + "ProposeSwitch ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved-unseen"},
-		{"nobody's any more", append(both, Answered{Answer: AnswerSuperseded}),
-			begun + "ProposeSwitch CloseRelay KillTarget KillSource SourceFinished:superseded"},
-		{"the target never says that it runs", append(both, Answered{Answer: AnswerCommitted}, wait(21*time.Second)),
-			begun + "ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved-unseen"},
-		{"the source dies when the target has everything", append(copying, device, TargetLoaded{}, SourceLost{"x"}, Answered{Answer: AnswerCommitted}, TargetRunning{}),
-			begun + "ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved"},
-		{"the source dies while copying", append(copying, SourceLost{"x"}),
-			begun + "CloseRelay KillTarget SourceFinished:lost"},
-		{"the source's QEMU never answers again", append(copying, Cancel{"x"}, wait(61*time.Second)),
-			begun + "CloseRelay KillTarget SourceFinished:stayed-unseen"},
-		{"paused first, and it goes well", []SourceInput{running, Begin{PauseFirst: true}, TargetReady{}, status(Paused, TransferActive), sent, TargetLoaded{}, Answered{Answer: AnswerCommitted}, TargetRunning{}},
-			"PrepareTarget PauseSource StartTransfer ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved"},
-		{"paused first, and the relay breaks", []SourceInput{running, Begin{PauseFirst: true}, TargetReady{}, status(Paused, TransferFailed), status(Paused, TransferFailed), TargetGone{}, status(Running, TransferFailed)},
-			"PrepareTarget PauseSource StartTransfer CloseRelay KillTarget ResumeSource SourceFinished:stayed"},
-		{"paused first, and QEMU does not begin", []SourceInput{running, Begin{PauseFirst: true}, TargetReady{}, TransferRefused{"x"}, status(Paused, TransferNone), TargetGone{}, running},
-			"PrepareTarget PauseSource StartTransfer CloseRelay KillTarget ResumeSource SourceFinished:stayed"},
-		{"the target is not ready in time", []SourceInput{running, Begin{}, wait(61 * time.Second)},
-			"PrepareTarget CloseRelay KillTarget SourceFinished:stayed"},
+		{
+			"it goes well", append(both, Answered{Answer: AnswerCommitted}, TargetRunning{}),
+			begun + "ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved",
+		},
+		{
+			"the target is not made",
+			[]SourceInput{running, Begin{}, TargetFailed{"no memory"}},
+			"PrepareTarget CloseRelay KillTarget SourceFinished:stayed",
+		},
+		{
+			"the machine does not run",
+			[]SourceInput{status(Paused, TransferNone), Begin{}, TargetReady{}},
+			"PrepareTarget CloseRelay KillTarget SourceFinished:stayed",
+		},
+		{
+			"cancelled while copying", append(copying, Cancel{"x"}, active, failed),
+			begun + "CloseRelay KillTarget SourceFinished:stayed",
+		},
+		{
+			"the relay breaks while copying", append(copying, RelayBroken{"x"}, failed, failed),
+			begun + "CloseRelay KillTarget SourceFinished:stayed",
+		},
+		{
+			"the target dies in pre-switchover", append(copying, status(Finishing, TransferWaiting), TargetFailed{"died"}, failed),
+			begun + "ContinueTransfer CloseRelay KillTarget SourceFinished:stayed",
+		},
+		{
+			"the target dies when the source is complete", append(copying, device, sent, TargetFailed{"died"}, sent, running),
+			begun + "CloseRelay KillTarget ResumeSource SourceFinished:stayed",
+		},
+		{
+			"the target hangs when the source is complete", append(copying, device, sent, wait(16*time.Second), sent, wait(6*time.Second), running),
+			begun + "CloseRelay KillTarget ResumeSource SourceFinished:stayed",
+		},
+		{
+			"refused: the target is ended first", append(both, Answered{Answer: AnswerRefused}, sent, TargetGone{}, running),
+			begun + "ProposeSwitch CloseRelay KillTarget ResumeSource SourceFinished:stayed",
+		},
+		{
+			"unknown: both stay paused", append(both, Answered{Answer: AnswerUnknown}, Cancel{"x"}, ControlLost{"x"}, sent, Tick{}, Answered{Answer: AnswerCommitted}),
+			begun + "ProposeSwitch ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved-unseen",
+		},
+		{
+			"nobody's any more", append(both, Answered{Answer: AnswerSuperseded}),
+			begun + "ProposeSwitch CloseRelay KillTarget KillSource SourceFinished:superseded",
+		},
+		{
+			"the target never says that it runs", append(both, Answered{Answer: AnswerCommitted}, wait(21*time.Second)),
+			begun + "ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved-unseen",
+		},
+		{
+			"the source dies when the target has everything", append(copying, device, TargetLoaded{}, SourceLost{"x"}, Answered{Answer: AnswerCommitted}, TargetRunning{}),
+			begun + "ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved",
+		},
+		{
+			"the source dies while copying", append(copying, SourceLost{"x"}),
+			begun + "CloseRelay KillTarget SourceFinished:lost",
+		},
+		{
+			"the source's QEMU never answers again", append(copying, Cancel{"x"}, wait(61*time.Second)),
+			begun + "CloseRelay KillTarget SourceFinished:stayed-unseen",
+		},
+		{
+			"paused first, and it goes well",
+			[]SourceInput{running, Begin{PauseFirst: true}, TargetReady{}, status(Paused, TransferActive), sent, TargetLoaded{}, Answered{Answer: AnswerCommitted}, TargetRunning{}},
+			"PrepareTarget PauseSource StartTransfer ProposeSwitch TellRun KillSource CloseRelay SourceFinished:moved",
+		},
+		{
+			"paused first, and the relay breaks",
+			[]SourceInput{running, Begin{PauseFirst: true}, TargetReady{}, status(Paused, TransferFailed), status(Paused, TransferFailed), TargetGone{}, status(Running, TransferFailed)},
+			"PrepareTarget PauseSource StartTransfer CloseRelay KillTarget ResumeSource SourceFinished:stayed",
+		},
+		{
+			"paused first, and QEMU does not begin",
+			[]SourceInput{running, Begin{PauseFirst: true}, TargetReady{}, TransferRefused{"x"}, status(Paused, TransferNone), TargetGone{}, running},
+			"PrepareTarget PauseSource StartTransfer CloseRelay KillTarget ResumeSource SourceFinished:stayed",
+		},
+		{
+			"the target is not ready in time",
+			[]SourceInput{running, Begin{}, wait(61 * time.Second)},
+			"PrepareTarget CloseRelay KillTarget SourceFinished:stayed",
+		},
 	} {
 		if got := drive(NewSource(SourceOptions{}), c.inputs...); got != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.want)
@@ -197,8 +241,10 @@ func TestRecover(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	m := Needs{Name: "sql01", MemoryMiB: 1024, CPUModel: "host", MachineType: "pc-q35-7.2", Volume: "Volume1", Networks: []string{"clients"}}
-	good := NodeFacts{Name: "s1", CPUVendor: "AMD", CPUFamily: 25, KVM: true, FreeMemoryMiB: 2048, QEMU: [3]int{7, 2, 22},
-		MachineTypes: []string{"pc-q35-7.2"}, Volumes: []string{"Volume1"}, Networks: []string{"clients"}}
+	good := NodeFacts{
+		Name: "s1", CPUVendor: "AMD", CPUFamily: 25, KVM: true, FreeMemoryMiB: 2048, QEMU: [3]int{7, 2, 22},
+		MachineTypes: []string{"pc-q35-7.2"}, Volumes: []string{"Volume1"}, Networks: []string{"clients"},
+	}
 	if f := Check(m, good, good); len(f) != 0 {
 		t.Errorf("equal nodes: %+v", f)
 	}
