@@ -91,6 +91,8 @@ func (a *Arbiter) Decide(s Situation) Decision {
 	case still < a.timing.Window:
 		return Decision{Why: fmt.Sprintf("the block of node %d stood still for %v of %v", a.beat.Host, still, a.timing.Window)}
 	}
-	return Decision{Take: true, Challenged: !a.beat.Released, Since: a.since,
-		Why: fmt.Sprintf("the block of node %d stood still for %v", a.beat.Host, still)}
+	return Decision{
+		Take: true, Challenged: !a.beat.Released, Since: a.since,
+		Why: fmt.Sprintf("the block of node %d stood still for %v", a.beat.Host, still),
+	}
 }

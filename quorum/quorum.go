@@ -99,8 +99,10 @@ func Choose(nodes int, candidates []Candidate) Choice {
 		}
 		return Choice{Mode: NodeMajority, Why: why}
 	}
-	return Choice{Mode: NodeAndDiskMajority, Witness: best.ID,
-		Why: fmt.Sprintf("%d nodes are an even number of votes, so a witness decides; %s is the smallest suitable LUN that all nodes see", nodes, best.Name)}
+	return Choice{
+		Mode: NodeAndDiskMajority, Witness: best.ID,
+		Why: fmt.Sprintf("%d nodes are an even number of votes, so a witness decides; %s is the smallest suitable LUN that all nodes see", nodes, best.Name),
+	}
 }
 
 // PickWitness returns the smallest suitable candidate, or nil with the reasons

@@ -25,8 +25,10 @@ func TestMajorities(t *testing.T) {
 func TestChoose(t *testing.T) {
 	const mb = 1000 * 1000
 	luns := []Candidate{
-		{ID: "v", Name: "V", Size: 1 << 40, SeenBy: 2}, {ID: "q", Name: "Q", Size: 500 * mb, SeenBy: 2},
-		{ID: "tiny", Name: "T", Size: mb, SeenBy: 2}, {ID: "half", Name: "H", Size: 200 * mb, SeenBy: 1},
+		{ID: "v", Name: "V", Size: 1 << 40, SeenBy: 2},
+		{ID: "q", Name: "Q", Size: 500 * mb, SeenBy: 2},
+		{ID: "tiny", Name: "T", Size: mb, SeenBy: 2},
+		{ID: "half", Name: "H", Size: 200 * mb, SeenBy: 1},
 		{ID: "bad", Name: "B", Size: 150 * mb, SeenBy: 2, Unsuitable: "holds an ext4 file system"},
 	}
 	if got := Choose(2, luns); got.Mode != NodeAndDiskMajority || got.Witness != "q" {
