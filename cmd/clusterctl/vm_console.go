@@ -43,6 +43,7 @@ func (c *cmdVMConsole) run(ctx context.Context, cl *client.Client, args []string
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream := cl.Cluster.VmConsole(ctx)
+	defer endsWith(ctx, stream)()
 	if err := send(stream, &apipb.Chunk{Name: args[0]}); err != nil {
 		return err
 	}
@@ -69,6 +70,12 @@ func (c *cmdVMConsole) run(ctx context.Context, cl *client.Client, args []string
 	default:
 		return err
 	}
+}
+
+// endsWith ends a stream with its context: HTTP/2 does not notice that by itself
+// while it waits for more of a request. The result takes that back.
+func endsWith(ctx context.Context, stream *piecesStream) func() bool {
+	return context.AfterFunc(ctx, func() { _ = stream.CloseRequest() })
 }
 
 // send sends a piece; where the other side has ended, it says why.

@@ -80,6 +80,7 @@ func (c *cmdVMVnc) carry(ctx context.Context, cl *client.Client, name string, co
 	defer cancel()
 	defer conn.Close()
 	stream := cl.Cluster.VmVnc(ctx)
+	defer endsWith(ctx, stream)()
 	if err := send(stream, &apipb.Chunk{Name: name}); err != nil {
 		return err
 	}
