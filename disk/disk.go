@@ -92,9 +92,12 @@ type Type uint8
 const (
 	// WriteExclusive (1): only the holder may write. For the witness.
 	WriteExclusive Type = 1
-	// WriteExclusiveAllRegistrants (7): whoever is registered may write.
-	// For volumes.
-	WriteExclusiveAllRegistrants Type = 7
+	// WriteExclusiveRegistrantsOnly (5): whoever is registered may write. For
+	// volumes. It ends when its holder unregisters; the others then reserve
+	// anew. Type 7 would not end, but a common target (tgt 1.0.85) frees the
+	// registration that it keeps as its holder when that is preempted by key,
+	// and from then on refuses reads or crashes.
+	WriteExclusiveRegistrantsOnly Type = 5
 )
 
 // Action is a PERSISTENT RESERVE OUT service action (SPC-4 table 63).
@@ -132,8 +135,8 @@ type Reservations struct {
 	Generation uint32
 	// Keys lists each registration once per nexus, so a key can repeat.
 	Keys []Key
-	// Holder is the key of the reservation's holder; for all-registrants
-	// types zero with Type set.
+	// Holder is the key of the reservation's holder; zero with Type set for
+	// the all-registrants types, which Quorate does not use.
 	Holder Key
 	// Type is zero where there is no reservation.
 	Type Type

@@ -173,7 +173,7 @@ func (f *fencer) right(r Reservations) error {
 	switch {
 	case r.Type != f.req.Type:
 		return fmt.Errorf("the LUN is under a reservation of type %d, not %d", r.Type, f.req.Type)
-	case r.Type != WriteExclusiveAllRegistrants && r.Holder != f.req.Own:
+	case r.Type == WriteExclusive && r.Holder != f.req.Own:
 		return fmt.Errorf("the reservation is held by %s: %w", r.Holder, ErrConflict)
 	}
 	return nil

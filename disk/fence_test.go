@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// fencePair is a LUN under type 7 with a and b registered.
+// fencePair is a LUN under type 5 with a and b registered.
 func fencePair(t *testing.T) *Memory {
 	t.Helper()
 	ctx := context.Background()
@@ -15,16 +15,16 @@ func fencePair(t *testing.T) *Memory {
 	a, b := m.Nexus("a"), m.Nexus("b")
 	must(t, a.Reserve(ctx, ReserveOut{Action: RegisterIgnore, ServiceKey: 0xa}))
 	must(t, b.Reserve(ctx, ReserveOut{Action: RegisterIgnore, ServiceKey: 0xb}))
-	must(t, a.Reserve(ctx, ReserveOut{Action: ReserveAction, Key: 0xa, Type: 7}))
+	must(t, a.Reserve(ctx, ReserveOut{Action: ReserveAction, Key: 0xa, Type: 5}))
 	return m
 }
 
-var abFence = FenceRequest{Own: 0xa, Victim: 0xb, Type: 7}
+var abFence = FenceRequest{Own: 0xa, Victim: 0xb, Type: 5}
 
 func proved(t *testing.T, m *Memory, p Proof) {
 	t.Helper()
 	r := m.table.read()
-	if p.Victim != 0xb || p.LUN != m.info.ID || r.Has(0xb) || !r.Has(0xa) || r.Type != 7 {
+	if p.Victim != 0xb || p.LUN != m.info.ID || r.Has(0xb) || !r.Has(0xa) || r.Type != 5 {
 		t.Fatalf("proof %+v, but the LUN holds %+v", p, r)
 	}
 }
@@ -138,12 +138,12 @@ func TestFenceRefuses(t *testing.T) {
 	ctx := context.Background()
 	m := fencePair(t)
 	for name, req := range map[string]FenceRequest{
-		"itself":        {Own: 0xa, Victim: 0xa, Type: 7},
-		"no key":        {Victim: 0xb, Type: 7},
+		"itself":        {Own: 0xa, Victim: 0xa, Type: 5},
+		"no key":        {Victim: 0xb, Type: 5},
 		"no type":       {Own: 0xa, Victim: 0xb},
 		"wrong type":    {Own: 0xa, Victim: 0xb, Type: 1},
-		"not there":     {Own: 0xc, Victim: 0xb, Type: 7},
-		"no such nexus": {Own: 0xb, Victim: 0xa, Type: 7},
+		"not there":     {Own: 0xc, Victim: 0xb, Type: 5},
+		"no such nexus": {Own: 0xb, Victim: 0xa, Type: 5},
 	} {
 		if _, err := Fence(ctx, m.Nexus("a"), req); !errors.Is(err, ErrNotFenced) {
 			t.Errorf("%s: %v", name, err)

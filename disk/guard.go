@@ -32,8 +32,8 @@ type GuardOptions struct {
 // Validate lists all faults.
 func (o GuardOptions) Validate() error {
 	var faults []error
-	if o.Type != WriteExclusive && o.Type != WriteExclusiveAllRegistrants {
-		faults = append(faults, fmt.Errorf("guard: type %d is neither 1 nor 7", o.Type))
+	if o.Type != WriteExclusive && o.Type != WriteExclusiveRegistrantsOnly {
+		faults = append(faults, fmt.Errorf("guard: type %d is neither 1 nor 5", o.Type))
 	}
 	if o.Permit == nil {
 		faults = append(faults, errors.New("guard: Permit is missing"))

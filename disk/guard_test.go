@@ -31,11 +31,11 @@ func wantFenced(t *testing.T, err error) {
 func TestGuardIsFenced(t *testing.T) {
 	ctx := context.Background()
 	m := NewMemory(64*testBlock, testBlock)
-	a, _ := gate(t, m, "a", 0xa, 7)
-	b, _ := gate(t, m, "b", 0xb, 7)
+	a, _ := gate(t, m, "a", 0xa, 5)
+	b, _ := gate(t, m, "b", 0xb, 5)
 	must(t, a.WriteAt(ctx, block('a'), 0))
 	must(t, b.WriteAt(ctx, block('b'), testBlock))
-	_, err := Fence(ctx, a.LUN(), FenceRequest{Own: 0xa, Victim: 0xb, Type: 7})
+	_, err := Fence(ctx, a.LUN(), FenceRequest{Own: 0xa, Victim: 0xb, Type: 5})
 	must(t, err)
 	wantFenced(t, b.WriteAt(ctx, block('x'), 0))
 	m.Restart(true) // anyone may write now: the gate's discipline alone is left
@@ -56,7 +56,7 @@ func TestGuardIsFenced(t *testing.T) {
 func TestGuardAfterSessionLoss(t *testing.T) {
 	ctx := context.Background()
 	for _, keep := range []bool{true, false} {
-		for _, kind := range []Type{1, 7} {
+		for _, kind := range []Type{1, 5} {
 			m := NewMemory(64*testBlock, testBlock)
 			a, _ := gate(t, m, "a", 0xa, kind)
 			m.Relogin("a", keep)
@@ -75,10 +75,10 @@ func TestGuardFencedWhileAway(t *testing.T) {
 	ctx := context.Background()
 	for _, keep := range []bool{true, false} {
 		m := NewMemory(64*testBlock, testBlock)
-		a, _ := gate(t, m, "a", 0xa, 7)
-		b, _ := gate(t, m, "b", 0xb, 7)
+		a, _ := gate(t, m, "a", 0xa, 5)
+		b, _ := gate(t, m, "b", 0xb, 5)
 		m.Relogin("b", keep)
-		_, err := Fence(ctx, a.LUN(), FenceRequest{Own: 0xa, Victim: 0xb, Type: 7})
+		_, err := Fence(ctx, a.LUN(), FenceRequest{Own: 0xa, Victim: 0xb, Type: 5})
 		must(t, err)
 		wantFenced(t, b.WriteAt(ctx, block('x'), 0))
 		r, err := a.LUN().Reservations(ctx)
@@ -96,19 +96,19 @@ func TestGuardFencedBetween(t *testing.T) {
 	for _, keep := range []bool{true, false} {
 		for step := 1; step <= 12; step++ {
 			m := NewMemory(64*testBlock, testBlock)
-			a, _ := gate(t, m, "a", 0xa, 7)
+			a, _ := gate(t, m, "a", 0xa, 5)
 			n, armed := 0, false
 			f := NewFaulty(m.Nexus("b"), func(op Op) error {
 				if !armed || op.Done {
 					return nil
 				}
 				if n++; n == step {
-					_, err := Fence(ctx, a.LUN(), FenceRequest{Own: 0xa, Victim: 0xb, Type: 7})
+					_, err := Fence(ctx, a.LUN(), FenceRequest{Own: 0xa, Victim: 0xb, Type: 5})
 					must(t, err)
 				}
 				return nil
 			})
-			b, err := NewGuard(f, GuardOptions{Type: 7, Permit: func() error { return nil }})
+			b, err := NewGuard(f, GuardOptions{Type: 5, Permit: func() error { return nil }})
 			must(t, err)
 			must(t, b.Admit(ctx, 0xb))
 			m.Relogin("b", keep)
@@ -121,7 +121,7 @@ func TestGuardFencedBetween(t *testing.T) {
 			wrote := !fenced && err == nil
 			r, err := a.LUN().Reservations(ctx)
 			must(t, err)
-			if r.Has(0xb) != wrote || !r.Has(0xa) || r.Type != 7 {
+			if r.Has(0xb) != wrote || !r.Has(0xa) || r.Type != 5 {
 				t.Errorf("keep %v, step %d: %+v, wrote %v", keep, step, r, wrote)
 			}
 		}
@@ -133,8 +133,8 @@ func TestGuardFencedBetween(t *testing.T) {
 func TestGuardTargetForgot(t *testing.T) {
 	ctx := context.Background()
 	m := NewMemory(64*testBlock, testBlock)
-	a, deniedA := gate(t, m, "a", 0xa, 7)
-	b, deniedB := gate(t, m, "b", 0xb, 7)
+	a, deniedA := gate(t, m, "a", 0xa, 5)
+	b, deniedB := gate(t, m, "b", 0xb, 5)
 	must(t, a.Check(ctx))
 	m.Restart(true)
 	*deniedB = errors.New("lease is over")
@@ -142,7 +142,7 @@ func TestGuardTargetForgot(t *testing.T) {
 	must(t, a.WriteAt(ctx, block('a'), 0))
 	r, err := a.LUN().Reservations(ctx)
 	must(t, err)
-	if !r.Has(0xa) || r.Has(0xb) || r.Type != 7 {
+	if !r.Has(0xa) || r.Has(0xb) || r.Type != 5 {
 		t.Fatalf("%+v", r)
 	}
 	*deniedB = nil // the lease was renewed: nobody has fenced it
@@ -168,7 +168,7 @@ func TestGuardStaleSession(t *testing.T) {
 		return nil
 	})
 	permits := 0
-	g, err := NewGuard(f, GuardOptions{Type: 7, Permit: func() error {
+	g, err := NewGuard(f, GuardOptions{Type: 5, Permit: func() error {
 		if permits++; once {
 			return errors.New("lease is over")
 		}
@@ -224,4 +224,24 @@ func TestGuardOptions(t *testing.T) {
 	if _, err := NewGuard(NewMemory(testBlock, testBlock), GuardOptions{Type: 3}); err == nil {
 		t.Error("type 3 without a permit was taken")
 	}
+}
+
+// TestGuardHolderLeaves: the node that holds the reservation takes its key back;
+// the others reserve anew and go on.
+func TestGuardHolderLeaves(t *testing.T) {
+	ctx := t.Context()
+	m := NewMemory(1<<20, 512)
+	a, _ := gate(t, m, "a", 0xa, 5)
+	b, _ := gate(t, m, "b", 0xb, 5)
+	c, _ := gate(t, m, "c", 0xc, 5)
+	must(t, a.LUN().Reserve(ctx, ReserveOut{Action: Register, Key: 0xa}))
+	for _, g := range []*Guard{b, c} {
+		must(t, g.WriteAt(ctx, make([]byte, 512), 0))
+	}
+	r, err := b.LUN().Reservations(ctx)
+	must(t, err)
+	if r.Type != WriteExclusiveRegistrantsOnly || r.Has(0xa) || !r.Has(0xb) || !r.Has(0xc) {
+		t.Fatalf("%+v", r)
+	}
+	wantConflict(t, m.Nexus("stranger").WriteAt(ctx, make([]byte, 512), 0))
 }

@@ -70,7 +70,7 @@ func (g *Guard) admit(ctx context.Context, key, old Key) error {
 		return err
 	}
 	if r.Type == 0 {
-		if err = g.reserve(ctx, ReserveOut{Action: ReserveAction, Key: key, Type: g.o.Type}); err != nil {
+		if err = g.hold(ctx, key); err != nil {
 			return err
 		}
 	}
@@ -78,6 +78,23 @@ func (g *Guard) admit(ctx context.Context, key, old Key) error {
 	g.fenced = nil
 	g.mu.Unlock()
 	return g.confirm(ctx, session, key)
+}
+
+// hold puts the LUN under the reservation. Where all who are registered may
+// write, it does not matter who holds it: another may have been quicker.
+func (g *Guard) hold(ctx context.Context, key Key) error {
+	err := g.reserve(ctx, ReserveOut{Action: ReserveAction, Key: key, Type: g.o.Type})
+	if !errors.Is(err, ErrConflict) || g.o.Type == WriteExclusive {
+		return err
+	}
+	r, rerr := readReservations(ctx, g.lun)
+	if rerr != nil {
+		return rerr
+	}
+	if r.Has(key) && r.Type == g.o.Type {
+		return nil
+	}
+	return err
 }
 
 // verify opens the gate again, or tells why not. verifying is held.
@@ -122,7 +139,7 @@ func (g *Guard) examine(ctx context.Context, session uint64) error {
 		return err
 	}
 	if r.Type == 0 {
-		if err := g.reserve(ctx, ReserveOut{Action: ReserveAction, Key: key, Type: g.o.Type}); err != nil {
+		if err := g.hold(ctx, key); err != nil {
 			if errors.Is(err, ErrConflict) {
 				return g.latch(fmt.Errorf("%w: another node has reserved %s: %w", ErrFenced, g.Info().URL, err))
 			}

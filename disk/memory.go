@@ -40,7 +40,7 @@ func NewMemory(size int64, blockSize int) *Memory {
 		},
 		caps: Capabilities{
 			Reservations: true, Persist: true, PreemptAbort: true, WriteCache: true, FUA: true,
-			Types: []Type{WriteExclusive, WriteExclusiveAllRegistrants},
+			Types: []Type{WriteExclusive, WriteExclusiveRegistrantsOnly},
 		},
 		blocks: map[int64][]byte{},
 		nexus:  map[string]*nexus{},

@@ -41,7 +41,7 @@ func TestMemoryAllRegistrants(t *testing.T) {
 	a, b, c := m.Nexus("a"), m.Nexus("b"), m.Nexus("c")
 	must(t, a.Reserve(ctx, ReserveOut{Action: Register, ServiceKey: 0xa}))
 	must(t, b.Reserve(ctx, ReserveOut{Action: Register, ServiceKey: 0xb}))
-	must(t, a.Reserve(ctx, ReserveOut{Action: ReserveAction, Key: 0xa, Type: WriteExclusiveAllRegistrants}))
+	must(t, a.Reserve(ctx, ReserveOut{Action: ReserveAction, Key: 0xa, Type: Type(7)}))
 	must(t, a.WriteAt(ctx, block('a'), 0))
 	must(t, b.WriteAt(ctx, block('b'), testBlock))
 	wantConflict(t, c.WriteAt(ctx, block('c'), 0))

@@ -86,7 +86,7 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 		a.path = filepath.Join(k.o.StorageDir, m.Volume)
 	}
 	if a.typ == 0 {
-		a.typ = disk.WriteExclusiveAllRegistrants
+		a.typ = disk.WriteExclusiveRegistrantsOnly
 	}
 	lun, err := k.o.OpenLUN(ctx, m.Lun, "volume")
 	if err != nil {

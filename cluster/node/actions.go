@@ -137,7 +137,7 @@ func (a *nodeAgent) attach(ctx context.Context, act cluster.Attach) error {
 	err := a.ask(ctx, attachTimeout, func(ctx context.Context) error {
 		_, err := a.keeper.Attach(ctx, connect.NewRequest(&keeperpb.AttachRequest{
 			Volume: act.Volume, Id: act.Disk, Lun: a.m.lun(url), Path: filepath.Join(a.m.n.opt.StorageDir, act.Volume), Key: act.Key,
-			Type: uint32(disk.WriteExclusiveAllRegistrants), Coordinator: &keeperpb.Coordinator{NodeId: act.Coordinator, Addr: addr}, Epoch: act.Epoch,
+			Type: uint32(disk.WriteExclusiveRegistrantsOnly), Coordinator: &keeperpb.Coordinator{NodeId: act.Coordinator, Addr: addr}, Epoch: act.Epoch,
 		}))
 		return err
 	})

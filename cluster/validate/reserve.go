@@ -54,7 +54,7 @@ type duel struct {
 	keyA, keyB uint64
 }
 
-const allRegistrants = uint32(disk.WriteExclusiveAllRegistrants)
+const allRegistrants = uint32(disk.WriteExclusiveRegistrantsOnly)
 
 // play returns the first thing that was not as it has to be.
 func (d duel) play(ctx context.Context) error {

@@ -59,7 +59,7 @@ func TestInGuest(t *testing.T) {
 	ga, gb := gate(t, a, 0xa), gate(t, b, 0xb)
 	must(t, ga.WriteAt(ctx, want[:4096], 0))
 	must(t, gb.WriteAt(ctx, want[:4096], 4096))
-	_, err = disk.Fence(ctx, a, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveAllRegistrants})
+	_, err = disk.Fence(ctx, a, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveRegistrantsOnly})
 	must(t, err)
 	if err := gb.WriteAt(ctx, want[:4096], 4096); !errors.Is(err, disk.ErrFenced) {
 		t.Errorf("write of the fenced: %v", err)
@@ -77,7 +77,7 @@ func TestInGuest(t *testing.T) {
 
 func gate(t *testing.T, l disk.LUN, key disk.Key) *disk.Guard {
 	t.Helper()
-	g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveAllRegistrants, Permit: func() error { return nil }})
+	g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveRegistrantsOnly, Permit: func() error { return nil }})
 	must(t, err)
 	must(t, g.Admit(context.Background(), key))
 	return g

@@ -129,7 +129,7 @@ func lateTrial(t *testing.T, o Options, slow *slowFile, mode string) (took time.
 	l, err := Open(ctx, node(o, "fencer"))
 	must(t, err)
 	defer l.Close()
-	g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveAllRegistrants, Permit: func() error { return nil }})
+	g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveRegistrantsOnly, Permit: func() error { return nil }})
 	must(t, err)
 	must(t, g.Admit(ctx, 0xa))
 	cmd, says := startVictim(t, URL(o.Portal, o.Target, o.LUN))
@@ -144,7 +144,7 @@ func lateTrial(t *testing.T, o Options, slow *slowFile, mode string) (took time.
 		fencing = noReset{l}
 	}
 	begin := time.Now()
-	_, err = disk.Fence(ctx, fencing, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveAllRegistrants})
+	_, err = disk.Fence(ctx, fencing, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveRegistrantsOnly})
 	landed := slow.landed.Load()
 	took = time.Since(begin)
 	must(t, err)
@@ -186,7 +186,7 @@ func TestBystander(t *testing.T) {
 	open := func(name string, key disk.Key) (disk.LUN, *disk.Guard) {
 		l, err := Open(ctx, node(o, name))
 		must(t, err)
-		g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveAllRegistrants, Permit: permit})
+		g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveRegistrantsOnly, Permit: permit})
 		must(t, err)
 		t.Cleanup(func() { g.Close() })
 		must(t, g.Admit(ctx, key))
@@ -225,7 +225,7 @@ func TestBystander(t *testing.T) {
 		must(t, a.ReadAt(ctx, make([]byte, 512), 0))
 	}
 	begin := time.Now()
-	_, err := disk.Fence(ctx, a, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveAllRegistrants})
+	_, err := disk.Fence(ctx, a, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveRegistrantsOnly})
 	must(t, err)
 	took := time.Since(begin)
 	for at := writes.Load() + 64; writes.Load() < at && !t.Failed(); {
@@ -249,7 +249,7 @@ func longest(worst *atomic.Int64, d time.Duration) {
 func TestGuardOnTgt(t *testing.T) {
 	ctx := testContext(t)
 	target, o := startTarget(t)
-	for _, kind := range []disk.Type{disk.WriteExclusive, disk.WriteExclusiveAllRegistrants} {
+	for _, kind := range []disk.Type{disk.WriteExclusive, disk.WriteExclusiveRegistrantsOnly} {
 		l, err := Open(ctx, node(o, "a"))
 		must(t, err)
 		g, err := disk.NewGuard(l, disk.GuardOptions{Type: kind, Permit: func() error { return nil }})

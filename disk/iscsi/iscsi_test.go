@@ -204,7 +204,7 @@ func TestReservationsOnTgt(t *testing.T) {
 	defer b.Close()
 	blk := make([]byte, 512)
 	must(t, a.Reserve(ctx, disk.ReserveOut{Action: disk.RegisterIgnore, ServiceKey: 0xa}))
-	must(t, a.Reserve(ctx, disk.ReserveOut{Action: disk.ReserveAction, Key: 0xa, Type: 7}))
+	must(t, a.Reserve(ctx, disk.ReserveOut{Action: disk.ReserveAction, Key: 0xa, Type: 5}))
 	if err := b.WriteAt(ctx, blk, 0); !errors.Is(err, disk.ErrConflict) {
 		t.Fatalf("write without a key: %v", err)
 	}
@@ -213,10 +213,10 @@ func TestReservationsOnTgt(t *testing.T) {
 	must(t, b.WriteAt(ctx, blk, 0))
 	r, err := a.Reservations(ctx)
 	must(t, err)
-	if !r.Has(0xa) || !r.Has(0xb) || r.Type != 7 {
+	if !r.Has(0xa) || !r.Has(0xb) || r.Type != 5 {
 		t.Fatalf("%+v", r)
 	}
-	must(t, a.Reserve(ctx, disk.ReserveOut{Action: disk.Preempt, Key: 0xa, ServiceKey: 0xb, Type: 7}))
+	must(t, a.Reserve(ctx, disk.ReserveOut{Action: disk.Preempt, Key: 0xa, ServiceKey: 0xb, Type: 5}))
 	must(t, a.ResetUnit(ctx))
 	var ua *disk.AttentionError
 	if err := a.Flush(ctx); !errors.As(err, &ua) || !ua.Reservation() {

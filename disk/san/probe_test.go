@@ -40,14 +40,14 @@ func TestProbe(t *testing.T) {
 		t.Errorf("capabilities of tgt: %+v", c)
 	}
 	step(a, ProbeRequest{Step: "register", Key: ka}, false)
-	step(a, ProbeRequest{Step: "reserve", Key: ka, Type: 7}, false)
+	step(a, ProbeRequest{Step: "reserve", Key: ka, Type: 5}, false)
 	step(a, ProbeRequest{Step: "write"}, false)
 	step(b, ProbeRequest{Step: "write"}, true)
 	step(b, ProbeRequest{Step: "register", Key: kb}, false)
 	step(b, ProbeRequest{Step: "write"}, false)
-	step(a, ProbeRequest{Step: "preempt", Key: ka, Victim: kb, Type: 7}, false)
+	step(a, ProbeRequest{Step: "preempt", Key: ka, Victim: kb, Type: 5}, false)
 	step(b, ProbeRequest{Step: "write"}, true)
-	if k := step(b, ProbeRequest{Step: "read-keys"}, false); len(k.Keys) != 1 || k.Keys[0] != ka || k.Type != 7 {
+	if k := step(b, ProbeRequest{Step: "read-keys"}, false); len(k.Keys) != 1 || k.Keys[0] != ka || k.Type != 5 {
 		t.Errorf("keys after the preempt: %+v", k)
 	}
 	if l := step(b, ProbeRequest{Step: "latency"}, false); len(l.Latency) != latencyReads || l.Latency[0] <= 0 {
@@ -83,7 +83,7 @@ func TestCloseTakesKeysBack(t *testing.T) {
 	}
 	url := seen[0].LUNs[0].URL
 	for _, r := range []ProbeRequest{
-		{URL: url, Step: "register", Key: ProbeKeys | 1, Session: "v"}, {URL: url, Step: "reserve", Key: ProbeKeys | 1, Type: 7, Session: "v"},
+		{URL: url, Step: "register", Key: ProbeKeys | 1, Session: "v"}, {URL: url, Step: "reserve", Key: ProbeKeys | 1, Type: 5, Session: "v"},
 	} {
 		if res, err := a.Probe(ctx, r); err != nil || res.Conflict || res.Error != "" {
 			t.Fatalf("%s: %+v, %v", r.Step, res, err)

@@ -127,7 +127,7 @@ func Capabilities(ctx context.Context, t Transport) (disk.Capabilities, error) {
 	case fatal(err):
 		return c, err
 	}
-	err = Reserve(ctx, t, disk.ReserveOut{Action: disk.PreemptAbort, Key: probeKey, ServiceKey: probeKey + 1, Type: disk.WriteExclusiveAllRegistrants})
+	err = Reserve(ctx, t, disk.ReserveOut{Action: disk.PreemptAbort, Key: probeKey, ServiceKey: probeKey + 1, Type: disk.WriteExclusiveRegistrantsOnly})
 	switch {
 	case errors.Is(err, disk.ErrConflict):
 		c.PreemptAbort = true

@@ -41,7 +41,7 @@ func openQ(ctx context.Context, name string) (disk.LUN, *disk.Guard, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveAllRegistrants, Permit: permitted, Persist: c.Persist})
+	g, err := disk.NewGuard(l, disk.GuardOptions{Type: disk.WriteExclusiveRegistrantsOnly, Permit: permitted, Persist: c.Persist})
 	return l, g, err
 }
 
@@ -62,7 +62,7 @@ func ride(ctx context.Context) error {
 		switch {
 		case err == nil && lost:
 			r, err := l.Reservations(ctx)
-			if err != nil || len(r.Keys) != 1 || r.Type != disk.WriteExclusiveAllRegistrants {
+			if err != nil || len(r.Keys) != 1 || r.Type != disk.WriteExclusiveRegistrantsOnly {
 				return fmt.Errorf("after the loss: %+v, %w", r, err)
 			}
 			return l.Reserve(ctx, disk.ReserveOut{Action: disk.Clear, Key: 0xc})
@@ -137,7 +137,7 @@ func lioFence(ctx context.Context) error {
 		return err
 	}
 	begin := time.Now()
-	proof, err := disk.Fence(ctx, a, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveAllRegistrants})
+	proof, err := disk.Fence(ctx, a, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveRegistrantsOnly})
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func lioAfterRestart(ctx context.Context) error {
 	}
 	defer gb.Close()
 	r, err := a.Reservations(ctx)
-	if err != nil || !r.Has(0xa) || !r.Has(0xb2) || r.Has(0xb) || r.Type != disk.WriteExclusiveAllRegistrants {
+	if err != nil || !r.Has(0xa) || !r.Has(0xb2) || r.Has(0xb) || r.Type != disk.WriteExclusiveRegistrantsOnly {
 		return fmt.Errorf("%+v, %w", r, err)
 	}
 	if err := errors.Join(ga.Admit(ctx, 0xa3), ga.WriteAt(ctx, make([]byte, 4096), 0)); err != nil {

@@ -297,7 +297,7 @@ type AttachRequest struct {
 	Lun           *Lun                   `protobuf:"bytes,3,opt,name=lun,proto3" json:"lun,omitempty"`
 	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`  // empty: below noded's storage directory
 	Key           uint64                 `protobuf:"varint,5,opt,name=key,proto3" json:"key,omitempty"`   // this node's reservation key, for its epoch
-	Type          uint32                 `protobuf:"varint,6,opt,name=type,proto3" json:"type,omitempty"` // reservation type; 0: 7
+	Type          uint32                 `protobuf:"varint,6,opt,name=type,proto3" json:"type,omitempty"` // reservation type; 0: 5
 	Coordinator   *Coordinator           `protobuf:"bytes,7,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the volume's ownership
 	unknownFields protoimpl.UnknownFields
