@@ -58,7 +58,8 @@ func Explain(err error) (exitCode int, message string) {
 	case connect.CodeFailedPrecondition, connect.CodeAlreadyExists, connect.CodePermissionDenied:
 		return ExitRefused, message
 	case connect.CodeDeadlineExceeded:
-		if !connect.IsWireError(err) {
+		// clusterd is told of the limit, and may say so before we notice.
+		if !connect.IsWireError(err) || message == context.DeadlineExceeded.Error() {
 			message = timedOut
 		}
 		return ExitTimeout, message
