@@ -4,8 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"quorate/cluster/api/apipb"
 )
 
 func TestReportIsOnePage(t *testing.T) {
@@ -63,5 +66,16 @@ func TestSizes(t *testing.T) {
 		if got := formatSize(n); got != want {
 			t.Errorf("%d shows as %q, want %q", n, got, want)
 		}
+	}
+}
+
+func TestAdviceIsGivenOnce(t *testing.T) {
+	got := gather([]*apipb.Check{
+		{Name: "Abilities", Subject: "Q", Advice: "Buy another."}, {Name: "Clocks", Advice: "Set them."}, {Name: "Names", Subject: "s1"},
+		{Name: "Abilities", Subject: "V", Advice: "Buy another."}, {Name: "Abilities", Subject: "R", Advice: "Mend it."},
+	})
+	want := []advice{{"Abilities", "Abilities, Q; V", "Buy another."}, {"Clocks", "Clocks", "Set them."}, {"Abilities", "Abilities, R", "Mend it."}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

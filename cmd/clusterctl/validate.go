@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -100,25 +101,35 @@ func (c *cmdValidate) print(r *apipb.Report) {
 		g.rows = append(g.rows, row(k.Category, k.Name, k.Subject, k.Result, k.Text))
 	}
 	c.app.grid(g)
-	advised := false
-	for _, k := range r.Checks {
-		if k.Advice == "" {
-			continue
+	if advice := gather(r.Checks); len(advice) > 0 {
+		c.app.printf("\nWhat to do\n")
+		for _, x := range advice {
+			c.app.printf("  %s: %s\n", clean(x.where), clean(x.text))
 		}
-		if !advised {
-			c.app.printf("\nWhat to do\n")
-			advised = true
-		}
-		c.app.printf("  %s: %s\n", clean(where(k)), clean(k.Advice))
 	}
 	c.app.printf("\n%s\n", summary(r))
 }
 
-func where(k *apipb.Check) string {
-	if k.Subject == "" {
-		return k.Name
+// advice is what to do about one or several checks.
+type advice struct{ name, where, text string }
+
+// gather lists the advice of checks, and says what is the same of several once.
+func gather(checks []*apipb.Check) (all []advice) {
+	for _, k := range checks {
+		if k.Advice == "" {
+			continue
+		}
+		i := slices.IndexFunc(all, func(a advice) bool { return a.name == k.Name && a.text == k.Advice })
+		switch {
+		case i < 0 && k.Subject == "":
+			all = append(all, advice{k.Name, k.Name, k.Advice})
+		case i < 0:
+			all = append(all, advice{k.Name, k.Name + ", " + k.Subject, k.Advice})
+		case k.Subject != "":
+			all[i].where += "; " + k.Subject
+		}
 	}
-	return k.Name + ", " + k.Subject
+	return all
 }
 
 // summary is the whole report in a line.
