@@ -201,7 +201,7 @@ func (h *Host) host(ctx context.Context, lun disk.LUN, seen quorum.Beat, d quoru
 		return fmt.Errorf("start the witness voter: %w", err)
 	}
 	defer inst.Stop()
-	h.set("hosting", d.Why, tenure.beat)
+	h.set("hosting", d.Why, tenure.last())
 	tick := time.NewTicker(h.opt.Every)
 	defer tick.Stop()
 	others := time.Now() // since when another node leads
@@ -294,6 +294,13 @@ func take(ctx context.Context, lun disk.LUN, opt Options, seen quorum.Beat, d qu
 	}
 	t.beat = quorum.Beat{Generation: last.Generation + 1, Host: opt.Node}
 	return t, t.confirm(ctx, time.Minute)
+}
+
+// last is the heartbeat written last.
+func (t *tenure) last() quorum.Beat {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.beat
 }
 
 // confirm moves the counter: it succeeds only while the reservation is held.
