@@ -16,17 +16,10 @@ import (
 )
 
 // model is what a volume should hold: paths to bytes; nil bytes are a directory.
+// Bytes are replaced and never changed in place, so that models share them.
 type model map[string][]byte
 
-func (m model) clone() model {
-	c := maps.Clone(m)
-	for p, b := range c {
-		if b != nil {
-			c[p] = slices.Clone(b)
-		}
-	}
-	return c
-}
+func (m model) clone() model { return maps.Clone(m) }
 
 // rig does with a volume what coordinator and client do, one thing at a time.
 type rig struct {
@@ -52,7 +45,9 @@ type blur struct {
 func (b blur) clear(m model) model {
 	c := m[b.path]
 	if lo, hi := min(b.lo, int64(len(c))), min(b.hi, int64(len(c))); lo < hi {
+		c = slices.Clone(c)
 		clear(c[lo:hi])
+		m[b.path] = c
 	}
 	return m
 }
@@ -237,7 +232,7 @@ func (r *rig) step(rnd *rand.Rand, m model) error {
 			if err := r.write(i.Ino, off, data); err != nil {
 				return r.expect(err, false)
 			}
-			b := content
+			b := slices.Clone(content)
 			if need := off + int64(len(data)); need > int64(len(b)) {
 				b = append(b, make([]byte, need-int64(len(b)))...)
 			}
@@ -335,7 +330,7 @@ func (r *rig) resize(m model, p string, size int64) error {
 			}
 		}
 		_, err = r.v.Grow(i.Ino, size, r.now)
-		m[p] = append(b, make([]byte, size-int64(len(b)))...)
+		m[p] = slices.Concat(b, make([]byte, size-int64(len(b))))
 		return err
 	}
 	for done := false; !done; {
@@ -358,9 +353,10 @@ func (r *rig) punch(m model, p string, from uint64, keep bool) error {
 			return err
 		}
 	}
-	b := m[p]
+	b := slices.Clone(m[p])
 	lo, hi := min(int(from)*BlockSize, len(b)), min(int(to)*BlockSize, len(b))
 	clear(b[lo:hi])
+	m[p] = b
 	return nil
 }
 
