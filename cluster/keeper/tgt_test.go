@@ -3,7 +3,6 @@ package keeper
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 
 	"quorate/cluster/keeper/keeperpb"
 	"quorate/test/lab/tgt"
+	"quorate/test/lab/tgt/tgttest"
 )
 
 const target = "iqn.2026-11.io.quorate:keeper"
@@ -22,20 +22,11 @@ const target = "iqn.2026-11.io.quorate:keeper"
 // newTarget is a rig whose LUN of 1 TiB is on a real iSCSI target.
 func newTarget(t *testing.T) (*rig, *tgt.Target) {
 	t.Helper()
-	if err := tgt.Missing(); err != nil {
-		t.Skip(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	portal := l.Addr().String()
-	must(t, l.Close())
 	r := newRig(t)
-	tg, err := tgt.Start(background, tgt.Options{
-		Dir: t.TempDir(), Portal: portal, IQN: target,
+	tg, portal := tgttest.Start(t, tgt.Options{
+		IQN:  target,
 		LUNs: []tgt.LUN{{Number: 1, Name: "V", Size: 1 << 40, ID: "6000000000000002", Serial: "V1"}},
 	})
-	must(t, err)
-	t.Cleanup(func() { _ = tg.Stop() })
 	r.url = fmt.Sprintf("iscsi://%s/%s/1", portal, target)
 	return r, tg
 }

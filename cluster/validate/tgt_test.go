@@ -4,8 +4,6 @@ package validate
 
 import (
 	"context"
-	"net"
-	"os"
 	"testing"
 
 	"go.uber.org/zap"
@@ -14,6 +12,7 @@ import (
 	"quorate/disk/iscsi"
 	"quorate/disk/san"
 	"quorate/test/lab/tgt"
+	"quorate/test/lab/tgt/tgttest"
 )
 
 // onSAN is a fake node with a real view of a SAN.
@@ -54,31 +53,9 @@ func (o onSAN) ProbeLun(ctx context.Context, q *apipb.ProbeLunRequest) (*apipb.P
 // TestTarget validates three nodes on tgt: its reservations hold, and its
 // weaknesses are found.
 func TestTarget(t *testing.T) {
-	if err := tgt.Missing(); err != nil {
-		t.Skip(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	portal := l.Addr().String()
-	l.Close()
-	dir, err := os.MkdirTemp("", "tgt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	target, err := tgt.Start(t.Context(), tgt.Options{Dir: dir, Portal: portal, IQN: "iqn.2026-11.test.quorate:san", LUNs: []tgt.LUN{
+	_, portal := tgttest.Start(t, tgt.Options{IQN: "iqn.2026-11.test.quorate:san", LUNs: []tgt.LUN{
 		{Number: 1, Name: "Q", Size: 500 << 20, ID: "51000001", Serial: "Q0001"}, {Number: 2, Name: "V", Size: 8 << 30, ID: "51000002", Serial: "V0001"},
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := target.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
 	a, b := pair()
 	c, _ := pair()
 	c.desc.Name = "s3"

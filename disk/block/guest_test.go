@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"quorate/disk"
 	"quorate/test/lab/minivm"
 	"quorate/test/lab/tgt"
+	"quorate/test/lab/tgt/tgttest"
 )
 
 const (
@@ -107,7 +107,9 @@ func TestGuest(t *testing.T) {
 		Files:   map[string][]byte{"bin/block.test": testBinary(t, ctx, dir)},
 		Script:  insideEnv + "=1 /bin/block.test -test.run '^TestInGuest$' -test.v; echo status $?",
 	}))
-	portal := startTarget(t, ctx)
+	_, portal := tgttest.Start(t, tgt.Options{IQN: guestIQN, LUNs: []tgt.LUN{
+		{Number: 1, Name: "B", Size: 64 << 20, ID: "b1", Serial: "B0001"},
+	}})
 	args := append(kernel.Args(initrd, 512), "-device", "virtio-scsi-pci,id=s")
 	for _, name := range []string{"a", "b"} {
 		args = append(args,
@@ -135,27 +137,6 @@ func testBinary(t *testing.T, ctx context.Context, dir string) []byte {
 	b, err := os.ReadFile(path)
 	must(t, err)
 	return b
-}
-
-func startTarget(t *testing.T, ctx context.Context) (portal string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	portal = l.Addr().String()
-	l.Close()
-	dir, err := os.MkdirTemp("", "tgt")
-	must(t, err)
-	target, err := tgt.Start(ctx, tgt.Options{Dir: dir, Portal: portal, IQN: guestIQN, LUNs: []tgt.LUN{
-		{Number: 1, Name: "B", Size: 64 << 20, ID: "b1", Serial: "B0001"},
-	}})
-	must(t, err)
-	t.Cleanup(func() {
-		if err := target.Stop(); err != nil {
-			t.Error(err)
-		}
-		os.RemoveAll(dir)
-	})
-	return portal
 }
 
 func must(t *testing.T, err error) {

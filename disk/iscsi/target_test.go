@@ -4,7 +4,6 @@ package iscsi
 
 import (
 	"context"
-	"net"
 	"os"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"quorate/test/lab/tgt"
+	"quorate/test/lab/tgt/tgttest"
 )
 
 const (
@@ -31,39 +31,11 @@ func TestMain(m *testing.M) {
 // slow.
 func startTarget(t testing.TB, change ...func(*tgt.Options)) (*tgt.Target, Options) {
 	t.Helper()
-	if err := tgt.Missing(); err != nil {
-		t.Skip(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	portal := l.Addr().String()
-	l.Close()
-	dir, err := os.MkdirTemp("", "tgt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := tgt.Options{Dir: dir, Portal: portal, IQN: testIQN, LUNs: []tgt.LUN{
+	o := tgt.Options{IQN: testIQN, LUNs: []tgt.LUN{
 		{Number: 1, Name: "Q", Size: 64 << 20, ID: "51000001", Serial: "Q0001"},
 		{Number: 2, Name: "V", Size: 1 << 30, ID: "51000002", Serial: "V0001", Sync: true},
 	}}
-	for _, c := range change {
-		c(&o)
-	}
-	target, err := tgt.Start(context.Background(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			_ = target.WriteLog(os.Stderr)
-		}
-		if err := target.Stop(); err != nil {
-			t.Error(err)
-		}
-		os.RemoveAll(dir)
-	})
+	target, portal := tgttest.Start(t, o, change...)
 	return target, Options{Portal: portal, Target: testIQN, LUN: 1, InitiatorName: testName + "a", Timeout: 3 * time.Second, Log: zap.NewNop()}
 }
 

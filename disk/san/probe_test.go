@@ -61,7 +61,9 @@ func TestProbe(t *testing.T) {
 		t.Errorf("keys after the close: %+v", k)
 	}
 	for _, r := range []ProbeRequest{
-		{URL: url, Step: "dance", Session: "v1"}, {URL: url, Step: "write"}, {URL: url, Step: "register", Key: 1, Session: "v1"},
+		{URL: url, Step: "dance", Session: "v1"},
+		{URL: url, Step: "write"},
+		{URL: url, Step: "register", Key: 1, Session: "v1"},
 		{URL: luns[0].URL, Step: "write", Session: "v1"},
 	} {
 		if _, err := a.Probe(ctx, r); err == nil {

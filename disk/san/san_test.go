@@ -3,9 +3,7 @@
 package san
 
 import (
-	"context"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"quorate/disk"
 	"quorate/disk/iscsi"
 	"quorate/test/lab/tgt"
+	"quorate/test/lab/tgt/tgttest"
 )
 
 const testIQN = "iqn.2026-11.test.quorate:san"
@@ -26,37 +25,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // startTarget runs a tgtd on loopback and returns its portal.
 func startTarget(t *testing.T, change ...func(*tgt.Options)) (*tgt.Target, string) {
 	t.Helper()
-	if err := tgt.Missing(); err != nil {
-		t.Skip(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	portal := l.Addr().String()
-	l.Close()
-	dir, err := os.MkdirTemp("", "tgt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := tgt.Options{Dir: dir, Portal: portal, IQN: testIQN, LUNs: []tgt.LUN{
+	o := tgt.Options{IQN: testIQN, LUNs: []tgt.LUN{
 		{Number: 1, Name: "Q", Size: 128 << 20, ID: "51000001", Serial: "Q0001"},
 		{Number: 2, Name: "V", Size: 1 << 30, ID: "51000002", Serial: "V0001"},
 	}}
-	for _, c := range change {
-		c(&o)
-	}
-	target, err := tgt.Start(context.Background(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := target.Stop(); err != nil {
-			t.Error(err)
-		}
-		os.RemoveAll(dir)
-	})
-	return target, portal
+	return tgttest.Start(t, o, change...)
 }
 
 func openSan(t *testing.T, dir string) *San {
