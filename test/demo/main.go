@@ -99,7 +99,6 @@ func (d *demo) inLab(ctx context.Context, o lab.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(d.out, "The lab is up: nodes %s, SAN at %s.\n", strings.Join(d.lab.Nodes(), ", "), lab.Portal)
 	d.consoles = follow(d.lab)
 	defer func() {
 		d.consoles.stop()
@@ -110,6 +109,10 @@ func (d *demo) inLab(ctx context.Context, o lab.Options) (err error) {
 			err = errors.Join(err, fmt.Errorf("take the lab down: %w", down))
 		}
 	}()
+	if err := d.ready(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(d.out, "The lab is up: nodes %s, SAN at %s.\n", strings.Join(d.lab.Nodes(), ", "), lab.Portal)
 	return d.steps(ctx)
 }
 

@@ -51,13 +51,35 @@ func (d *demo) ctl(ctx context.Context, args ...string) (string, error) {
 // ask runs a clusterctl command on s1 without showing it. Its error has what the
 // command complained of.
 func (d *demo) ask(ctx context.Context, args ...string) ([]byte, error) {
+	return d.askOn(ctx, first, args...)
+}
+
+// askOn is ask on any node.
+func (d *demo) askOn(ctx context.Context, node string, args ...string) ([]byte, error) {
 	var out, complaint bytes.Buffer
 	argv := append([]string{"clusterctl"}, args...)
-	code, err := d.lab.Exec(ctx, first, argv, box.Stdio{Out: &out, Err: &complaint})
+	code, err := d.lab.Exec(ctx, node, argv, box.Stdio{Out: &out, Err: &complaint})
 	if err == nil && code != 0 {
-		err = fmt.Errorf("`%s` on %s ended with status %d: %s", strings.Join(argv, " "), first, code, strings.TrimSpace(complaint.String()))
+		err = fmt.Errorf("`%s` on %s ended with status %d: %s", strings.Join(argv, " "), node, code, strings.TrimSpace(complaint.String()))
 	}
 	return out.Bytes(), err
+}
+
+// ready waits until clusterd answers on every node: a lab is up when its daemons
+// were started.
+func (d *demo) ready(ctx context.Context) error {
+	for _, node := range d.lab.Nodes() {
+		err := until(ctx, readyLimit, "clusterd answers on "+node, func(ctx context.Context) (string, error) {
+			if _, err := d.askOn(ctx, node, "node", "show"); err != nil {
+				return err.Error(), nil
+			}
+			return "", nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pollInterval is how often a condition is looked at.

@@ -23,6 +23,7 @@ const (
 
 // Bounds of waits.
 const (
+	readyLimit    = 30 * time.Second
 	bootLimit     = 90 * time.Second // a machine's, without KVM on a busy host
 	failoverLimit = 60 * time.Second
 	tickLimit     = 20 * time.Second
