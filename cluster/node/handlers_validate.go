@@ -77,7 +77,9 @@ func (n *Node) toValidate(ctx context.Context, specs []string) (members []valida
 }
 
 // localNode is this node as its own client.
-type localNode struct{ apipbconnect.NodeServiceHandler }
+type localNode struct {
+	apipbconnect.NodeServiceHandler
+}
 
 // asked is a node as validation sees it.
 type asked struct{ c nodeService }
