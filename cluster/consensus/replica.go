@@ -402,7 +402,7 @@ func (r *Replica) observe(c *Core) {
 	defer r.mu.Unlock()
 	old := r.mu.status
 	now := Status{
-		ID: r.opt.ID, Leader: st.Lead, Term: st.HardState.GetTerm(), Applied: c.applied, Commit: st.GetCommit(),
+		ID: r.opt.ID, Leader: st.Lead, Term: st.GetTerm(), Applied: c.applied, Commit: st.GetCommit(),
 		IsLeader: st.RaftState == raft.StateLeader, Voters: c.conf.GetVoters(), Learners: c.conf.GetLearners(),
 		LeaderSince: old.LeaderSince, LastQuorum: old.LastQuorum, Quiet: old.Quiet,
 	}
