@@ -192,7 +192,7 @@ func Act(s *pb.State, l Local) []Action {
 		out = append(out, volume(s, l, s.Volumes[name])...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
-		out = append(out, group(s, l, s.Groups[name])...)
+		out = append(out, group(l, s.Groups[name])...)
 	}
 	return out
 }
@@ -272,7 +272,7 @@ func usable(l Local, name string) bool {
 	return st == "direct" || st == "redirected"
 }
 
-func group(s *pb.State, l Local, g *pb.Group) []Action {
+func group(l Local, g *pb.Group) []Action {
 	m, here := l.Machines[g.Name]
 	if g.Migration.GetCancel() && g.Migration.From == l.Node {
 		return []Action{CancelMove{Group: g.Name}}

@@ -161,7 +161,7 @@ func (a *nodeAgent) remember(found []*vm.Machine) []*vm.Machine {
 	}
 	for name, old := range a.machines {
 		if here[name] != old {
-			old.Close()
+			_ = old.Close()
 		}
 	}
 	a.machines = here
@@ -173,7 +173,7 @@ func (a *nodeAgent) remember(found []*vm.Machine) []*vm.Machine {
 func (a *nodeAgent) adopt(mc *vm.Machine) {
 	a.mu.Lock()
 	if old := a.machines[mc.Name()]; old != nil && old != mc {
-		old.Close()
+		_ = old.Close()
 	}
 	a.machines[mc.Name()] = mc
 	a.mu.Unlock()

@@ -59,12 +59,12 @@ func (h *handlers) NodeAdd(ctx context.Context, r *connect.Request[apipb.NodeAdd
 		return err
 	}
 	if len(portals) > 0 {
-		if _, skipped, err := m.addDisks(ctx, ""); err != nil {
+		_, skipped, err := m.addDisks(ctx, "")
+		if err != nil {
 			return err
-		} else {
-			for _, s := range skipped {
-				tell.warn("disks", "%s", s)
-			}
+		}
+		for _, s := range skipped {
+			tell.warn("disks", "%s", s)
 		}
 	}
 	return tell(&apipb.Progress{Step: "done", Done: true, Detail: "look at `clusterctl quorum show`: the number of votes has changed"})

@@ -83,7 +83,7 @@ func prepareLog(ctx context.Context, path string, opt journal.Options, snap *raf
 	if err != nil {
 		return err
 	}
-	defer dev.Close()
+	defer func() { _ = dev.Close() }()
 	if snap == nil {
 		snap = &raftpb.Snapshot{}
 	}
@@ -291,6 +291,6 @@ func (m *member) stop() {
 		}
 	}
 	if m.logFile != nil {
-		m.logFile.Close()
+		_ = m.logFile.Close()
 	}
 }

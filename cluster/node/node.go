@@ -141,7 +141,7 @@ func (n *Node) serveStream(proto string, conn *tls.Conn) {
 	m := n.current()
 	_, peer, err := trust.PeerNode(conn.ConnectionState().PeerCertificates[0])
 	if m == nil || err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return
 	}
 	switch proto {
@@ -152,7 +152,7 @@ func (n *Node) serveStream(proto string, conn *tls.Conn) {
 	case alpnMigrate:
 		m.moves.server.Accept(conn)
 	default:
-		conn.Close()
+		_ = conn.Close()
 	}
 }
 
@@ -178,7 +178,7 @@ func (n *Node) Stop() {
 		for _, h := range n.http {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			if h.Shutdown(ctx) != nil {
-				h.Close()
+				_ = h.Close()
 			}
 			cancel()
 		}
@@ -191,7 +191,7 @@ func (n *Node) Stop() {
 		for i := len(n.cleanup) - 1; i >= 0; i-- {
 			n.cleanup[i]()
 		}
-		os.Remove(filepath.Join(n.opt.RunDir, "clusterd.sock"))
+		_ = os.Remove(filepath.Join(n.opt.RunDir, "clusterd.sock"))
 	})
 }
 

@@ -126,7 +126,7 @@ func (s *server) close() {
 	}
 	s.mu.Unlock()
 	for _, q := range s.http {
-		q.Close()
+		_ = q.Close()
 	}
 	s.wg.Wait()
 }

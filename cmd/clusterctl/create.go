@@ -71,7 +71,7 @@ type progressJSON struct {
 
 // progress prints what a long command does, line by line.
 func (a *app) progress(stream *connect.ServerStreamForClient[apipb.Progress]) error {
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	done := false
 	for stream.Receive() {
 		p := stream.Msg()

@@ -46,7 +46,7 @@ func (c *cmdEvents) run(ctx context.Context, cl *client.Client, _ []string) erro
 	if err != nil {
 		return err
 	}
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	for stream.Receive() {
 		e := stream.Msg()
 		at := time.UnixMilli(e.AtMs).In(c.app.zone)

@@ -60,7 +60,7 @@ func TestWrongUsageIsTwo(t *testing.T) {
 	f := newFake(t)
 	for line, text := range map[string]string{
 		"statsu":                             `did you mean "status"?`,
-		"vm strat web1":                      `"strat" is no command of "clusterctl vm"`,
+		"vm frob web1":                       `"frob" is no command of "clusterctl vm"`,
 		"status now":                         "unknown command",
 		"status --colour":                    "unknown flag: --colour",
 		"status -o yaml":                     "must be table or json",

@@ -45,7 +45,7 @@ func (c *cmdLiveMigrate) run(ctx context.Context, cl *client.Client, args []stri
 	if err != nil {
 		return err
 	}
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	line := c.app.live(c.app.out)
 	defer line.clear()
 	for stream.Receive() {

@@ -150,8 +150,10 @@ type nodeDetailJSON struct {
 }
 
 func newNodeDetailJSON(n *apipb.NodeInfo) nodeDetailJSON {
-	return nodeDetailJSON{newNodeJSON(n), n.Id, n.Epoch, n.Reason, each(n.Addresses, newAddressJSON), n.Version,
-		n.Accelerator, n.AcceleratorNote, n.MemoryMib, n.Cpus, n.CpuModel}
+	return nodeDetailJSON{
+		newNodeJSON(n), n.Id, n.Epoch, n.Reason, each(n.Addresses, newAddressJSON), n.Version,
+		n.Accelerator, n.AcceleratorNote, n.MemoryMib, n.Cpus, n.CpuModel,
+	}
 }
 
 type descriptionJSON struct {
@@ -174,6 +176,8 @@ type descriptionJSON struct {
 }
 
 func newDescriptionJSON(d *apipb.NodeDescription) descriptionJSON {
-	return descriptionJSON{d.Name, d.Joined, d.ClusterId, d.ClusterName, d.NodeId, d.Fingerprint, each(d.Addresses, newAddressJSON), d.Version,
-		d.Accelerator, d.AcceleratorNote, d.MemoryMib, d.Cpus, d.CpuModel, d.QemuVersion, d.Os, d.Kernel}
+	return descriptionJSON{
+		d.Name, d.Joined, d.ClusterId, d.ClusterName, d.NodeId, d.Fingerprint, each(d.Addresses, newAddressJSON), d.Version,
+		d.Accelerator, d.AcceleratorNote, d.MemoryMib, d.Cpus, d.CpuModel, d.QemuVersion, d.Os, d.Kernel,
+	}
 }

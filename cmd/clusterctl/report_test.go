@@ -71,8 +71,11 @@ func TestSizes(t *testing.T) {
 
 func TestAdviceIsGivenOnce(t *testing.T) {
 	got := gather([]*apipb.Check{
-		{Name: "Abilities", Subject: "Q", Advice: "Buy another."}, {Name: "Clocks", Advice: "Set them."}, {Name: "Names", Subject: "s1"},
-		{Name: "Abilities", Subject: "V", Advice: "Buy another."}, {Name: "Abilities", Subject: "R", Advice: "Mend it."},
+		{Name: "Abilities", Subject: "Q", Advice: "Buy another."},
+		{Name: "Clocks", Advice: "Set them."},
+		{Name: "Names", Subject: "s1"},
+		{Name: "Abilities", Subject: "V", Advice: "Buy another."},
+		{Name: "Abilities", Subject: "R", Advice: "Mend it."},
 	})
 	want := []advice{{"Abilities", "Abilities, Q; V", "Buy another."}, {"Clocks", "Clocks", "Set them."}, {"Abilities", "Abilities, R", "Mend it."}}
 	if !slices.Equal(got, want) {

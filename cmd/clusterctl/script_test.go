@@ -43,9 +43,11 @@ var quorumNow = &apipb.QuorumInfo{
 }
 
 var nodes = []*apipb.NodeInfo{
-	{Name: "s1", State: "up", Vote: true, Address: "192.168.100.11", Coordinates: []string{"Volume1"}, Groups: []string{"vWS08-SQL01"}, Id: 1, Epoch: 1,
+	{
+		Name: "s1", State: "up", Vote: true, Address: "192.168.100.11", Coordinates: []string{"Volume1"}, Groups: []string{"vWS08-SQL01"}, Id: 1, Epoch: 1,
 		Addresses: []*apipb.Address{{Network: "192.168.100.0/24", Host: "192.168.100.11"}, {Network: "192.168.0.0/24", Host: "192.168.0.11"}},
-		Version:   "0.1", Accelerator: "kvm", MemoryMib: 24576, Cpus: 8, CpuModel: "AMD EPYC"},
+		Version:   "0.1", Accelerator: "kvm", MemoryMib: 24576, Cpus: 8, CpuModel: "AMD EPYC",
+	},
 	{Name: "s2", State: "fencing", Vote: true, Address: "192.168.100.12", Id: 2, Epoch: 4, Reason: "it does not answer"},
 }
 
@@ -168,8 +170,10 @@ func (f *fake) LiveMigrate(_ context.Context, r *connect.Request[apipb.LiveMigra
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	step := func(phase string, bytes, rounds, left int64) error {
-		return out.Send(&apipb.MigrationUpdate{Id: 3, Vm: r.Msg.Vm, From: "s1", To: "s2", Phase: phase, Bytes: bytes, Rounds: rounds,
-			Rate: bytes / 2, Remaining: left, DirtyRate: left / 8, ExpectedMs: left >> 18})
+		return out.Send(&apipb.MigrationUpdate{
+			Id: 3, Vm: r.Msg.Vm, From: "s1", To: "s2", Phase: phase, Bytes: bytes, Rounds: rounds,
+			Rate: bytes / 2, Remaining: left, DirtyRate: left / 8, ExpectedMs: left >> 18,
+		})
 	}
 	for _, err := range []error{step("prepare", 0, 0, 0), step("copy", 512<<20, 1, 1536<<20), step("copy", 2<<30, 2, 64<<20), step("finish", 2200<<20, 4, 0)} {
 		if err != nil {
