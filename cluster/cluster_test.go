@@ -346,8 +346,10 @@ func TestAgentStartsOnlyWhatIsItsOwn(t *testing.T) {
 	d := newDB(t)
 	key := Key(KeyTag("c1"), 2, 1)
 	local := func() Local {
-		return Local{Node: 2, Keeper: true, KeeperState: "active", KeeperEpoch: 1, Lease: true, Machines: map[string]LocalMachine{},
-			Volumes: map[string]LocalVolume{"Volume1": {State: "direct", Epoch: 1, Key: key, Coordinating: true}}}
+		return Local{
+			Node: 2, Keeper: true, KeeperState: "active", KeeperEpoch: 1, Lease: true, Machines: map[string]LocalMachine{},
+			Volumes: map[string]LocalVolume{"Volume1": {State: "direct", Epoch: 1, Key: key, Coordinating: true}},
+		}
 	}
 	has := func(l Local, want string) bool {
 		for _, a := range Act(d.State(), l) {

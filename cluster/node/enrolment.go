@@ -86,8 +86,10 @@ func (e *enrolment) Challenge(_ context.Context, r *connect.Request[apipb.Challe
 		}
 	}
 	e.nonces[string(nonce)] = now
-	res := &apipb.ChallengeResponse{NodeNonce: nonce, Version: cluster.Version,
-		SecretProof: trust.Proof(e.secret, trust.NewNode, e.self.Fingerprint(), r.Msg.CreatorNonce, nonce)}
+	res := &apipb.ChallengeResponse{
+		NodeNonce: nonce, Version: cluster.Version,
+		SecretProof: trust.Proof(e.secret, trust.NewNode, e.self.Fingerprint(), r.Msg.CreatorNonce, nonce),
+	}
 	if e.key != nil {
 		res.KeyProof = trust.Proof(e.key, trust.NewNode, e.self.Fingerprint(), r.Msg.CreatorNonce, nonce)
 	}

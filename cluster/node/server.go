@@ -45,8 +45,10 @@ type server struct {
 }
 
 func newServer(l net.Listener, config *tls.Config, log *zap.Logger, handle func(string, *tls.Conn)) *server {
-	return &server{log: log, l: l, config: config, handle: handle, http: map[string]*queueListener{},
-		pending: make(chan struct{}, maxHandshakes), open: map[net.Conn]struct{}{}}
+	return &server{
+		log: log, l: l, config: config, handle: handle, http: map[string]*queueListener{},
+		pending: make(chan struct{}, maxHandshakes), open: map[net.Conn]struct{}{},
+	}
 }
 
 // queue returns a listener for the connections of the given protocols.

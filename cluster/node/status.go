@@ -37,9 +37,11 @@ func (m *member) status() *apipb.StatusResponse {
 		Cluster:    &apipb.ClusterInfo{Name: s.Cluster.Name, Id: s.Cluster.Id, Address: s.Cluster.Address, CsvEnabled: s.Cluster.CsvEnabled},
 		Quorum:     m.quorumInfo(s),
 		AnsweredBy: m.id.NodeName, Portals: s.Portals,
-		Profile: &apipb.Profile{Name: p.Name, RaftHeartbeatMs: p.Tick.Milliseconds(), ElectionMs: p.Election.Milliseconds(),
+		Profile: &apipb.Profile{
+			Name: p.Name, RaftHeartbeatMs: p.Tick.Milliseconds(), ElectionMs: p.Election.Milliseconds(),
 			WitnessHeartbeatMs: p.WitnessBeat.Milliseconds(), ChallengeMs: p.Challenge.Milliseconds(),
-			LeaseHeartbeatMs: p.LeaseBeat.Milliseconds(), LeaseMs: p.Lease.Milliseconds()},
+			LeaseHeartbeatMs: p.LeaseBeat.Milliseconds(), LeaseMs: p.Lease.Milliseconds(),
+		},
 	}
 	voters := m.raft.Status().Voters
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
