@@ -80,7 +80,7 @@ func (h *hosting) want(voter uint64, url string) {
 	p := h.m.profile
 	host := witness.StartHost(witness.Options{
 		ClusterID: h.m.id.ClusterID, Voter: voter, Node: h.m.id.NodeID, Every: p.WitnessBeat,
-		Timing: quorum.Timing{Window: p.Challenge, MaxGap: p.Challenge / 2},
+		Timing: quorum.Timing{Window: p.Challenge, MaxGap: p.Challenge},
 		Open: func(ctx context.Context) (disk.LUN, error) {
 			ctx, cancel := context.WithTimeout(ctx, openTimeout)
 			defer cancel()
