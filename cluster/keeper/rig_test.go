@@ -34,9 +34,10 @@ func must(t *testing.T, err error) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	const limit = time.Minute // for a machine that is busy with other tests
+	for end := time.Now().Add(limit); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("did not come about in 15 s: %s", what)
+			t.Fatalf("did not come about in %v: %s", limit, what)
 		}
 	}
 }

@@ -94,6 +94,7 @@ func TestQEMU(t *testing.T) {
 		}
 	}
 	r, _ := newTarget(t)
+	r.leader.lease = time.Minute.Milliseconds() // this much I/O can starve a short one on a small machine
 	a, b := r.start(1, 1), r.start(2, 1)
 	r.format(a)
 	pa := r.attach(a, 0x101, a, 1)
