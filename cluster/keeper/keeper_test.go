@@ -73,7 +73,7 @@ func TestTwoNodes(t *testing.T) {
 	// Node 2 comes back by a new epoch and a new key.
 	r.leader.set(r.leader.silent, 2, false)
 	if _, err := b.api.Attach(background, connect.NewRequest(&keeperpb.AttachRequest{
-		Volume: "Volume1", Lun: r.at(), Key: 0x102, Epoch: 4, Coordinator: &keeperpb.Coordinator{NodeId: 1, Addr: a.addr()},
+		Volume: "Volume1", Lun: r.at(), Key: 0x102, Epoch: 4, Coordinator: &keeperpb.Coordinator{NodeId: 1, Addrs: []string{a.addr()}},
 	})); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Fatalf("attached while fenced: %v", err)
 	}
@@ -349,4 +349,21 @@ func TestPathLost(t *testing.T) {
 		t.Fatal("nothing failed")
 	}
 	t.Logf("%d writes failed", broken.Load())
+}
+
+// TestCoordinatorOnAnotherNetwork: the coordinator does not answer at its first
+// address, and is found at its second.
+func TestCoordinatorOnAnotherNetwork(t *testing.T) {
+	if got := address(&keeperpb.Coordinator{NodeId: 2, Addrs: []string{"a:1", "b:2"}}); got != "2@a:1,b:2" {
+		t.Fatal(got)
+	}
+	r := newRig(t)
+	a, b := r.start(1, 1), r.start(2, 1)
+	conn, err := b.dial(t.Context(), address(&keeperpb.Coordinator{NodeId: 1, Addrs: []string{"127.0.0.1:1", a.addr()}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

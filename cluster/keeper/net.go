@@ -133,12 +133,19 @@ func (k *Keeper) serveVolume(ctx context.Context, conn net.Conn, node uint64) {
 	c.Serve(ctx, conn, h)
 }
 
-// address is how a coordinator is named towards the client: node@host:port.
-func address(c *keeperpb.Coordinator) string { return fmt.Sprintf("%d@%s", c.NodeId, c.Addr) }
+// address is how a coordinator is named towards the client:
+// node@host:port,host:port with an address on each network.
+func address(c *keeperpb.Coordinator) string {
+	return fmt.Sprintf("%d@%s", c.NodeId, strings.Join(c.Addrs, ","))
+}
+
+// dialTimeout bounds one address, so that a network that is cut does not keep
+// the others from being tried.
+const dialTimeout = time.Second
 
 // dial connects to a coordinator: within the process where it is on this node.
 func (k *Keeper) dial(ctx context.Context, addr string) (net.Conn, error) {
-	num, hostport, _ := strings.Cut(addr, "@")
+	num, hostports, _ := strings.Cut(addr, "@")
 	node, err := strconv.ParseUint(num, 10, 64)
 	if err != nil {
 		return nil, fmt.Errorf("coordinator %q: %w", addr, err)
@@ -158,11 +165,17 @@ func (k *Keeper) dial(ctx context.Context, addr string) (net.Conn, error) {
 		return here, nil
 	}
 	d := tls.Dialer{NetDialer: &net.Dialer{KeepAliveConfig: keepAlive, Control: userTimeout}, Config: id.ClientTLS(node, csvpb.ALPN)}
-	conn, err := d.DialContext(ctx, "tcp", hostport)
-	if err != nil {
-		return nil, err
+	var errs []error
+	for hostport := range strings.SplitSeq(hostports, ",") {
+		dctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		conn, err := d.DialContext(dctx, "tcp", hostport)
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
 	}
-	return conn, nil
+	return nil, errors.Join(errs...)
 }
 
 // keepAlive finds dead connections within a few seconds.

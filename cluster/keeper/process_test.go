@@ -36,7 +36,7 @@ func TestProcess(t *testing.T) {
 	}
 	attach := func(epoch uint64) string {
 		resp, err := n.api.Attach(background, connect.NewRequest(&keeperpb.AttachRequest{
-			Volume: "Volume1", Lun: r.at(), Key: 0x101, Epoch: epoch, Coordinator: &keeperpb.Coordinator{NodeId: 1, Addr: "127.0.0.1:1"},
+			Volume: "Volume1", Lun: r.at(), Key: 0x101, Epoch: epoch, Coordinator: &keeperpb.Coordinator{NodeId: 1, Addrs: []string{"127.0.0.1:1"}},
 		}))
 		must(t, err)
 		_, err = n.api.Coordinate(background, connect.NewRequest(&keeperpb.CoordinateRequest{Volume: "Volume1", Epoch: epoch}))

@@ -241,7 +241,7 @@ func (r *rig) attach(n *testNode, key uint64, coord *testNode, epoch uint64) str
 	r.t.Helper()
 	resp, err := n.api.Attach(background, connect.NewRequest(&keeperpb.AttachRequest{
 		Volume: "Volume1", Lun: r.at(), Key: key, Epoch: epoch,
-		Coordinator: &keeperpb.Coordinator{NodeId: coord.id, Addr: coord.addr()},
+		Coordinator: &keeperpb.Coordinator{NodeId: coord.id, Addrs: []string{coord.addr()}},
 	}))
 	must(r.t, err)
 	n.path = resp.Msg.Path

@@ -125,19 +125,20 @@ func (a *nodeAgent) release(ctx context.Context, act cluster.Release) error {
 }
 
 func (a *nodeAgent) attach(ctx context.Context, act cluster.Attach) error {
-	var url, addr string
+	var url string
+	var addrs []string
 	a.m.db.view(func(s *pb.State) {
 		url = diskURL(s.Disks[act.Disk], a.m.id.NodeID)
 		if n := s.Nodes[act.Coordinator]; n != nil {
-			if list := clusterAddresses(s, n); len(list) > 0 {
-				addr = net.JoinHostPort(list[0].Host, strconv.FormatUint(n.KeeperPort, 10))
+			for _, addr := range clusterAddresses(s, n) {
+				addrs = append(addrs, net.JoinHostPort(addr.Host, strconv.FormatUint(n.KeeperPort, 10)))
 			}
 		}
 	})
 	err := a.ask(ctx, attachTimeout, func(ctx context.Context) error {
 		_, err := a.keeper.Attach(ctx, connect.NewRequest(&keeperpb.AttachRequest{
 			Volume: act.Volume, Id: act.Disk, Lun: a.m.lun(url), Path: filepath.Join(a.m.n.opt.StorageDir, act.Volume), Key: act.Key,
-			Type: uint32(disk.WriteExclusiveRegistrantsOnly), Coordinator: &keeperpb.Coordinator{NodeId: act.Coordinator, Addr: addr}, Epoch: act.Epoch,
+			Type: uint32(disk.WriteExclusiveRegistrantsOnly), Coordinator: &keeperpb.Coordinator{NodeId: act.Coordinator, Addrs: addrs}, Epoch: act.Epoch,
 		}))
 		return err
 	})

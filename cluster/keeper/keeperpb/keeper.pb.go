@@ -241,7 +241,7 @@ func (x *Lun) GetChapPeerPassword() string {
 type Coordinator struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NodeId        uint64                 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"` // host:port of its noded
+	Addrs         []string               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"` // host:port of its noded, on each network, the preferred first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -283,11 +283,11 @@ func (x *Coordinator) GetNodeId() uint64 {
 	return 0
 }
 
-func (x *Coordinator) GetAddr() string {
+func (x *Coordinator) GetAddrs() []string {
 	if x != nil {
-		return x.Addr
+		return x.Addrs
 	}
-	return ""
+	return nil
 }
 
 type AttachRequest struct {
@@ -1569,10 +1569,10 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\tchap_user\x18\x03 \x01(\tR\bchapUser\x12#\n" +
 	"\rchap_password\x18\x04 \x01(\tR\fchapPassword\x12$\n" +
 	"\x0echap_peer_user\x18\x05 \x01(\tR\fchapPeerUser\x12,\n" +
-	"\x12chap_peer_password\x18\x06 \x01(\tR\x10chapPeerPassword\":\n" +
+	"\x12chap_peer_password\x18\x06 \x01(\tR\x10chapPeerPassword\"<\n" +
 	"\vCoordinator\x12\x17\n" +
-	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x12\n" +
-	"\x04addr\x18\x02 \x01(\tR\x04addr\"\xf3\x01\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x14\n" +
+	"\x05addrs\x18\x02 \x03(\tR\x05addrs\"\xf3\x01\n" +
 	"\rAttachRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12(\n" +
