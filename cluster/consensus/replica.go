@@ -129,10 +129,15 @@ func (r *Replica) Changed() <-chan struct{} {
 
 // do puts f before the loop. It drops it where the queue is full, as a network
 // would: whoever asked asks again.
-func (r *Replica) do(f func(*Core)) {
+func (r *Replica) do(f func(*Core)) { _ = r.offer(f) }
+
+// offer is do for whoever has to know.
+func (r *Replica) offer(f func(*Core)) bool {
 	select {
 	case r.inbox <- f:
+		return true
 	default:
+		return false
 	}
 }
 
@@ -149,8 +154,9 @@ func (r *Replica) Step(m *raftpb.Message, generation uint64) {
 	})
 }
 
-// SetHosting tells the replica whether its node hosts the witness; see Core.
-func (r *Replica) SetHosting(on bool) { r.do(func(c *Core) { c.SetHosting(on) }) }
+// SetHosting tells whether the witness lives with this node's voter. It returns
+// false where the loop is too busy to hear it: say it again.
+func (r *Replica) SetHosting(on bool) bool { return r.offer(func(c *Core) { c.SetHosting(on) }) }
 
 // Campaign starts an election.
 func (r *Replica) Campaign() { r.do(func(c *Core) { _ = c.Campaign() }) }

@@ -140,7 +140,6 @@ func (h *hosting) start(w witness.Hosted) (witness.Instance, error) {
 	h.inst, h.gen = r, w.Generation
 	h.mu.Unlock()
 	h.m.transport.SetHosting(w.Generation)
-	h.m.raft.SetHosting(true)
 	go h.recordHosting(w.Generation)
 	return &instance{Replica: r, h: h}, nil
 }
@@ -172,7 +171,6 @@ func (i *instance) Stop() {
 	if i.h.inst == i.Replica {
 		i.h.inst, i.h.gen = nil, 0
 		i.h.m.transport.SetHosting(0)
-		i.h.m.raft.SetHosting(false)
 	}
 	i.h.mu.Unlock()
 	i.Replica.Stop()

@@ -30,10 +30,14 @@ func (m *member) lead() {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	busy := &lanes{}
+	hosting := false // what the replica was told last
 	ticker := time.NewTicker(leaderInterval)
 	defer ticker.Stop()
 	for {
 		next := m.db.next()
+		if now := m.hosting.hosts(); now != hosting && m.raft.SetHosting(now) {
+			hosting = now
+		}
 		st := m.raft.Status()
 		if !st.IsLeader {
 			c = nil
