@@ -328,6 +328,24 @@ func TestNewLeaderWaitsNoLongerThanTheOldOneWould(t *testing.T) {
 	}
 }
 
+// TestGossipIsToldAndDecidesNothing: it may still see whom the leader does not
+// hear, or miss whom the leader hears.
+func TestGossipIsToldAndDecidesNothing(t *testing.T) {
+	d := newDB(t)
+	now := t0.Add(time.Hour)
+	in := input(d, now, Heard{Raft: t0, Renewed: t0, Granted: t0})
+	in.Gossip = map[uint64]string{2: "alive"}
+	got := NewController(normal).Step(in)
+	if kinds(got) != "NodeDown" || !strings.Contains(got.Commands[0].GetNodeDown().Reason, "gossip says that it is alive") {
+		t.Fatalf("%v", got)
+	}
+	in = input(d, now, Heard{Raft: now, Renewed: now, Granted: now})
+	in.Gossip = map[uint64]string{2: "dead"}
+	if got := kinds(NewController(normal).Step(in)); got != "" {
+		t.Fatalf("got %q", got)
+	}
+}
+
 func TestSilentClusterdAloneCostsNothing(t *testing.T) {
 	d := newDB(t)
 	now := t0.Add(time.Hour)

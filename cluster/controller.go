@@ -34,6 +34,9 @@ type Input struct {
 	LeaderSince time.Time
 	Quiet       time.Duration
 	Heard       map[uint64]Heard
+	// Gossip is what gossip says of nodes, "alive", "dead" or "left": the
+	// second opinion, which is told with a decision and never makes one.
+	Gossip map[uint64]string
 	// Conf is raft's configuration, CaughtUp who is heard and up to date in it.
 	Conf     quorum.Configuration
 	CaughtUp map[uint64]bool
@@ -196,6 +199,9 @@ func (c *Controller) down(in Input, n *pb.Node, reason string) []*pb.Command {
 	fencer := c.fencer(in, n.Id)
 	if fencer == 0 {
 		return nil
+	}
+	if said := in.Gossip[n.Id]; said != "" && n.State == pb.NodeState_NODE_STATE_UP {
+		reason += "; gossip says that it is " + said
 	}
 	return []*pb.Command{{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{Node: n.Id, Epoch: n.Epoch, Fencer: fencer, Reason: reason}}}}
 }

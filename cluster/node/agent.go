@@ -105,7 +105,7 @@ func (a *nodeAgent) complain(lane string, err error) {
 
 // look gathers what the node sees of itself.
 func (a *nodeAgent) look(ctx context.Context) cluster.Local {
-	l := cluster.Local{Node: a.m.id.NodeID, WallMS: time.Now().UnixMilli(), Volumes: map[string]cluster.LocalVolume{}, Machines: map[string]cluster.LocalMachine{}, Moving: a.m.moves.moving()}
+	l := cluster.Local{Node: a.m.id.NodeID, WallMS: time.Now().UnixMilli(), Volumes: map[string]cluster.LocalVolume{}, Machines: map[string]cluster.LocalMachine{}}
 	kctx, cancel := context.WithTimeout(ctx, keeperTimeout)
 	defer cancel()
 	res, err := a.keeper.Status(kctx, connect.NewRequest(&keeperpb.StatusRequest{}))
@@ -121,6 +121,9 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 	}
 	found, err := a.m.host.Find(ctx)
 	a.complain("machines", err)
+	// After the processes: a migration says that it has a machine in its hands
+	// before it makes the process.
+	l.Moving = a.m.moves.moving()
 	if err == nil {
 		for _, mc := range a.remember(found) {
 			if a.busy.has(cluster.StartMachine{Group: mc.Name()}.Lane()) {

@@ -74,7 +74,7 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 		d = c.Step(cluster.Input{
 			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince,
 			Quiet: min(st.Quiet, m.profile.Challenge), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
-			Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners}, CaughtUp: caught,
+			Gossip: m.rumours(s), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners}, CaughtUp: caught,
 		})
 	})
 	for _, cmd := range d.Commands {
@@ -91,6 +91,20 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 			m.change(d.Change)
 		})
 	}
+}
+
+// rumours are what gossip says of each node.
+func (m *member) rumours(s *pb.State) map[uint64]string {
+	g := m.gossip.Load()
+	if g == nil {
+		return nil
+	}
+	states := g.States()
+	out := map[uint64]string{}
+	for id, n := range s.Nodes {
+		out[id] = string(states[n.Name])
+	}
+	return out
 }
 
 // decide proposes what the controller wants. A refusal is no fault: the world

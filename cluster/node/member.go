@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -45,7 +46,7 @@ type member struct {
 	db        *replica
 	raft      *consensus.Replica
 	transport *consensus.Transport
-	gossip    *membership.Gossip
+	gossip    atomic.Pointer[membership.Gossip]
 	hosting   *hosting
 	leases    *leases
 	moves     *moves
@@ -199,11 +200,11 @@ func (m *member) follow() {
 		if len(peers) > 0 {
 			m.transport.SetPeers(peers)
 		}
-		if m.gossip == nil && len(gossip) > 0 {
+		if m.gossip.Load() == nil && len(gossip) > 0 {
 			m.startGossip()
 		}
-		if m.gossip != nil && len(gossip) != joined {
-			if err := m.gossip.Join(gossip); err == nil {
+		if g := m.gossip.Load(); g != nil && len(gossip) != joined {
+			if err := g.Join(gossip); err == nil {
 				joined = len(gossip)
 			}
 		}
@@ -244,7 +245,7 @@ func (m *member) startGossip() {
 		m.log.Warn("no gossip", zap.Error(err))
 		return
 	}
-	m.gossip = g
+	m.gossip.Store(g)
 }
 
 // handOver passes leadership and the witness on before the end.
@@ -285,8 +286,8 @@ func (m *member) stop() {
 		m.raft.Stop()
 	}
 	m.wg.Wait()
-	if m.gossip != nil {
-		if err := m.gossip.Stop(); err != nil {
+	if g := m.gossip.Load(); g != nil {
+		if err := g.Stop(); err != nil {
 			m.log.Debug("gossip", zap.Error(err))
 		}
 	}
