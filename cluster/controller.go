@@ -283,7 +283,7 @@ func (c *Controller) coordinator(in Input, v *pb.Volume) uint64 {
 // groups gives those whose owner is gone, or cannot start them, another.
 func (c *Controller) groups(in Input) []*pb.Command {
 	var out []*pb.Command
-	candidates := c.candidates(in)
+	candidates := Candidates(in.State)
 	for _, name := range slices.Sorted(maps.Keys(in.State.Groups)) {
 		g := in.State.Groups[name]
 		owner := in.State.Nodes[g.Owner]
@@ -322,18 +322,19 @@ func (c *Controller) groups(in Input) []*pb.Command {
 	return out
 }
 
-func (c *Controller) candidates(in Input) []resources.Candidate {
+// Candidates are the nodes as placement sees them.
+func Candidates(s *pb.State) []resources.Candidate {
 	var out []resources.Candidate
-	for _, id := range slices.Sorted(maps.Keys(in.State.Nodes)) {
-		n := in.State.Nodes[id]
+	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+		n := s.Nodes[id]
 		cand := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP, MemoryMiB: n.Facts.GetMemoryMib()}
-		for name, v := range in.State.Volumes {
+		for name, v := range s.Volumes {
 			// A paused volume waits for its coordinator and will be there.
 			if st := v.Status[id].GetState(); st == "direct" || st == "redirected" || st == "paused" {
 				cand.Volumes = append(cand.Volumes, name)
 			}
 		}
-		for _, g := range in.State.Groups {
+		for _, g := range s.Groups {
 			if g.Owner == id && g.Desire == pb.Desire_DESIRE_STARTED {
 				cand.CommittedMiB += g.MemoryMib
 				cand.Groups++

@@ -37,7 +37,7 @@ func (t teller) warn(step, format string, a ...any) {
 
 // create founds a cluster with this node, and adds the others.
 func (n *Node) create(ctx context.Context, r *apipb.CreateRequest, tell teller) error {
-	if err := n.checkCreate(ctx, r); err != nil {
+	if err := n.checkCreate(r); err != nil {
 		return err
 	}
 	others, err := n.openAll(ctx, r.Nodes)
@@ -72,7 +72,7 @@ func (n *Node) create(ctx context.Context, r *apipb.CreateRequest, tell teller) 
 	return tell(&apipb.Progress{Step: "done", Detail: fmt.Sprintf("cluster %s is up", r.Name), Done: true})
 }
 
-func (n *Node) checkCreate(ctx context.Context, r *apipb.CreateRequest) error {
+func (n *Node) checkCreate(r *apipb.CreateRequest) error {
 	invalid := func(format string, a ...any) error {
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, a...))
 	}
@@ -103,7 +103,6 @@ func (n *Node) checkCreate(ctx context.Context, r *apipb.CreateRequest) error {
 		}
 		networks = append(networks, a.Network)
 	}
-	_ = ctx
 	return invalid("--ip %s lies on none of this node's networks, which are %v", ip, networks)
 }
 

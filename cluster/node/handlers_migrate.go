@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"quorate/cluster"
 	"quorate/cluster/api/apipb"
 	pb "quorate/cluster/clusterpb"
 	"quorate/resources"
@@ -55,24 +56,11 @@ func (m *member) moveTarget(name, node string) (to, from uint64, err error) {
 		}
 		return 0, 0, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no node %q", node))
 	}
-	var candidates []resources.Candidate
-	for id, n := range s.Nodes {
-		c := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP, MemoryMiB: n.Facts.GetMemoryMib()}
-		if id == g.Owner {
-			c.Unfit = "it is there already"
+	candidates := cluster.Candidates(s)
+	for i := range candidates {
+		if candidates[i].ID == g.Owner {
+			candidates[i].Unfit = "it is there already"
 		}
-		for v, vol := range s.Volumes {
-			if vol.Status[id].GetState() == "direct" {
-				c.Volumes = append(c.Volumes, v)
-			}
-		}
-		for _, other := range s.Groups {
-			if other.Owner == id && other.Desire == pb.Desire_DESIRE_STARTED {
-				c.CommittedMiB += other.MemoryMib
-				c.Groups++
-			}
-		}
-		candidates = append(candidates, c)
 	}
 	p := resources.Place(resources.Need{Group: name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, candidates)
 	if p.Node == 0 {
