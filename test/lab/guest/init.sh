@@ -22,9 +22,10 @@ if [ -e /sys/class/net/eth0 ]; then
 	fi
 fi
 
-# The power button ends the machine.
+# The power button ends the machine: the counter first, since the kernel ends the
+# disk under whatever still writes.
 /bin/busybox mkdir -p /etc/acpi/PWRF
-printf '#!/bin/busybox sh\necho shutdown >/dev/ttyS0\n/bin/busybox sync\n/bin/busybox poweroff -f\n' >/etc/acpi/PWRF/00000080
+printf '#!/bin/busybox sh\necho shutdown >/dev/ttyS0\n: >/off\n/bin/busybox killall counter\nwhile /bin/busybox pidof counter >/dev/null; do /bin/busybox usleep 20000; done\n/bin/busybox sync\n/bin/busybox poweroff -f\n' >/etc/acpi/PWRF/00000080
 /bin/busybox chmod +x /etc/acpi/PWRF/00000080
 /bin/busybox acpid -l /dev/null
 
@@ -33,7 +34,8 @@ while [ ! -e /dev/vda2 ] && [ $i -lt 100 ]; do
 	/bin/busybox usleep 50000
 	i=$((i + 1))
 done
-while :; do
+while [ ! -e /off ]; do
 	/bin/counter /dev/vda2
 	/bin/busybox sleep 1
 done
+while :; do /bin/busybox sleep 60; done

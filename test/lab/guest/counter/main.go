@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -121,6 +122,8 @@ func main() {
 	go dirty()
 	started := time.Now()
 	tick := time.NewTicker(interval)
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
 	for seq := last + 1; ; seq++ {
 		r := record{seq: seq, boot: id, uptime: uint64(time.Since(started))}
 		sum := r.encode(buf)
@@ -129,7 +132,11 @@ func main() {
 			os.Exit(1)
 		}
 		fmt.Printf("tick %s %d %08x\n", boot, seq, sum)
-		<-tick.C
+		select {
+		case <-tick.C:
+		case <-stop: // between two writes, so that none is cut off
+			return
+		}
 	}
 }
 
