@@ -190,8 +190,7 @@ func (d *Database) migrationStart(c *pb.Command, k *pb.MigrationStart) *pb.Resul
 	}
 	d.s.NextMigration++
 	g.Migration = &pb.Migration{
-		Id: d.s.NextMigration, From: g.Owner, To: k.To, Epoch: g.Epoch,
-		Phase: pb.MigrationPhase_MIGRATION_PHASE_PREPARE, StartedMs: c.AtMs,
+		Id: d.s.NextMigration, From: g.Owner, To: k.To, Epoch: g.Epoch, StartedMs: c.AtMs,
 	}
 	d.event(c, Info, "migration-started", g.Name, "%s moves from %s to %s", g.Name, d.nodeName(g.Owner), d.nodeName(k.To))
 	return &pb.Result{Number: g.Migration.Id}

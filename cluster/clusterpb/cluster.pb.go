@@ -343,55 +343,6 @@ func (GroupState) EnumDescriptor() ([]byte, []int) {
 	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
 }
 
-type MigrationPhase int32
-
-const (
-	MigrationPhase_MIGRATION_PHASE_UNSPECIFIED MigrationPhase = 0
-	MigrationPhase_MIGRATION_PHASE_PREPARE     MigrationPhase = 1
-	MigrationPhase_MIGRATION_PHASE_COPY        MigrationPhase = 2 // the target waits; the source sends
-)
-
-// Enum value maps for MigrationPhase.
-var (
-	MigrationPhase_name = map[int32]string{
-		0: "MIGRATION_PHASE_UNSPECIFIED",
-		1: "MIGRATION_PHASE_PREPARE",
-		2: "MIGRATION_PHASE_COPY",
-	}
-	MigrationPhase_value = map[string]int32{
-		"MIGRATION_PHASE_UNSPECIFIED": 0,
-		"MIGRATION_PHASE_PREPARE":     1,
-		"MIGRATION_PHASE_COPY":        2,
-	}
-)
-
-func (x MigrationPhase) Enum() *MigrationPhase {
-	p := new(MigrationPhase)
-	*p = x
-	return p
-}
-
-func (x MigrationPhase) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (MigrationPhase) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[6].Descriptor()
-}
-
-func (MigrationPhase) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[6]
-}
-
-func (x MigrationPhase) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use MigrationPhase.Descriptor instead.
-func (MigrationPhase) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
-}
-
 type Code int32
 
 const (
@@ -431,11 +382,11 @@ func (x Code) String() string {
 }
 
 func (Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[7].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[6].Descriptor()
 }
 
 func (Code) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[7]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[6]
 }
 
 func (x Code) Number() protoreflect.EnumNumber {
@@ -444,7 +395,7 @@ func (x Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Code.Descriptor instead.
 func (Code) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 // State is the whole database.
@@ -1692,8 +1643,6 @@ type Migration struct {
 	From          uint64                 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
 	To            uint64                 `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the group when it began
-	Phase         MigrationPhase         `protobuf:"varint,5,opt,name=phase,proto3,enum=quorate.cluster.v1.MigrationPhase" json:"phase,omitempty"`
-	Token         []byte                 `protobuf:"bytes,6,opt,name=token,proto3" json:"token,omitempty"` // what the source's connections show to the target
 	Cancel        bool                   `protobuf:"varint,7,opt,name=cancel,proto3" json:"cancel,omitempty"`
 	StartedMs     int64                  `protobuf:"varint,8,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1756,20 +1705,6 @@ func (x *Migration) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
-}
-
-func (x *Migration) GetPhase() MigrationPhase {
-	if x != nil {
-		return x.Phase
-	}
-	return MigrationPhase_MIGRATION_PHASE_UNSPECIFIED
-}
-
-func (x *Migration) GetToken() []byte {
-	if x != nil {
-		return x.Token
-	}
-	return nil
 }
 
 func (x *Migration) GetCancel() bool {
@@ -2011,7 +1946,6 @@ type Command struct {
 	//	*Command_GroupAssign
 	//	*Command_GroupReport
 	//	*Command_MigrationStart
-	//	*Command_MigrationReady
 	//	*Command_MigrationSwitch
 	//	*Command_MigrationEnd
 	//	*Command_MigrationCancel
@@ -2266,15 +2200,6 @@ func (x *Command) GetMigrationStart() *MigrationStart {
 	return nil
 }
 
-func (x *Command) GetMigrationReady() *MigrationReady {
-	if x != nil {
-		if x, ok := x.Kind.(*Command_MigrationReady); ok {
-			return x.MigrationReady
-		}
-	}
-	return nil
-}
-
 func (x *Command) GetMigrationSwitch() *MigrationSwitch {
 	if x != nil {
 		if x, ok := x.Kind.(*Command_MigrationSwitch); ok {
@@ -2395,10 +2320,6 @@ type Command_MigrationStart struct {
 	MigrationStart *MigrationStart `protobuf:"bytes,50,opt,name=migration_start,json=migrationStart,proto3,oneof"`
 }
 
-type Command_MigrationReady struct {
-	MigrationReady *MigrationReady `protobuf:"bytes,51,opt,name=migration_ready,json=migrationReady,proto3,oneof"`
-}
-
 type Command_MigrationSwitch struct {
 	MigrationSwitch *MigrationSwitch `protobuf:"bytes,52,opt,name=migration_switch,json=migrationSwitch,proto3,oneof"`
 }
@@ -2454,8 +2375,6 @@ func (*Command_GroupAssign) isCommand_Kind() {}
 func (*Command_GroupReport) isCommand_Kind() {}
 
 func (*Command_MigrationStart) isCommand_Kind() {}
-
-func (*Command_MigrationReady) isCommand_Kind() {}
 
 func (*Command_MigrationSwitch) isCommand_Kind() {}
 
@@ -3545,7 +3464,6 @@ type MigrationStart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
-	Token         []byte                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3594,65 +3512,6 @@ func (x *MigrationStart) GetTo() uint64 {
 	return 0
 }
 
-func (x *MigrationStart) GetToken() []byte {
-	if x != nil {
-		return x.Token
-	}
-	return nil
-}
-
-type MigrationReady struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *MigrationReady) Reset() {
-	*x = MigrationReady{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *MigrationReady) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*MigrationReady) ProtoMessage() {}
-
-func (x *MigrationReady) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use MigrationReady.ProtoReflect.Descriptor instead.
-func (*MigrationReady) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
-}
-
-func (x *MigrationReady) GetGroup() string {
-	if x != nil {
-		return x.Group
-	}
-	return ""
-}
-
-func (x *MigrationReady) GetId() uint64 {
-	if x != nil {
-		return x.Id
-	}
-	return 0
-}
-
 type MigrationSwitch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -3664,7 +3523,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3676,7 +3535,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3689,7 +3548,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -3724,7 +3583,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3736,7 +3595,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3749,7 +3608,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -3783,7 +3642,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3795,7 +3654,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3808,7 +3667,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -3837,7 +3696,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3849,7 +3708,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3862,7 +3721,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Note) GetLevel() string {
@@ -4044,17 +3903,15 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x13\n" +
-	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\"\xdc\x01\n" +
+	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\"\x98\x01\n" +
 	"\tMigration\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\x04R\x02to\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x128\n" +
-	"\x05phase\x18\x05 \x01(\x0e2\".quorate.cluster.v1.MigrationPhaseR\x05phase\x12\x14\n" +
-	"\x05token\x18\x06 \x01(\fR\x05token\x12\x16\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06cancel\x18\a \x01(\bR\x06cancel\x12\x1d\n" +
 	"\n" +
-	"started_ms\x18\b \x01(\x03R\tstartedMs\"\x84\x01\n" +
+	"started_ms\x18\b \x01(\x03R\tstartedMsJ\x04\b\x05\x10\x06J\x04\b\x06\x10\a\"\x84\x01\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x14\n" +
@@ -4068,7 +3925,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xf9\r\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xb0\r\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -4101,13 +3958,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\fgroup_desire\x18* \x01(\v2\x1f.quorate.cluster.v1.GroupDesireH\x00R\vgroupDesire\x12D\n" +
 	"\fgroup_assign\x18+ \x01(\v2\x1f.quorate.cluster.v1.GroupAssignH\x00R\vgroupAssign\x12D\n" +
 	"\fgroup_report\x18, \x01(\v2\x1f.quorate.cluster.v1.GroupReportH\x00R\vgroupReport\x12M\n" +
-	"\x0fmigration_start\x182 \x01(\v2\".quorate.cluster.v1.MigrationStartH\x00R\x0emigrationStart\x12M\n" +
-	"\x0fmigration_ready\x183 \x01(\v2\".quorate.cluster.v1.MigrationReadyH\x00R\x0emigrationReady\x12P\n" +
+	"\x0fmigration_start\x182 \x01(\v2\".quorate.cluster.v1.MigrationStartH\x00R\x0emigrationStart\x12P\n" +
 	"\x10migration_switch\x184 \x01(\v2#.quorate.cluster.v1.MigrationSwitchH\x00R\x0fmigrationSwitch\x12G\n" +
 	"\rmigration_end\x185 \x01(\v2 .quorate.cluster.v1.MigrationEndH\x00R\fmigrationEnd\x12P\n" +
 	"\x10migration_cancel\x186 \x01(\v2#.quorate.cluster.v1.MigrationCancelH\x00R\x0fmigrationCancel\x12.\n" +
 	"\x04note\x18< \x01(\v2\x18.quorate.cluster.v1.NoteH\x00R\x04noteB\x06\n" +
-	"\x04kind\"7\n" +
+	"\x04kindJ\x04\b3\x104\"7\n" +
 	"\aNodeAdd\x12,\n" +
 	"\x04node\x18\x01 \x01(\v2\x18.quorate.cluster.v1.NodeR\x04node\" \n" +
 	"\n" +
@@ -4181,14 +4037,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"Z\n" +
 	"\vGroupReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
-	"\x06status\x18\x02 \x01(\v2\x1f.quorate.cluster.v1.GroupStatusR\x06status\"L\n" +
+	"\x06status\x18\x02 \x01(\v2\x1f.quorate.cluster.v1.GroupStatusR\x06status\"<\n" +
 	"\x0eMigrationStart\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\fR\x05token\"6\n" +
-	"\x0eMigrationReady\x12\x14\n" +
-	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\x04R\x02id\"M\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02toJ\x04\b\x03\x10\x04\"M\n" +
 	"\x0fMigrationSwitch\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
@@ -4238,11 +4090,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x12GROUP_STATE_ONLINE\x10\x03\x12\x18\n" +
 	"\x14GROUP_STATE_STOPPING\x10\x04\x12\x16\n" +
 	"\x12GROUP_STATE_PAUSED\x10\x05\x12\x16\n" +
-	"\x12GROUP_STATE_FAILED\x10\x06*h\n" +
-	"\x0eMigrationPhase\x12\x1f\n" +
-	"\x1bMIGRATION_PHASE_UNSPECIFIED\x10\x00\x12\x1b\n" +
-	"\x17MIGRATION_PHASE_PREPARE\x10\x01\x12\x18\n" +
-	"\x14MIGRATION_PHASE_COPY\x10\x02*[\n" +
+	"\x12GROUP_STATE_FAILED\x10\x06*[\n" +
 	"\x04Code\x12\v\n" +
 	"\aCODE_OK\x10\x00\x12\x12\n" +
 	"\x0eCODE_NOT_FOUND\x10\x01\x12\x10\n" +
@@ -4263,8 +4111,8 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 	return file_cluster_clusterpb_cluster_proto_rawDescData
 }
 
-var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NodeState)(0),          // 0: quorate.cluster.v1.NodeState
 	(ProofKind)(0),          // 1: quorate.cluster.v1.ProofKind
@@ -4272,129 +4120,125 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(DiskRole)(0),           // 3: quorate.cluster.v1.DiskRole
 	(Desire)(0),             // 4: quorate.cluster.v1.Desire
 	(GroupState)(0),         // 5: quorate.cluster.v1.GroupState
-	(MigrationPhase)(0),     // 6: quorate.cluster.v1.MigrationPhase
-	(Code)(0),               // 7: quorate.cluster.v1.Code
-	(*State)(nil),           // 8: quorate.cluster.v1.State
-	(*Cluster)(nil),         // 9: quorate.cluster.v1.Cluster
-	(*Node)(nil),            // 10: quorate.cluster.v1.Node
-	(*NodeAddress)(nil),     // 11: quorate.cluster.v1.NodeAddress
-	(*NodeFacts)(nil),       // 12: quorate.cluster.v1.NodeFacts
-	(*Proof)(nil),           // 13: quorate.cluster.v1.Proof
-	(*Fence)(nil),           // 14: quorate.cluster.v1.Fence
-	(*Quorum)(nil),          // 15: quorate.cluster.v1.Quorum
-	(*Disk)(nil),            // 16: quorate.cluster.v1.Disk
-	(*Volume)(nil),          // 17: quorate.cluster.v1.Volume
-	(*VolumeStatus)(nil),    // 18: quorate.cluster.v1.VolumeStatus
-	(*Group)(nil),           // 19: quorate.cluster.v1.Group
-	(*GroupStatus)(nil),     // 20: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),       // 21: quorate.cluster.v1.Migration
-	(*Event)(nil),           // 22: quorate.cluster.v1.Event
-	(*Applied)(nil),         // 23: quorate.cluster.v1.Applied
-	(*Result)(nil),          // 24: quorate.cluster.v1.Result
-	(*Command)(nil),         // 25: quorate.cluster.v1.Command
-	(*NodeAdd)(nil),         // 26: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),      // 27: quorate.cluster.v1.NodeRemove
-	(*NodeDown)(nil),        // 28: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),      // 29: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),          // 30: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),      // 31: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),         // 32: quorate.cluster.v1.DiskAdd
-	(*PortalAdd)(nil),       // 33: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),       // 34: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),   // 35: quorate.cluster.v1.WitnessHosted
-	(*CsvEnable)(nil),       // 36: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),       // 37: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),    // 38: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),    // 39: quorate.cluster.v1.VolumeReport
-	(*GroupAdd)(nil),        // 40: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),     // 41: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),     // 42: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),     // 43: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),     // 44: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),  // 45: quorate.cluster.v1.MigrationStart
-	(*MigrationReady)(nil),  // 46: quorate.cluster.v1.MigrationReady
-	(*MigrationSwitch)(nil), // 47: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),    // 48: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil), // 49: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),            // 50: quorate.cluster.v1.Note
-	nil,                     // 51: quorate.cluster.v1.State.NodesEntry
-	nil,                     // 52: quorate.cluster.v1.State.DisksEntry
-	nil,                     // 53: quorate.cluster.v1.State.VolumesEntry
-	nil,                     // 54: quorate.cluster.v1.State.GroupsEntry
-	nil,                     // 55: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                     // 56: quorate.cluster.v1.Volume.StatusEntry
+	(Code)(0),               // 6: quorate.cluster.v1.Code
+	(*State)(nil),           // 7: quorate.cluster.v1.State
+	(*Cluster)(nil),         // 8: quorate.cluster.v1.Cluster
+	(*Node)(nil),            // 9: quorate.cluster.v1.Node
+	(*NodeAddress)(nil),     // 10: quorate.cluster.v1.NodeAddress
+	(*NodeFacts)(nil),       // 11: quorate.cluster.v1.NodeFacts
+	(*Proof)(nil),           // 12: quorate.cluster.v1.Proof
+	(*Fence)(nil),           // 13: quorate.cluster.v1.Fence
+	(*Quorum)(nil),          // 14: quorate.cluster.v1.Quorum
+	(*Disk)(nil),            // 15: quorate.cluster.v1.Disk
+	(*Volume)(nil),          // 16: quorate.cluster.v1.Volume
+	(*VolumeStatus)(nil),    // 17: quorate.cluster.v1.VolumeStatus
+	(*Group)(nil),           // 18: quorate.cluster.v1.Group
+	(*GroupStatus)(nil),     // 19: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),       // 20: quorate.cluster.v1.Migration
+	(*Event)(nil),           // 21: quorate.cluster.v1.Event
+	(*Applied)(nil),         // 22: quorate.cluster.v1.Applied
+	(*Result)(nil),          // 23: quorate.cluster.v1.Result
+	(*Command)(nil),         // 24: quorate.cluster.v1.Command
+	(*NodeAdd)(nil),         // 25: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),      // 26: quorate.cluster.v1.NodeRemove
+	(*NodeDown)(nil),        // 27: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),      // 28: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),          // 29: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),      // 30: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),         // 31: quorate.cluster.v1.DiskAdd
+	(*PortalAdd)(nil),       // 32: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),       // 33: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),   // 34: quorate.cluster.v1.WitnessHosted
+	(*CsvEnable)(nil),       // 35: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),       // 36: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),    // 37: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),    // 38: quorate.cluster.v1.VolumeReport
+	(*GroupAdd)(nil),        // 39: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),     // 40: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),     // 41: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),     // 42: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),     // 43: quorate.cluster.v1.GroupReport
+	(*MigrationStart)(nil),  // 44: quorate.cluster.v1.MigrationStart
+	(*MigrationSwitch)(nil), // 45: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),    // 46: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil), // 47: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),            // 48: quorate.cluster.v1.Note
+	nil,                     // 49: quorate.cluster.v1.State.NodesEntry
+	nil,                     // 50: quorate.cluster.v1.State.DisksEntry
+	nil,                     // 51: quorate.cluster.v1.State.VolumesEntry
+	nil,                     // 52: quorate.cluster.v1.State.GroupsEntry
+	nil,                     // 53: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                     // 54: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
-	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	51, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
-	15, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	52, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	53, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	54, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
-	22, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
-	23, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	11, // 8: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	8,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
+	49, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	14, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
+	50, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	51, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	52, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	21, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
+	22, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
+	10, // 8: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
 	0,  // 9: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
-	14, // 10: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
-	12, // 11: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
+	13, // 10: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
+	11, // 11: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
 	1,  // 12: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
-	13, // 13: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
+	12, // 13: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	2,  // 14: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	3,  // 15: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	55, // 16: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	56, // 17: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	53, // 16: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	54, // 17: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
 	4,  // 18: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
-	20, // 19: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
-	21, // 20: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
+	19, // 19: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
+	20, // 20: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
 	5,  // 21: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
-	6,  // 22: quorate.cluster.v1.Migration.phase:type_name -> quorate.cluster.v1.MigrationPhase
-	24, // 23: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
-	7,  // 24: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
-	26, // 25: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	28, // 26: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	29, // 27: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	30, // 28: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	31, // 29: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
-	27, // 30: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	32, // 31: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	34, // 32: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	35, // 33: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	33, // 34: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	36, // 35: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	37, // 36: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	38, // 37: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	39, // 38: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	40, // 39: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	41, // 40: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	42, // 41: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	43, // 42: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	44, // 43: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	45, // 44: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	46, // 45: quorate.cluster.v1.Command.migration_ready:type_name -> quorate.cluster.v1.MigrationReady
-	47, // 46: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	48, // 47: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	49, // 48: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	50, // 49: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	10, // 50: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	13, // 51: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	12, // 52: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	11, // 53: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	16, // 54: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	2,  // 55: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	18, // 56: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	19, // 57: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	4,  // 58: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	20, // 59: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	10, // 60: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	16, // 61: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	17, // 62: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	19, // 63: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	18, // 64: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	65, // [65:65] is the sub-list for method output_type
-	65, // [65:65] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	23, // 22: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
+	6,  // 23: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
+	25, // 24: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
+	27, // 25: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	28, // 26: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	29, // 27: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	30, // 28: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	26, // 29: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
+	31, // 30: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	33, // 31: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	34, // 32: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	32, // 33: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	35, // 34: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	36, // 35: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	37, // 36: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	38, // 37: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	39, // 38: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	40, // 39: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	41, // 40: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	42, // 41: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	43, // 42: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	44, // 43: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	45, // 44: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	46, // 45: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	47, // 46: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	48, // 47: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	9,  // 48: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	12, // 49: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	11, // 50: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	10, // 51: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	15, // 52: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	2,  // 53: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	17, // 54: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	18, // 55: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	4,  // 56: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	19, // 57: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	9,  // 58: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	15, // 59: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	16, // 60: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	18, // 61: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	17, // 62: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -4423,7 +4267,6 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_GroupAssign)(nil),
 		(*Command_GroupReport)(nil),
 		(*Command_MigrationStart)(nil),
-		(*Command_MigrationReady)(nil),
 		(*Command_MigrationSwitch)(nil),
 		(*Command_MigrationEnd)(nil),
 		(*Command_MigrationCancel)(nil),
@@ -4434,8 +4277,8 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   49,
+			NumEnums:      7,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
