@@ -63,12 +63,18 @@ type Applied struct {
 	Result any
 }
 
+// Read is the answer to Voter.Read: what was committed by then lies at or before
+// Index.
+type Read struct{ ID, Index uint64 }
+
 // Output is what one Process brought about.
 type Output struct {
 	Applied  []Applied
-	Reads    []raft.ReadState
+	Reads    []Read
 	Restored bool // a snapshot replaced the state
 	Progress bool // anything at all was done
+
+	states []raft.ReadState // of everybody's reads
 }
 
 // Core is one voter. It is not safe for concurrent use.
@@ -142,8 +148,7 @@ func (c *Core) Propose(data []byte) error { return c.rn.Propose(data) }
 // ProposeConf hands a configuration change to raft.
 func (c *Core) ProposeConf(cc raftpb.ConfChangeI) error { return c.rn.ProposeConfChange(cc) }
 
-// ReadIndex asks for a read state with the given context.
-func (c *Core) ReadIndex(rctx []byte) { c.rn.ReadIndex(rctx) }
+func (c *Core) readIndex(rctx []byte) { c.rn.ReadIndex(rctx) }
 
 // Transfer hands leadership to another voter.
 func (c *Core) Transfer(to uint64) { c.rn.TransferLeader(to) }
@@ -217,7 +222,7 @@ func (c *Core) Process(ctx context.Context) (Output, error) {
 		return Output{}, nil
 	}
 	rd := c.rn.Ready()
-	out := Output{Reads: rd.ReadStates, Progress: true}
+	out := Output{states: rd.ReadStates, Progress: true}
 	if rd.HardState != nil {
 		c.hard = rd.HardState
 	}

@@ -97,10 +97,10 @@ func (g *group) start(id uint64, change func(*Options)) *Replica {
 		g.t.Fatal(err)
 	}
 	l := &list{}
-	opt := Options{
+	opt := Options{VoterConfig: VoterConfig{
 		CoreConfig: CoreConfig{ID: id, Log: log, State: state, Machine: l, Send: g.send, Logger: quiet{}},
 		TickEvery:  100 * time.Millisecond,
-	}
+	}}
 	if change != nil {
 		change(&opt)
 	}

@@ -125,14 +125,14 @@ func (h *hosting) start(w witness.Hosted) (witness.Instance, error) {
 	if w.Challenged {
 		guard = 0
 	}
-	r, err := consensus.Start(consensus.Options{
+	r, err := consensus.Start(consensus.Options{VoterConfig: consensus.VoterConfig{
 		CoreConfig: consensus.CoreConfig{
 			ID: h.voter, Log: log, State: state, Machine: newReplica(), Guard: guard, Witness: true, Host: h.m.id.NodeID,
 			Confirm: w.Confirm, Logger: raftLogger{h.m.log.Named("raft-witness").Sugar()},
 			Send: func(ms []*raftpb.Message) { h.m.transport.Send(ms, w.Generation) },
 		},
 		TickEvery: h.m.profile.Tick, Generation: w.Generation,
-	})
+	}})
 	if err != nil {
 		return nil, err
 	}

@@ -133,11 +133,14 @@ func (m *member) start(fresh bool) error {
 		guard = 0
 	}
 	m.raft, err = consensus.Start(consensus.Options{
-		CoreConfig: consensus.CoreConfig{
-			ID: m.id.NodeID, Log: log, State: state, Machine: m.db, Guard: guard, Logger: raftLogger{m.log.Named("raft").Sugar()},
-			Send: func(ms []*raftpb.Message) { m.transport.Send(ms, 0) },
+		VoterConfig: consensus.VoterConfig{
+			CoreConfig: consensus.CoreConfig{
+				ID: m.id.NodeID, Log: log, State: state, Machine: m.db, Guard: guard, Logger: raftLogger{m.log.Named("raft").Sugar()},
+				Send: func(ms []*raftpb.Message) { m.transport.Send(ms, 0) },
+			},
+			TickEvery: m.profile.Tick,
 		},
-		TickEvery: m.profile.Tick, Fresh: fresh,
+		Fresh: fresh,
 	})
 	if err != nil {
 		return err
