@@ -51,6 +51,8 @@ type Options struct {
 	Every  time.Duration
 	Timing quorum.Timing
 	Log    *zap.Logger
+	// Clock is the real one where it is nil.
+	Clock Clock
 }
 
 // Status is what a host says of itself.
@@ -86,10 +88,23 @@ type Host struct {
 
 // StartHost begins.
 func StartHost(opt Options) *Host {
+	h := NewHost(opt)
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &Host{opt: opt, cancel: cancel, done: make(chan struct{})}
+	h.cancel, h.done = cancel, make(chan struct{})
+	go func() {
+		defer close(h.done)
+		h.Run(ctx)
+	}()
+	return h
+}
+
+// NewHost makes a host for a caller that calls Run itself.
+func NewHost(opt Options) *Host {
+	if opt.Clock == nil {
+		opt.Clock = realClock{}
+	}
+	h := &Host{opt: opt}
 	h.mu.status.State = "unreachable"
-	go h.run(ctx)
 	return h
 }
 
@@ -115,30 +130,34 @@ func (h *Host) set(state, reason string, beat quorum.Beat) {
 	h.mu.status.State, h.mu.status.Reason, h.mu.status.Beat = state, reason, beat
 }
 
-// run keeps a session, and watches or hosts over it.
-func (h *Host) run(ctx context.Context) {
-	defer close(h.done)
+// Run keeps a session, and watches or hosts over it, until ctx ends.
+func (h *Host) Run(ctx context.Context) {
 	patience, wait := releaseAfter, h.opt.Every
 	for ctx.Err() == nil {
-		began := time.Now()
+		began := h.opt.Clock.Now()
 		if err := h.session(ctx, &patience); err != nil && ctx.Err() == nil {
 			h.set("unreachable", err.Error(), quorum.Beat{})
 		}
 		// What fails at once, again and again, is tried less often.
-		if wait = min(2*wait, maxRetry); time.Since(began) > maxRetry {
+		if wait = min(2*wait, maxRetry); h.since(began) > maxRetry {
 			wait = h.opt.Every
 		}
-		pause(ctx, wait)
+		h.opt.Clock.Sleep(ctx, wait, nil)
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+func (h *Host) since(t time.Time) time.Duration { return h.opt.Clock.Now().Sub(t) }
+
+// rest sleeps until the next heartbeat or read is due, Every after the one that
+// was due at last.
+func (h *Host) rest(ctx context.Context, last time.Time, wake <-chan struct{}) time.Time {
+	now := h.opt.Clock.Now()
+	due := last.Add(h.opt.Every)
+	if due.Before(now) {
+		due = now
 	}
+	h.opt.Clock.Sleep(ctx, due.Sub(now), wake)
+	return due
 }
 
 // ioTimeout bounds each command: a host that cannot write within it has lost
@@ -152,11 +171,10 @@ func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 	}
 	defer lun.Close()
 	arbiter := quorum.NewArbiter(h.opt.Timing)
-	tick := time.NewTicker(h.opt.Every)
-	defer tick.Stop()
+	due := h.opt.Clock.Now()
 	for {
-		began := time.Now()
-		rctx, cancel := context.WithTimeout(ctx, h.ioTimeout())
+		began := h.opt.Clock.Now()
+		rctx, cancel := h.opt.Clock.WithTimeout(ctx, h.ioTimeout())
 		beat, err := readHead(rctx, lun, h.opt.ClusterID)
 		cancel()
 		if err != nil {
@@ -174,23 +192,21 @@ func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 			}
 			return h.host(ctx, lun, beat, d, *patience)
 		}
-		select {
-		case <-ctx.Done():
+		if due = h.rest(ctx, due, nil); ctx.Err() != nil {
 			return nil
-		case <-tick.C:
 		}
 	}
 }
 
 // host takes the LUN and keeps it until something ends that.
 func (h *Host) host(ctx context.Context, lun disk.LUN, seen quorum.Beat, d quorum.Decision, patience time.Duration) error {
-	began := time.Now()
+	began := h.opt.Clock.Now()
 	tenure, err := take(ctx, lun, h.opt, seen, d)
 	if err != nil {
 		return fmt.Errorf("take the witness LUN (%s): %w", d.Why, err)
 	}
 	h.mu.Lock()
-	h.mu.status.Took = time.Since(began)
+	h.mu.status.Took = h.since(began)
 	h.mu.Unlock()
 	inst, err := h.opt.Start(Hosted{
 		Device: lun, Journal: JournalOptions(lun.Info(), h.opt.ClusterID, h.opt.Voter),
@@ -202,17 +218,18 @@ func (h *Host) host(ctx context.Context, lun disk.LUN, seen quorum.Beat, d quoru
 	}
 	defer inst.Stop()
 	h.set("hosting", d.Why, tenure.last())
-	tick := time.NewTicker(h.opt.Every)
-	defer tick.Stop()
-	others := time.Now() // since when another node leads
+	due := h.opt.Clock.Now()
+	others := due // since when another node leads
 	for {
+		due = h.rest(ctx, due, inst.Done())
 		select {
-		case <-ctx.Done():
-			inst.Stop()
-			return tenure.release(h.ioTimeout())
 		case <-inst.Done():
 			return fmt.Errorf("the witness voter ended: %w", inst.Err())
-		case <-tick.C:
+		default:
+		}
+		if ctx.Err() != nil {
+			inst.Stop()
+			return tenure.release(h.ioTimeout())
 		}
 		if err := tenure.confirm(ctx, h.ioTimeout()); err != nil {
 			if ctx.Err() != nil {
@@ -222,9 +239,9 @@ func (h *Host) host(ctx context.Context, lun disk.LUN, seen quorum.Beat, d quoru
 		}
 		s := h.opt.Situation()
 		if s.Leader == 0 || s.Leader == h.opt.Node {
-			others = time.Now()
+			others = h.opt.Clock.Now()
 		}
-		if time.Since(others) > patience || !s.Wanted {
+		if h.since(others) > patience || !s.Wanted {
 			inst.Stop()
 			h.opt.Log.Info("witness handed to the leader", zap.Uint64("leader", s.Leader))
 			return tenure.release(h.ioTimeout())
@@ -237,8 +254,9 @@ type tenure struct {
 	lun        disk.LUN
 	key        disk.Key
 	challenged bool
+	clock      Clock
 
-	mu   sync.Mutex
+	mu   sync.Locker // held while the block is written
 	beat quorum.Beat
 	err  error
 }
@@ -246,7 +264,7 @@ type tenure struct {
 // take makes this node the holder of the LUN's reservation, the old holder
 // fenced, and writes the first heartbeat of a new generation.
 func take(ctx context.Context, lun disk.LUN, opt Options, seen quorum.Beat, d quorum.Decision) (*tenure, error) {
-	t := &tenure{lun: lun, key: Key(opt.ClusterID, opt.Node, seen.Generation+1), challenged: d.Challenged}
+	t := &tenure{lun: lun, key: Key(opt.ClusterID, opt.Node, seen.Generation+1), challenged: d.Challenged, clock: opt.Clock, mu: opt.Clock.NewLock()}
 	out := func(r disk.ReserveOut) error { return retried(func() error { return lun.Reserve(ctx, r) }) }
 	if err := out(disk.ReserveOut{Action: disk.RegisterIgnore, ServiceKey: t.key}); err != nil {
 		return nil, fmt.Errorf("register: %w", err)
@@ -310,7 +328,7 @@ func (t *tenure) confirm(ctx context.Context, limit time.Duration) error {
 	if t.err != nil {
 		return t.err
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := t.clock.WithTimeout(ctx, limit)
 	defer cancel()
 	next := t.beat
 	next.Counter++
@@ -324,7 +342,7 @@ func (t *tenure) confirm(ctx context.Context, limit time.Duration) error {
 
 // release says on the LUN that the witness is free, and lets the reservation go.
 func (t *tenure) release(limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := t.clock.WithTimeout(context.Background(), limit)
 	defer cancel()
 	t.mu.Lock()
 	defer t.mu.Unlock()

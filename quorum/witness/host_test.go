@@ -132,7 +132,7 @@ func TestSilentHostIsFencedAndCannotSpeak(t *testing.T) {
 func TestHangingHostWakes(t *testing.T) {
 	ctx := context.Background()
 	r := newRig(t)
-	opt := Options{ClusterID: cluster, Node: 1}
+	opt := Options{ClusterID: cluster, Node: 1, Clock: realClock{}}
 	hung, err := take(ctx, r.mem.Nexus("one"), opt, quorum.Beat{}, quorum.Decision{Challenged: true})
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestHangingHostWakes(t *testing.T) {
 func TestHostThatWroteSinceWasNotSilent(t *testing.T) {
 	ctx := context.Background()
 	r := newRig(t)
-	first, err := take(ctx, r.mem.Nexus("one"), Options{ClusterID: cluster, Node: 1}, quorum.Beat{}, quorum.Decision{})
+	first, err := take(ctx, r.mem.Nexus("one"), Options{ClusterID: cluster, Node: 1, Clock: realClock{}}, quorum.Beat{}, quorum.Decision{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestHostThatWroteSinceWasNotSilent(t *testing.T) {
 	if err := first.confirm(ctx, time.Second); err != nil {
 		t.Fatal(err)
 	}
-	second, err := take(ctx, r.mem.Nexus("two"), Options{ClusterID: cluster, Node: 2}, seen, quorum.Decision{Challenged: true})
+	second, err := take(ctx, r.mem.Nexus("two"), Options{ClusterID: cluster, Node: 2, Clock: realClock{}}, seen, quorum.Decision{Challenged: true})
 	if err != nil {
 		t.Fatal(err)
 	}

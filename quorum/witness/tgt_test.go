@@ -36,11 +36,11 @@ func TestWokenHostOnTgt(t *testing.T) {
 	if err := Format(ctx, one, cluster, false); err != nil {
 		t.Fatal(err)
 	}
-	woken, err := take(ctx, one, Options{ClusterID: cluster, Node: 1}, quorum.Beat{}, quorum.Decision{})
+	woken, err := take(ctx, one, Options{ClusterID: cluster, Node: 1, Clock: realClock{}}, quorum.Beat{}, quorum.Decision{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	now, err := take(ctx, two, Options{ClusterID: cluster, Node: 2}, woken.beat, quorum.Decision{Challenged: true})
+	now, err := take(ctx, two, Options{ClusterID: cluster, Node: 2, Clock: realClock{}}, woken.beat, quorum.Decision{Challenged: true})
 	if err != nil {
 		t.Fatal(err)
 	}
