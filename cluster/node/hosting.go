@@ -102,7 +102,7 @@ func (h *hosting) situation() quorum.Situation {
 	case st.IsLeader:
 		s.Leader = h.m.id.NodeID
 	case st.Leader != 0 && st.Leader < consensus.FirstWitness &&
-		time.Since(h.m.transport.Heard()[st.Leader]) < h.m.profile.Election/2:
+		h.m.profile.Follows(time.Now(), h.m.transport.Heard()[st.Leader]):
 		s.Leader = st.Leader
 	}
 	return s

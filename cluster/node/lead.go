@@ -19,10 +19,6 @@ import (
 	"quorate/quorum"
 )
 
-// caughtUpWithin is how many entries a member may be behind and still count as
-// up to date.
-const caughtUpWithin = 64
-
 // lead runs the controller while this node leads.
 func (m *member) lead() {
 	var c *cluster.Controller
@@ -41,9 +37,7 @@ func (m *member) lead() {
 		st := m.raft.Status()
 		if !st.IsLeader {
 			c = nil
-		} else if st.Applied >= st.Commit && time.Since(st.LastQuorum) < m.profile.Election/2 {
-			// A majority has just followed, and everything of former leaders is
-			// applied. A leader that hung and wakes decides nothing.
+		} else if leadership(st).MayDecide(time.Now(), m.profile) {
 			if c == nil || term != st.Term {
 				c, term = cluster.NewController(m.profile), st.Term
 				m.log.Info("this node leads", zap.Uint64("term", term))
@@ -65,16 +59,10 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 		if s.Cluster == nil {
 			return
 		}
-		caught := map[uint64]bool{}
-		for id, match := range st.Match {
-			// raft counts a new member as active until it finds otherwise: one
-			// that has never answered has matched nothing.
-			caught[id] = id == m.id.NodeID || st.Active[id] && match > 0 && match+caughtUpWithin >= st.Commit
-		}
 		d = c.Step(cluster.Input{
 			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince,
 			Quiet: min(st.Quiet, m.profile.Challenge), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
-			Gossip: m.rumours(s), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners}, CaughtUp: caught,
+			Gossip: m.rumours(s), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners}, CaughtUp: leadership(st).CaughtUp(m.id.NodeID),
 		})
 	})
 	for _, cmd := range d.Commands {

@@ -13,6 +13,7 @@ import (
 
 	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
+	"quorate/cluster/consensus"
 	"quorate/cluster/keeper/keeperpb"
 	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
 )
@@ -21,24 +22,25 @@ import (
 type leases struct {
 	m *member
 
-	mu      sync.Mutex
-	term    uint64
-	renewed map[uint64]time.Time // last question of each node
-	granted map[uint64]time.Time // last yes
+	mu     sync.Mutex
+	leases *cluster.Leases
 }
 
 var _ keeperpbconnect.LeaseServiceHandler = (*leases)(nil)
 
 func newLeases(m *member) *leases {
-	return &leases{m: m, renewed: map[uint64]time.Time{}, granted: map[uint64]time.Time{}}
+	return &leases{m: m, leases: cluster.NewLeases(m.profile)}
 }
 
-func no(format string, a ...any) *connect.Response[keeperpb.RenewResponse] {
-	return connect.NewResponse(&keeperpb.RenewResponse{Reason: fmt.Sprintf(format, a...)})
+// leadership is the replica's status as package cluster has it.
+func leadership(st consensus.Status) cluster.Leadership {
+	return cluster.Leadership{
+		Leads: st.IsLeader, Term: st.Term, Applied: st.Applied, Commit: st.Commit, Since: st.LeaderSince,
+		LastQuorum: st.LastQuorum, Quiet: st.Quiet, Active: st.Active, Match: st.Match,
+	}
 }
 
-// Renew implements the service. The lease runs from this leader's last contact
-// with a majority, so that no later leader need wait for longer.
+// Renew implements the service.
 func (l *leases) Renew(ctx context.Context, r *connect.Request[keeperpb.RenewRequest]) (*connect.Response[keeperpb.RenewResponse], error) {
 	if peer := peerOf(ctx); peer != r.Msg.NodeId {
 		return nil, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("node %d asks for the lease of node %d", peer, r.Msg.NodeId))
@@ -47,39 +49,19 @@ func (l *leases) Renew(ctx context.Context, r *connect.Request[keeperpb.RenewReq
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("this node is of another cluster"))
 	}
 	st := l.m.raft.Status()
-	if !st.IsLeader {
-		res := no("this node does not lead")
-		res.Msg.LeaderAddr = l.leaderAddress(st.Leader)
-		return res, nil
-	}
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.beginLocked(st.Term)
-	l.renewed[r.Msg.NodeId] = now
-	age := now.Sub(st.LastQuorum)
+	var a cluster.LeaseAnswer
+	l.m.db.view(func(s *pb.State) { a = l.leases.Renew(now, leadership(st), s, r.Msg.NodeId, r.Msg.NodeEpoch) })
+	res := &keeperpb.RenewResponse{Granted: a.Reason == "", Reason: a.Reason}
 	switch {
-	case st.LastQuorum.IsZero() || age >= l.m.profile.Lease:
-		return no("the leader has no contact with a majority"), nil
-	case st.Applied < st.Commit:
-		return no("the leader is still catching up"), nil
+	case res.Granted:
+		res.AgeMs, res.LeaseMs = a.Age.Milliseconds()+1, a.Lease.Milliseconds()
+	case !st.IsLeader:
+		res.LeaderAddr = l.leaderAddress(st.Leader)
 	}
-	var refusal string
-	l.m.db.view(func(s *pb.State) {
-		switch n := s.Nodes[r.Msg.NodeId]; {
-		case n == nil:
-			refusal = "the node is not in the cluster"
-		case n.State != pb.NodeState_NODE_STATE_UP:
-			refusal = fmt.Sprintf("the node counts as down: %s", n.Fence.GetReason())
-		case n.Epoch != r.Msg.NodeEpoch:
-			refusal = fmt.Sprintf("the node is at epoch %d", n.Epoch)
-		}
-	})
-	if refusal != "" {
-		return no("%s", refusal), nil
-	}
-	l.granted[r.Msg.NodeId] = now
-	return connect.NewResponse(&keeperpb.RenewResponse{Granted: true, AgeMs: age.Milliseconds() + 1, LeaseMs: l.m.profile.Lease.Milliseconds()}), nil
+	return connect.NewResponse(res), nil
 }
 
 func (l *leases) leaderAddress(leader uint64) string {
@@ -93,24 +75,14 @@ func (l *leases) leaderAddress(leader uint64) string {
 	return out
 }
 
-// beginLocked forgets what was of an earlier time as leader.
-func (l *leases) beginLocked(term uint64) {
-	if l.term != term {
-		l.term = term
-		clear(l.renewed)
-		clear(l.granted)
-	}
-}
-
 // heard is what the controller wants to know.
 func (l *leases) heard(term uint64, nodes []uint64) map[uint64]cluster.Heard {
 	raft := l.m.transport.Heard()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.beginLocked(term)
 	out := map[uint64]cluster.Heard{}
 	for _, id := range nodes {
-		out[id] = cluster.Heard{Raft: raft[id], Renewed: l.renewed[id], Granted: l.granted[id]}
+		out[id] = l.leases.Heard(term, id, raft[id])
 	}
 	return out
 }

@@ -311,7 +311,11 @@ func take(ctx context.Context, lun disk.LUN, opt Options, seen quorum.Beat, d qu
 		t.challenged = false
 	}
 	t.beat = quorum.Beat{Generation: last.Generation + 1, Host: opt.Node}
-	return t, t.confirm(ctx, time.Minute)
+	if err := t.confirm(ctx, time.Minute); err != nil {
+		return nil, err
+	}
+	// A target that loses its cache must not give this generation out again.
+	return t, retried(func() error { return lun.Flush(ctx) })
 }
 
 // last is the heartbeat written last.

@@ -1,0 +1,113 @@
+package cluster
+
+import (
+	"fmt"
+	"time"
+
+	pb "quorate/cluster/clusterpb"
+)
+
+// Leadership is what a node's replica knows of its own part as leader.
+type Leadership struct {
+	Leads                 bool
+	Term, Applied, Commit uint64
+	// Since is when it became leader, LastQuorum when at the latest a majority
+	// followed it; Quiet is as in Input.
+	Since, LastQuorum time.Time
+	Quiet             time.Duration
+	// Active tells which voters it heard lately, Match how far each one's log
+	// agrees with its own.
+	Active map[uint64]bool
+	Match  map[uint64]uint64
+}
+
+// MayDecide tells whether a leader may run the controller now: a majority has just
+// followed, and everything of former leaders is applied. A leader that hung and
+// wakes decides nothing.
+func (l Leadership) MayDecide(now time.Time, p Profile) bool {
+	return l.Leads && l.Applied >= l.Commit && now.Sub(l.LastQuorum) < p.Election/2
+}
+
+// caughtUpWithin is how many entries a member may be behind and still count as
+// up to date.
+const caughtUpWithin = 64
+
+// CaughtUp tells which members are heard and up to date. raft counts a new member
+// as active until it finds otherwise: one that has never answered has matched
+// nothing.
+func (l Leadership) CaughtUp(self uint64) map[uint64]bool {
+	caught := map[uint64]bool{}
+	for id, match := range l.Match {
+		caught[id] = id == self || l.Active[id] && match > 0 && match+caughtUpWithin >= l.Commit
+	}
+	return caught
+}
+
+// Follows tells whether a node that leads by this node's replica was heard lately
+// enough to be relied on.
+func (p Profile) Follows(now, heard time.Time) bool { return now.Sub(heard) < p.Election/2 }
+
+// Leases answers the nodes' questions for their lease on the leader. It is not safe
+// for concurrent use.
+type Leases struct {
+	profile Profile
+	term    uint64
+	renewed map[uint64]time.Time // last question of each node
+	granted map[uint64]time.Time // last yes
+}
+
+// NewLeases makes one that has heard nothing.
+func NewLeases(p Profile) *Leases {
+	return &Leases{profile: p, renewed: map[uint64]time.Time{}, granted: map[uint64]time.Time{}}
+}
+
+// LeaseAnswer is what a node is told.
+type LeaseAnswer struct {
+	// Reason says why the lease is not granted, or is empty.
+	Reason string
+	// Age is how long ago a majority followed the leader: the lease runs from
+	// then.
+	Age, Lease time.Duration
+}
+
+// Renew takes in a node's question for its lease at an epoch. The lease runs from
+// the leader's last contact with a majority, so that no later leader need wait
+// for longer.
+func (l *Leases) Renew(now time.Time, lead Leadership, s *pb.State, node, epoch uint64) LeaseAnswer {
+	if !lead.Leads {
+		return LeaseAnswer{Reason: "this node does not lead"}
+	}
+	l.begin(lead.Term)
+	l.renewed[node] = now
+	age := now.Sub(lead.LastQuorum)
+	switch n := s.Nodes[node]; {
+	case lead.LastQuorum.IsZero() || age >= l.profile.Lease:
+		return LeaseAnswer{Reason: "the leader has no contact with a majority"}
+	case lead.Applied < lead.Commit:
+		return LeaseAnswer{Reason: "the leader is still catching up"}
+	case n == nil:
+		return LeaseAnswer{Reason: "the node is not in the cluster"}
+	case n.State != pb.NodeState_NODE_STATE_UP:
+		return LeaseAnswer{Reason: "the node counts as down: " + n.Fence.GetReason()}
+	case n.Epoch != epoch:
+		return LeaseAnswer{Reason: fmt.Sprintf("the node is at epoch %d", n.Epoch)}
+	}
+	l.granted[node] = now
+	return LeaseAnswer{Age: age, Lease: l.profile.Lease}
+}
+
+// begin forgets what was of an earlier time as leader.
+func (l *Leases) begin(term uint64) {
+	if l.term != term {
+		l.term = term
+		clear(l.renewed)
+		clear(l.granted)
+	}
+}
+
+// Heard is what the controller wants to know of a node; raft is when its clusterd
+// was last heard.
+func (l *Leases) Heard(term, node uint64, raft time.Time) Heard {
+	l.begin(term)
+	return Heard{Raft: raft, Renewed: l.renewed[node], Granted: l.granted[node]}
+}
