@@ -48,13 +48,10 @@ type Transport struct {
 
 	mu struct {
 		sync.Mutex
-		peers   map[uint64]map[string]*path
-		conns   map[net.Conn]struct{} // accepted
-		heard   map[uint64]time.Time  // by node
-		hosting map[uint64]uint64     // by node: the generation that it hosts
-		own     uint64                // the generation hosted here, or 0
-		highest uint64                // generation heard of
-		closed  bool
+		peers  map[uint64]map[string]*path
+		conns  map[net.Conn]struct{} // accepted
+		routes *Routes
+		closed bool
 	}
 }
 
@@ -64,8 +61,7 @@ func NewTransport(opt TransportOptions) *Transport {
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.mu.peers = map[uint64]map[string]*path{}
 	t.mu.conns = map[net.Conn]struct{}{}
-	t.mu.heard = map[uint64]time.Time{}
-	t.mu.hosting = map[uint64]uint64{}
+	t.mu.routes = NewRoutes(opt.Self)
 	return t
 }
 
@@ -86,7 +82,7 @@ func (t *Transport) SetPeers(peers map[uint64][]string) {
 		}
 		if len(paths) == 0 {
 			delete(t.mu.peers, id)
-			delete(t.mu.hosting, id)
+			t.mu.routes.Forget(id)
 		}
 	}
 	for id, addrs := range peers {
@@ -113,15 +109,14 @@ func (t *Transport) SetPeers(peers map[uint64][]string) {
 func (t *Transport) SetHosting(generation uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.mu.own = generation
-	t.mu.highest = max(t.mu.highest, generation)
+	t.mu.routes.SetHosting(generation)
 }
 
 // Heard returns when each peer was last heard, over any path.
 func (t *Transport) Heard() map[uint64]time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return maps.Clone(t.mu.heard)
+	return t.mu.routes.Heard()
 }
 
 // Paths tells for each peer and address whether it is connected.
@@ -142,13 +137,10 @@ func (t *Transport) Paths() map[uint64]map[string]bool {
 // generation 0, of the witness with its hosting generation.
 func (t *Transport) Send(ms []*raftpb.Message, generation uint64) {
 	for _, m := range ms {
-		gen := generation
-		if m.GetTo() >= FirstWitness {
-			t.mu.Lock()
-			gen = max(gen, t.mu.highest)
-			t.mu.Unlock()
-		}
-		targets, local := t.targets(m.GetTo())
+		t.mu.Lock()
+		gen := t.mu.routes.Generation(m.GetTo(), generation)
+		targets, local := t.mu.routes.Targets(m.GetTo(), slices.Sorted(maps.Keys(t.mu.peers)))
+		t.mu.Unlock()
 		if local {
 			t.opt.Deliver(proto.Clone(m).(*raftpb.Message), gen)
 		}
@@ -167,32 +159,9 @@ func (t *Transport) Send(ms []*raftpb.Message, generation uint64) {
 	}
 }
 
-// targets resolves a voter to nodes: the witness to its host, or to everybody
-// while it is not known.
-func (t *Transport) targets(to uint64) (nodes []uint64, local bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if to == t.opt.Self || (to >= FirstWitness && t.mu.own != 0) {
-		return nil, true
-	}
-	if to < FirstWitness {
-		return []uint64{to}, false
-	}
-	var best uint64
-	for id, gen := range t.mu.hosting {
-		if gen != 0 && gen == t.mu.highest {
-			best = id
-		}
-	}
-	if best != 0 {
-		return []uint64{best}, false
-	}
-	return slices.Collect(maps.Keys(t.mu.peers)), false
-}
-
 func (t *Transport) frame(message []byte, generation uint64) []byte {
 	t.mu.Lock()
-	f := &consensuspb.Frame{From: t.opt.Self, Message: message, Generation: generation, Hosting: t.mu.own}
+	f := &consensuspb.Frame{From: t.opt.Self, Message: message, Generation: generation, Hosting: t.mu.routes.Hosting()}
 	t.mu.Unlock()
 	return encodeFrame(f)
 }
@@ -242,9 +211,7 @@ func (t *Transport) Serve(conn net.Conn, peer uint64) error {
 
 func (t *Transport) receive(f *consensuspb.Frame) error {
 	t.mu.Lock()
-	t.mu.heard[f.From] = time.Now()
-	t.mu.hosting[f.From] = f.Hosting
-	t.mu.highest = max(t.mu.highest, f.Hosting, f.Generation)
+	t.mu.routes.Receive(time.Now(), f.From, f.Hosting, f.Generation)
 	t.mu.Unlock()
 	if len(f.Message) == 0 {
 		return nil
@@ -280,10 +247,5 @@ func (t *Transport) Close() {
 func (t *Transport) Host() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id, gen := range t.mu.hosting {
-		if gen != 0 && gen == t.mu.highest {
-			return id
-		}
-	}
-	return 0
+	return t.mu.routes.Host()
 }

@@ -92,7 +92,9 @@ func TestTransportReachesNodeAndHostOfWitness(t *testing.T) {
 	}
 	b.SetHosting(7)
 	eventually(t, "1 knows the host", func() bool {
-		nodes, local := a.targets(FirstWitness)
+		a.mu.Lock()
+		nodes, local := a.mu.routes.Targets(FirstWitness, nil)
+		a.mu.Unlock()
 		return !local && len(nodes) == 1 && nodes[0] == 2 && a.Heard()[2] != time.Time{}
 	})
 	for len(inB) > 0 { // the copy over the second path
