@@ -36,6 +36,10 @@ test: build ## all tests, end to end ones too
 	$(GO) test -timeout 10m $$($(GO) list ./... | grep -v '^quorate/test')
 	$(GO) test -p 1 -timeout 20m $(HEAVY)
 
+.PHONY: scenarios
+scenarios: build ## failures played on the lab and told as stories; RUN=name for some of them
+	$(GO) test -v -count=1 -timeout 60m ./test/scenarios -all -run 'TestScenarios/$(RUN)'
+
 .PHONY: race
 race: deps ## all that is not end to end, under the race detector
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v '^quorate/test')

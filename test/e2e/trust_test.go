@@ -3,15 +3,15 @@ package e2e
 import (
 	"strings"
 	"testing"
-)
 
-func contains(s, sub string) bool { return strings.Contains(s, sub) }
+	"quorate/test/stage"
+)
 
 // TestEnrolment: nodes are let in by their lines, once; what is wrong is refused
 // with the reason.
 func TestEnrolment(t *testing.T) {
-	w := raise(t, 2)
-	line := strings.TrimSpace(w.must("s2", "node", "enroll"))
+	s := stage.Raise(t, 2)
+	line := strings.TrimSpace(s.Must("s2", "node", "enroll"))
 	parts := strings.Split(line, ",")
 	if len(parts) != 5 {
 		t.Fatalf("the line is %q", line)
@@ -22,23 +22,23 @@ func TestEnrolment(t *testing.T) {
 		return strings.Join(p, ",")
 	}
 	create := func(spec string) (string, int) {
-		_, errs, code := w.ctl("s1", "create", "--name", "c1", "--node", "s1", "--node", spec)
+		_, errs, code := s.Ctl("s1", "create", "--name", "c1", "--node", "s1", "--node", spec)
 		return errs, code
 	}
-	if errs, code := create(forged(3, strings.Repeat("ab", 32))); code == 0 || !contains(errs, "enrolment line names") {
+	if errs, code := create(forged(3, strings.Repeat("ab", 32))); code == 0 || !strings.Contains(errs, "enrolment line names") {
 		t.Fatalf("a wrong fingerprint: %d, %s", code, errs)
 	}
-	if errs, code := create(forged(4, strings.Repeat("A", 43))); code == 0 || !contains(errs, "secret") {
+	if errs, code := create(forged(4, strings.Repeat("A", 43))); code == 0 || !strings.Contains(errs, "secret") {
 		t.Fatalf("a wrong secret: %d, %s", code, errs)
 	}
 	if errs, code := create("no,line"); code != 2 {
 		t.Fatalf("no line: %d, %s", code, errs)
 	}
-	w.must("s1", "create", "--name", "c1", "--node", "s1", "--node", line)
-	if _, errs, code := w.ctl("s1", "node", "add", "--node", line); code == 0 || !contains(errs, "already") {
+	s.Must("s1", "create", "--name", "c1", "--node", "s1", "--node", line)
+	if _, errs, code := s.Ctl("s1", "node", "add", "--node", line); code == 0 || !strings.Contains(errs, "already") {
 		t.Fatalf("a used line: %d, %s", code, errs)
 	}
-	if _, errs, code := w.ctl("s2", "create", "--name", "c2", "--node", "s2"); code != 4 || !contains(errs, "already") {
+	if _, errs, code := s.Ctl("s2", "create", "--name", "c2", "--node", "s2"); code != 4 || !strings.Contains(errs, "already") {
 		t.Fatalf("a member founds another cluster: %d, %s", code, errs)
 	}
 }

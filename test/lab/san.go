@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -118,13 +119,18 @@ func run(ctx context.Context, b box.Box, argv, env []string) error {
 	return nil
 }
 
-// RestartSAN kills the target and starts it again. tgt forgets reservations by
-// that; the LUNs' contents stay.
+// StopSAN kills the target. tgt forgets reservations by that; the LUNs' contents
+// stay.
+func (l *Lab) StopSAN(ctx context.Context) error {
+	return l.change(func() error { return l.box(sanBox).StopDaemon(ctx, sanDaemon, syscall.SIGKILL) })
+}
+
+// StartSAN starts the target after StopSAN.
+func (l *Lab) StartSAN(ctx context.Context) error {
+	return l.change(func() error { return l.startTarget(ctx) })
+}
+
+// RestartSAN is StopSAN and StartSAN.
 func (l *Lab) RestartSAN(ctx context.Context) error {
-	return l.change(func() error {
-		if err := l.box(sanBox).StopDaemon(ctx, sanDaemon, syscall.SIGKILL); err != nil {
-			return err
-		}
-		return l.startTarget(ctx)
-	})
+	return errors.Join(l.StopSAN(ctx), l.StartSAN(ctx))
 }

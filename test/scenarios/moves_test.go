@@ -1,0 +1,86 @@
+package scenarios
+
+import (
+	"fmt"
+	"sync"
+
+	"quorate/test/lab"
+	"quorate/test/stage"
+)
+
+// during does something while the machine moves from s1 to s2, and waits for the
+// move's end, however it ends.
+func during(s *stage.Stage, do func()) {
+	s.Home("s1")
+	var wg sync.WaitGroup
+	began := make(chan struct{})
+	wg.Go(func() {
+		close(began)
+		out, errs, code := s.Ctl("s2", "live-migrate", stage.Machine, "--to", "s2")
+		s.Tell("the move ended with exit status %d: %s%s", code, last(out), last(errs))
+	})
+	<-began
+	s.Eventually("the move is under way", func() error {
+		if n := s.Processes("s2"); n == 0 {
+			return fmt.Errorf("no process waits on s2")
+		}
+		return nil
+	})
+	do()
+	wg.Wait()
+}
+
+// last is the end of what a command said.
+func last(out string) string {
+	const most = 200
+	if len(out) > most {
+		return out[len(out)-most:]
+	}
+	return out
+}
+
+// moves: what can go wrong while a machine moves. Whatever it is, the machine runs
+// on, on one node.
+func moves() []scenario {
+	return []scenario{
+		{
+			name: "move-target-dies", story: "the target loses power while the machine comes; the machine stays", nodes: 2,
+			play: func(s *stage.Stage) {
+				during(s, func() { s.Kill("s2") })
+				s.Counts()
+				s.Start("s2")
+			},
+		},
+		{
+			name: "move-source-dies", story: "the source loses power while the machine leaves; it runs on the target, or starts there", nodes: 2,
+			play: func(s *stage.Stage) {
+				_, _, before := s.MustStatus("s1").Owner()
+				during(s, func() { s.Kill("s1") })
+				s.MovedTo("s2", before)
+				s.Counts()
+				s.Start("s1")
+			},
+		},
+		{
+			name: "move-network-cut", story: "the migration network is cut while the machine moves", nodes: 2,
+			play: func(s *stage.Stage) {
+				during(s, func() { s.Cut("s1", lab.Migration) })
+				s.Counts()
+				s.Heal("s1", lab.Migration)
+			},
+		},
+		{
+			name: "there-and-back", story: "the machine moves there and back five times", nodes: 2,
+			play: func(s *stage.Stage) {
+				boots := len(s.Console().Boots)
+				for range 5 {
+					s.Home("s2")
+					s.Home("s1")
+				}
+				if n := len(s.Console().Boots); n != boots {
+					s.Fatalf("it started %d times on the way", n-boots)
+				}
+			},
+		},
+	}
+}

@@ -1,0 +1,177 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"quorate/test/lab"
+	"quorate/test/lab/box"
+)
+
+// Status is what scripts read.
+type Status struct {
+	Stale   bool
+	Cluster struct{ Name, ID, Address string }
+	Quorum  struct {
+		Mode, State         string
+		Have, Needed, Total int
+		Witness             struct{ Disk, State, Host string }
+	}
+	Nodes   []struct{ Name, State string }
+	Volumes []struct{ Name, Coordinator, State string }
+	Groups  []struct {
+		Name, State, Owner string
+		Epoch              uint64
+	}
+}
+
+// StatusOf asks a node for the status.
+func (s *Stage) StatusOf(node string) (st Status, err error) {
+	s.t.Helper()
+	out, errs, code := s.Ctl(node, "status", "-o", "json")
+	if code != 0 {
+		return st, fmt.Errorf("exit status %d: %s", code, errs)
+	}
+	return st, json.Unmarshal([]byte(out), &st)
+}
+
+// MustStatus is StatusOf for where it has to work.
+func (s *Stage) MustStatus(node string) Status {
+	s.t.Helper()
+	st, err := s.StatusOf(node)
+	s.Check(err)
+	return st
+}
+
+// Owner is where the machine belongs, what it does, and by which epoch.
+func (st Status) Owner() (node, state string, epoch uint64) {
+	for _, g := range st.Groups {
+		if g.Name == Machine {
+			return g.Owner, g.State, g.Epoch
+		}
+	}
+	return "", "", 0
+}
+
+// Well tells whether everything is as it should be.
+func (st Status) Well() error {
+	if st.Stale || st.Quorum.State != "ok" {
+		return fmt.Errorf("quorum is %s, %d of %d", st.Quorum.State, st.Quorum.Have, st.Quorum.Total)
+	}
+	for _, n := range st.Nodes {
+		if n.State != "up" {
+			return fmt.Errorf("%s is %s", n.Name, n.State)
+		}
+	}
+	for _, v := range st.Volumes {
+		if v.State != "online" {
+			return fmt.Errorf("%s is %s", v.Name, v.State)
+		}
+	}
+	for _, g := range st.Groups {
+		if g.State != "online" {
+			return fmt.Errorf("%s is %s", g.Name, g.State)
+		}
+	}
+	return nil
+}
+
+// Create founds the cluster of all nodes, as an administrator does.
+func (s *Stage) Create() {
+	s.t.Helper()
+	args := []string{"create", "--name", Cluster, "--ip", Address, "--portal", lab.Portal}
+	for _, n := range s.Lab.Nodes() {
+		args = append(args, "--node", n)
+	}
+	s.Must("s1", args...)
+	s.Tell("the cluster is created")
+}
+
+// Furnish gives it a volume and a machine that runs, on s1.
+func (s *Stage) Furnish() {
+	s.t.Helper()
+	s.Must("s1", "csv", "enable")
+	s.Must("s1", "csv", "add")
+	s.Must("s1", "vm", "create", Machine, "--image", image, "--memory", "256MiB")
+	s.Must("s1", "vm", "add", Machine)
+	s.Must("s1", "vm", "start", Machine)
+	s.Counts()
+}
+
+// Home moves the machine to a node, live, if it is not there.
+func (s *Stage) Home(node string) {
+	s.t.Helper()
+	if owner, _, _ := s.MustStatus(node).Owner(); owner == node {
+		return
+	}
+	s.Must(node, "live-migrate", Machine, "--to", node)
+	s.Tell("the machine was moved to %s", node)
+	s.Counts()
+}
+
+// Processes counts the machine's on a node.
+func (s *Stage) Processes(node string) int {
+	s.t.Helper()
+	var out bytes.Buffer
+	_, err := s.Lab.Exec(context.Background(), node, []string{"pgrep", "-c", "-f", "qemu-system.*guest=" + Machine}, box.Stdio{Out: &out})
+	s.Check(err)
+	n := 0
+	fmt.Sscan(out.String(), &n)
+	return n
+}
+
+// MovedTo waits until the machine runs on a node by an epoch after before.
+func (s *Stage) MovedTo(node string, before uint64) {
+	s.t.Helper()
+	s.Eventually("the machine moved to "+node, func() error {
+		st, err := s.StatusOf(node)
+		if err != nil {
+			return err
+		}
+		if owner, state, epoch := st.Owner(); owner != node || state != "online" || epoch <= before {
+			return fmt.Errorf("it is %s at %s, epoch %d", state, owner, epoch)
+		}
+		return nil
+	})
+	s.Tell("the machine runs on %s", node)
+}
+
+// Healthy waits until all is well, seen from every node, the same everywhere,
+// and the machine runs exactly once.
+func (s *Stage) Healthy() {
+	s.t.Helper()
+	s.Eventually("all is well", func() error {
+		var first []byte
+		running := 0
+		for _, n := range s.Lab.Nodes() {
+			st, err := s.StatusOf(n)
+			if err == nil {
+				err = st.Well()
+			}
+			if err != nil {
+				return fmt.Errorf("seen from %s: %w", n, err)
+			}
+			seen, err := json.Marshal(struct{ A, B, C any }{st.Nodes, st.Volumes, st.Groups})
+			if err != nil {
+				return err
+			}
+			if first == nil {
+				first = seen
+			} else if !bytes.Equal(first, seen) {
+				return fmt.Errorf("%s sees\n%s, another node\n%s", n, seen, first)
+			}
+			running += s.Processes(n)
+		}
+		if running != 1 {
+			return fmt.Errorf("%d processes of the machine", running)
+		}
+		return nil
+	})
+	s.Counts()
+	if faults := s.Console().Faults; len(faults) > 0 {
+		s.t.Fatalf("the machine complains: %v", faults)
+	}
+	s.Tell("all is well")
+}

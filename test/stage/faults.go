@@ -1,0 +1,123 @@
+package stage
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"time"
+
+	"quorate/test/lab/box"
+)
+
+// Kill cuts a node's power.
+func (s *Stage) Kill(node string) {
+	s.t.Helper()
+	s.Tell("%s: the power is cut", node)
+	s.Check(s.Lab.Kill(context.Background(), node))
+}
+
+// Start gives a node its power back.
+func (s *Stage) Start(node string) {
+	s.t.Helper()
+	s.Tell("%s: is switched on", node)
+	s.Check(s.Lab.Start(context.Background(), node))
+	s.watch(node)
+}
+
+// Hang stops everything on a node where it stands.
+func (s *Stage) Hang(node string) {
+	s.t.Helper()
+	s.Tell("%s: hangs", node)
+	s.Check(s.Lab.Hang(context.Background(), node))
+}
+
+// Wake lets it go on.
+func (s *Stage) Wake(node string) {
+	s.t.Helper()
+	s.Tell("%s: wakes", node)
+	s.Check(s.Lab.Wake(context.Background(), node))
+}
+
+// Cut pulls a node's cables of some networks, "all" for all.
+func (s *Stage) Cut(node string, networks ...string) {
+	s.t.Helper()
+	s.Tell("%s: is cut off: %s", node, strings.Join(networks, ", "))
+	for _, n := range networks {
+		s.Check(s.Lab.Cut(context.Background(), node, n))
+	}
+}
+
+// Heal plugs them in again.
+func (s *Stage) Heal(node string, networks ...string) {
+	s.t.Helper()
+	s.Tell("%s: is connected again: %s", node, strings.Join(networks, ", "))
+	for _, n := range networks {
+		s.Check(s.Lab.Heal(context.Background(), node, n))
+	}
+}
+
+// Signal sends a daemon a signal.
+func (s *Stage) Signal(node, daemon string, sig syscall.Signal) {
+	s.t.Helper()
+	s.Tell("%s: %s gets %v", node, daemon, sig)
+	s.Check(s.Lab.SignalDaemon(context.Background(), node, daemon, sig))
+}
+
+// Freeze stops a daemon where it stands; Thaw lets it go on.
+func (s *Stage) Freeze(node, daemon string) {
+	s.t.Helper()
+	s.Tell("%s: %s hangs", node, daemon)
+	s.run(node, "pkill", "-STOP", "-x", daemon)
+}
+
+// Thaw lets a daemon go on that hangs.
+func (s *Stage) Thaw(node, daemon string) {
+	s.t.Helper()
+	s.Tell("%s: %s wakes", node, daemon)
+	s.run(node, "pkill", "-CONT", "-x", daemon)
+}
+
+// Crash ends the machine's process on a node.
+func (s *Stage) Crash(node string) {
+	s.t.Helper()
+	s.Tell("%s: the machine's process is killed", node)
+	s.run(node, "pkill", "-KILL", "-f", "qemu-system.*guest="+Machine)
+}
+
+// run runs a command on a node, which must succeed.
+func (s *Stage) run(node string, argv ...string) {
+	s.t.Helper()
+	code, err := s.Lab.Exec(context.Background(), node, argv, box.Stdio{})
+	if err != nil || code != 0 {
+		s.t.Fatalf("%s: %s: status %d, %v", node, strings.Join(argv, " "), code, err)
+	}
+}
+
+// StopSAN ends the SAN's target; it forgets its reservations.
+func (s *Stage) StopSAN() {
+	s.t.Helper()
+	s.Tell("the SAN goes down")
+	s.Check(s.Lab.StopSAN(context.Background()))
+}
+
+// StartSAN starts it again.
+func (s *Stage) StartSAN() {
+	s.t.Helper()
+	s.Tell("the SAN is back")
+	s.Check(s.Lab.StartSAN(context.Background()))
+}
+
+// StartDaemon starts one that was ended.
+func (s *Stage) StartDaemon(node, daemon string) {
+	s.t.Helper()
+	s.Tell("%s: %s is started", node, daemon)
+	s.Check(s.Lab.StartDaemon(context.Background(), node, daemon))
+}
+
+// Pass lets time pass where that is what happens: while nobody is there whose
+// condition could be waited for.
+func (s *Stage) Pass(d time.Duration) {
+	s.t.Helper()
+	s.Tell("%v pass", d)
+	time.Sleep(d)
+}
