@@ -303,8 +303,9 @@ func TestKeyRemoved(t *testing.T) {
 	b.kills = func() { once.Do(func() { close(killed) }) }
 	_, err = a.api.FenceKey(background, connect.NewRequest(&keeperpb.FenceKeyRequest{Volume: "Volume1", VictimKey: 0x102, VictimNode: 2}))
 	must(t, err)
-	if _, err := f.WriteAt([]byte("late"), 0); !errors.Is(err, syscall.EIO) {
-		t.Errorf("a write after the fence: %v, want EIO", err)
+	// The keeper may have noticed by itself meanwhile, and the mount be gone.
+	if _, err := f.WriteAt([]byte("late"), 0); !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ECONNABORTED) && !errors.Is(err, syscall.ENOTCONN) {
+		t.Errorf("a write after the fence: %v, want it refused", err)
 	}
 	<-killed
 	if s := b.state2(); s.State != string(fenced) {
