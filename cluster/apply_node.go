@@ -48,6 +48,24 @@ func (d *Database) nodeRemove(c *pb.Command, k *pb.NodeRemove) *pb.Result {
 	return ok()
 }
 
+// nodeSet says in which fault domain a node is.
+func (d *Database) nodeSet(c *pb.Command, k *pb.NodeSet) *pb.Result {
+	n := d.s.Nodes[k.Node]
+	if n == nil {
+		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Node)
+	}
+	if k.Site != "" {
+		if err := CheckName("site", k.Site); err != nil {
+			return refuse(pb.Code_CODE_INVALID, "%v", err)
+		}
+	}
+	if n.Site != k.Site {
+		n.Site = k.Site
+		d.event(c, Info, "node-site", n.Name, "node %s is in site %q", n.Name, n.Site)
+	}
+	return ok()
+}
+
 // nodeDown records that a node was found dead. From here on it gets no lease.
 func (d *Database) nodeDown(c *pb.Command, k *pb.NodeDown) *pb.Result {
 	n := d.s.Nodes[k.Node]

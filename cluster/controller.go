@@ -42,11 +42,12 @@ type Input struct {
 	CaughtUp map[uint64]bool
 }
 
-// Decisions are what the controller wants: commands to propose and at most one
-// change of raft's configuration. Both may be repeated until their effect shows.
+// Decisions are what the controller wants: commands to propose, and the changes
+// of raft's configuration to make next, in one step. Both may be repeated until
+// their effect shows.
 type Decisions struct {
 	Commands []*pb.Command
-	Change   quorum.Change
+	Changes  []quorum.Change
 }
 
 // Controller runs on the leader. It remembers nothing but since when it sees
@@ -55,6 +56,7 @@ type Controller struct {
 	profile  Profile
 	pathLost map[uint64]time.Time
 	up       map[uint64]upSince
+	votes    *VoteWatch
 }
 
 // upSince is since when a node is seen to be up at its present epoch.
@@ -65,7 +67,7 @@ type upSince struct {
 
 // NewController makes one for a leader's term.
 func NewController(p Profile) *Controller {
-	return &Controller{profile: p, pathLost: map[uint64]time.Time{}, up: map[uint64]upSince{}}
+	return &Controller{profile: p, pathLost: map[uint64]time.Time{}, up: map[uint64]upSince{}, votes: NewVoteWatch(p)}
 }
 
 // Step decides what comes next.
@@ -74,11 +76,12 @@ func (c *Controller) Step(in Input) Decisions {
 		return Decisions{}
 	}
 	var d Decisions
+	used := usage(in.State)
 	ids := slices.Sorted(maps.Keys(in.State.Nodes))
 	for _, id := range ids {
 		n := in.State.Nodes[id]
 		if n.State == pb.NodeState_NODE_STATE_UP {
-			d.Commands = append(d.Commands, c.watch(in, n)...)
+			d.Commands = append(d.Commands, c.watch(in, n, used[id])...)
 		} else {
 			c.up[id] = upSince{}
 			d.Commands = append(d.Commands, c.fence(in, n)...)
@@ -89,24 +92,8 @@ func (c *Controller) Step(in Input) Decisions {
 	for _, cmd := range d.Commands {
 		cmd.Term = in.Term
 	}
-	d.Change = quorum.Next(c.votes(in))
+	d.Changes = quorum.Next(c.votes.View(in))
 	return d
-}
-
-// votes is who should vote, by the mode.
-func (c *Controller) votes(in Input) quorum.View {
-	q := in.State.Quorum
-	nodes := slices.Sorted(maps.Keys(in.State.Nodes))
-	var witness uint64
-	members := slices.Clone(nodes)
-	if quorum.Mode(ModeOf(q.Mode)).NeedsWitness() {
-		witness = q.WitnessVoter
-		members = append(members, witness)
-	}
-	return quorum.View{
-		Now: in.Conf, Leader: in.Self, Members: members, Ready: in.CaughtUp,
-		Voters: quorum.Voters(quorum.Mode(ModeOf(q.Mode)), nodes, witness),
-	}
 }
 
 // silent is for how long a thing was not seen: since a leader that could have
@@ -125,7 +112,7 @@ func (c *Controller) silent(in Input, n *pb.Node, last time.Time) time.Duration 
 const foundWithin = 4
 
 // watch looks whether a node that is up still lives.
-func (c *Controller) watch(in Input, n *pb.Node) []*pb.Command {
+func (c *Controller) watch(in Input, n *pb.Node, used map[string]bool) []*pb.Command {
 	h := in.Heard[n.Id]
 	p := c.profile
 	if seen, known := c.up[n.Id]; !known || seen.epoch != n.Epoch {
@@ -151,7 +138,7 @@ func (c *Controller) watch(in Input, n *pb.Node) []*pb.Command {
 	case in.Now.Sub(in.LeaderSince) > p.Lease && noLease > p.Lease+p.LeaseMargin():
 		return c.down(in, n, fmt.Sprintf("its noded has not renewed the lease for %d ms", noLease.Milliseconds()))
 	}
-	if lost := c.lostPath(in, n); lost != "" {
+	if lost := c.lostPath(in, n, used); lost != "" {
 		return c.down(in, n, lost)
 	}
 	if unmonitored := noRaft >= p.Dead && !h.Renewed.IsZero(); unmonitored != n.Unmonitored {
@@ -160,16 +147,35 @@ func (c *Controller) watch(in Input, n *pb.Node) []*pb.Command {
 	return nil
 }
 
-// lostPath says that a node has been without a volume that it uses for too long.
-func (c *Controller) lostPath(in Input, n *pb.Node) string {
-	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
-		v := in.State.Volumes[name]
-		st := v.Status[n.Id]
-		uses := v.Coordinator == n.Id
-		for _, g := range in.State.Groups {
-			uses = uses || g.Owner == n.Id && g.Volume == name && g.Desire == pb.Desire_DESIRE_STARTED
+// usage is which volumes each node uses: it coordinates them, or its machines lie
+// there.
+func usage(s *pb.State) map[uint64]map[string]bool {
+	out := make(map[uint64]map[string]bool, len(s.Nodes))
+	for id := range s.Nodes {
+		out[id] = map[string]bool{}
+	}
+	for name, v := range s.Volumes {
+		if used := out[v.Coordinator]; used != nil {
+			used[name] = true
 		}
-		if !uses || st == nil || st.State != "path-lost" || !c.othersReach(in, v, n.Id) {
+	}
+	for _, g := range s.Groups {
+		if used := out[g.Owner]; used != nil && g.Desire == pb.Desire_DESIRE_STARTED {
+			used[g.Volume] = true
+		}
+	}
+	return out
+}
+
+// lostPath says that a node has been without a volume that it uses for too long.
+func (c *Controller) lostPath(in Input, n *pb.Node, used map[string]bool) string {
+	for _, name := range slices.Sorted(maps.Keys(used)) {
+		v := in.State.Volumes[name]
+		if v == nil {
+			continue
+		}
+		st := v.Status[n.Id]
+		if st == nil || st.State != "path-lost" || !c.othersReach(in, v, n.Id) {
 			continue
 		}
 		since, known := c.pathLost[n.Id]
@@ -282,28 +288,24 @@ func (c *Controller) coordinator(in Input, v *pb.Volume) uint64 {
 
 // groups gives those whose owner is gone, or cannot start them, another.
 func (c *Controller) groups(in Input) []*pb.Command {
+	homeless := map[string]string{} // with the reason
+	for name, g := range in.State.Groups {
+		if reason := homelessBecause(in.State, g); reason != "" {
+			homeless[name] = reason
+		}
+	}
+	if len(homeless) == 0 {
+		return nil
+	}
 	var out []*pb.Command
 	candidates := Candidates(in.State)
-	for _, name := range slices.Sorted(maps.Keys(in.State.Groups)) {
-		g := in.State.Groups[name]
-		owner := in.State.Nodes[g.Owner]
-		var reason string
-		unfit := map[uint64]string{}
-		switch {
-		case owner == nil:
-			reason = "its owner was removed"
-		case owner.State == pb.NodeState_NODE_STATE_DOWN && owner.Fence.DoneMs != 0:
-			reason = owner.Name + " is down"
-		case owner.State == pb.NodeState_NODE_STATE_UP && g.Desire == pb.Desire_DESIRE_STARTED && g.Restarts >= maxRestarts &&
-			g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch:
-			reason = fmt.Sprintf("it failed %d times on %s: %s", g.Restarts, owner.Name, g.Status.Detail)
-			unfit[owner.Id] = "it failed there"
-		default:
-			continue
-		}
+	for _, name := range slices.Sorted(maps.Keys(homeless)) {
+		g, reason := in.State.Groups[name], homeless[name]
 		set := slices.Clone(candidates)
 		for i := range set {
-			set[i].Unfit = unfit[set[i].ID]
+			if set[i].ID == g.Owner && set[i].Up {
+				set[i].Unfit = "it failed there"
+			}
 		}
 		p := resources.Place(resources.Need{Group: name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, set)
 		if p.Node == 0 {
@@ -322,22 +324,38 @@ func (c *Controller) groups(in Input) []*pb.Command {
 	return out
 }
 
+// homelessBecause says why a group needs another owner, or nothing.
+func homelessBecause(s *pb.State, g *pb.Group) string {
+	owner := s.Nodes[g.Owner]
+	switch {
+	case owner == nil:
+		return "its owner was removed"
+	case owner.State == pb.NodeState_NODE_STATE_DOWN && owner.Fence.DoneMs != 0:
+		return owner.Name + " is down"
+	case owner.State == pb.NodeState_NODE_STATE_UP && g.Desire == pb.Desire_DESIRE_STARTED && g.Restarts >= maxRestarts &&
+		g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch:
+		return fmt.Sprintf("it failed %d times on %s: %s", g.Restarts, owner.Name, g.Status.Detail)
+	}
+	return ""
+}
+
 // Candidates are the nodes as placement sees them.
 func Candidates(s *pb.State) []resources.Candidate {
 	var out []resources.Candidate
+	committed, groups := map[uint64]uint64{}, map[uint64]int{}
+	for _, g := range s.Groups {
+		if g.Desire == pb.Desire_DESIRE_STARTED {
+			committed[g.Owner] += g.MemoryMib
+			groups[g.Owner]++
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
 		n := s.Nodes[id]
-		cand := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP, MemoryMiB: n.Facts.GetMemoryMib()}
+		cand := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP, MemoryMiB: n.Facts.GetMemoryMib(), CommittedMiB: committed[id], Groups: groups[id]}
 		for name, v := range s.Volumes {
 			// A paused volume waits for its coordinator and will be there.
 			if st := v.Status[id].GetState(); st == "direct" || st == "redirected" || st == "paused" {
 				cand.Volumes = append(cand.Volumes, name)
-			}
-		}
-		for _, g := range s.Groups {
-			if g.Owner == id && g.Desire == pb.Desire_DESIRE_STARTED {
-				cand.CommittedMiB += g.MemoryMib
-				cand.Groups++
 			}
 		}
 		out = append(out, cand)

@@ -94,6 +94,8 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.nodeReport(c, k.NodeReport)
 	case *pb.Command_NodeRemove:
 		return d.nodeRemove(c, k.NodeRemove)
+	case *pb.Command_NodeSet:
+		return d.nodeSet(c, k.NodeSet)
 	case *pb.Command_DiskAdd:
 		return d.diskAdd(c, k.DiskAdd)
 	case *pb.Command_QuorumSet:

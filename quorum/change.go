@@ -5,6 +5,9 @@ import "slices"
 // Configuration is who is in raft's group now.
 type Configuration struct {
 	Voters, Learners []uint64
+	// Outgoing are the voters of before while several votes change at once
+	// (joint consensus): a majority of them is needed too.
+	Outgoing []uint64
 }
 
 // ChangeKind is what a change does to one member.
@@ -12,8 +15,7 @@ type ChangeKind int
 
 // The kinds.
 const (
-	NoChange ChangeKind = iota
-	AddLearner
+	AddLearner ChangeKind = iota + 1
 	Promote
 	Demote
 	Remove
@@ -22,7 +24,7 @@ const (
 	Transfer
 )
 
-// Change is the next step towards what is wanted.
+// Change is what happens to one member.
 type Change struct {
 	Kind ChangeKind
 	ID   uint64
@@ -40,59 +42,103 @@ type View struct {
 	Ready map[uint64]bool
 }
 
-// Next returns the one change to make now. Votes are added before any are taken,
-// and only to members that have caught up; whoever leads is never removed.
-func Next(v View) Change {
+// Next returns the changes to make now, all of them in one step: none where the
+// group is as it should be, or another step is under way. Votes are given only to
+// members that have caught up; whoever leads is neither removed nor demoted.
+//
+// Several votes change by joint consensus: until the step is done a majority of
+// the old voters and one of the new are needed, so that no failure is fatal
+// meanwhile which would not be fatal before or after.
+func Next(v View) []Change {
 	in := func(set []uint64, id uint64) bool { return slices.Contains(set, id) }
+	if len(v.Now.Outgoing) > 0 {
+		return nil
+	}
 	for _, id := range v.Members {
 		if !in(v.Now.Voters, id) && !in(v.Now.Learners, id) {
-			return Change{AddLearner, id}
-		}
-	}
-	waiting := false
-	for _, id := range v.Voters {
-		if in(v.Now.Learners, id) {
-			if v.Ready[id] {
-				return Change{Promote, id}
-			}
-			waiting = true
+			return []Change{{AddLearner, id}}
 		}
 	}
 	for _, id := range v.Now.Learners {
 		if !in(v.Members, id) {
-			return Change{Remove, id}
+			return []Change{{Remove, id}}
+		}
+	}
+	var give, take []Change
+	waiting := false
+	for _, id := range v.Voters {
+		switch {
+		case !in(v.Now.Learners, id):
+		case v.Ready[id]:
+			give = append(give, Change{Promote, id})
+		default:
+			waiting = true
+		}
+	}
+	leads := false
+	for _, id := range v.Now.Voters {
+		switch {
+		case in(v.Voters, id), in(v.Members, id) && waiting:
+		case id == v.Leader:
+			leads = true
+		case in(v.Members, id):
+			take = append(take, Change{Demote, id})
+		default:
+			take = append(take, Change{Remove, id})
+		}
+	}
+	for _, step := range [][]Change{append(slices.Clone(give), take...), give} {
+		if len(step) > 0 && v.stands(step) {
+			return step
+		}
+	}
+	if leads && len(give) == 0 {
+		return []Change{{Transfer, v.Leader}}
+	}
+	return nil
+}
+
+// Made tells whether a configuration shows a step.
+func Made(c Configuration, step []Change) bool {
+	for _, ch := range step {
+		voter, learner := slices.Contains(c.Voters, ch.ID), slices.Contains(c.Learners, ch.ID)
+		switch ch.Kind {
+		case Promote:
+			if !voter {
+				return false
+			}
+		case AddLearner, Demote:
+			if !learner || voter {
+				return false
+			}
+		case Remove:
+			if voter || learner {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// stands tells whether those that are ready are a majority of the voters after a
+// step.
+func (v View) stands(step []Change) bool {
+	after := Standing{Here: map[uint64]bool{v.Leader: true}}
+	lost := map[uint64]bool{}
+	for _, c := range step {
+		if c.Kind == Promote {
+			after.Now.Voters = append(after.Now.Voters, c.ID)
+		} else {
+			lost[c.ID] = true
 		}
 	}
 	for _, id := range v.Now.Voters {
-		member, voter := in(v.Members, id), in(v.Voters, id)
-		switch {
-		case voter, member && waiting:
-			continue
-		case id == v.Leader:
-			return Change{Transfer, id}
-		case !healthyWithout(v, id):
-			continue
-		case member:
-			return Change{Demote, id}
-		default:
-			return Change{Remove, id}
+		if !lost[id] {
+			after.Now.Voters = append(after.Now.Voters, id)
 		}
 	}
-	return Change{}
-}
-
-// healthyWithout tells whether the voters that are ready would still be a
-// majority if id were no voter.
-func healthyWithout(v View, id uint64) bool {
-	total, ready := 0, 0
-	for _, voter := range v.Now.Voters {
-		if voter == id {
-			continue
-		}
-		total++
-		if v.Ready[voter] || voter == v.Leader {
-			ready++
-		}
+	for id, ready := range v.Ready {
+		after.Here[id] = after.Here[id] || ready
 	}
-	return total > 0 && ready >= Needed(total)
+	return after.Stands()
 }

@@ -6,8 +6,10 @@
 // carries the arbitration out) and by whatever shows votes to an operator. It
 // knows voters by number, and nothing of raft, disks or machines.
 //
-// Traps: the quorum that holds is raft's present configuration, not what a mode
-// wants; between the two lie changes that are made one at a time.
+// Traps: the quorum that holds is raft's present configuration (Standing), not
+// what should be (Assign); between the two lie steps, one at a time (Next). A vote
+// follows who is heard by raft, not who counts as up: a node whose noded ended is
+// down, and its vote still counts.
 package quorum
 
 import (
@@ -45,22 +47,6 @@ func (m Mode) NeedsWitness() bool { return m == NodeAndDiskMajority || m == Disk
 
 // Needed is how many of total votes are a majority.
 func Needed(total int) int { return total/2 + 1 }
-
-// Survives is how many more votes may be lost of have, out of total.
-func Survives(have, total int) int { return max(have-Needed(total), 0) }
-
-// Voters is who has a vote under a mode. witness is 0 where there is none.
-func Voters(m Mode, nodes []uint64, witness uint64) []uint64 {
-	var v []uint64
-	if m != DiskOnly {
-		v = append(v, nodes...)
-	}
-	if m.NeedsWitness() && witness != 0 {
-		v = append(v, witness)
-	}
-	slices.Sort(v)
-	return v
-}
 
 // Candidate is a LUN that might be the witness.
 type Candidate struct {

@@ -620,6 +620,7 @@ type Node struct {
 	ApiPort       uint64                 `protobuf:"varint,9,opt,name=api_port,json=apiPort,proto3" json:"api_port,omitempty"`
 	KeeperPort    uint64                 `protobuf:"varint,10,opt,name=keeper_port,json=keeperPort,proto3" json:"keeper_port,omitempty"`
 	GossipPort    uint64                 `protobuf:"varint,11,opt,name=gossip_port,json=gossipPort,proto3" json:"gossip_port,omitempty"`
+	Site          string                 `protobuf:"bytes,30,opt,name=site,proto3" json:"site,omitempty"` // its fault domain, or empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,6 +730,13 @@ func (x *Node) GetGossipPort() uint64 {
 		return x.GossipPort
 	}
 	return 0
+}
+
+func (x *Node) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
 }
 
 type NodeAddress struct {
@@ -1940,6 +1948,7 @@ type Command struct {
 	//	*Command_VolumeAdd
 	//	*Command_VolumeAssign
 	//	*Command_VolumeReport
+	//	*Command_NodeSet
 	//	*Command_GroupAdd
 	//	*Command_GroupRemove
 	//	*Command_GroupDesire
@@ -2146,6 +2155,15 @@ func (x *Command) GetVolumeReport() *VolumeReport {
 	return nil
 }
 
+func (x *Command) GetNodeSet() *NodeSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_NodeSet); ok {
+			return x.NodeSet
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetGroupAdd() *GroupAdd {
 	if x != nil {
 		if x, ok := x.Kind.(*Command_GroupAdd); ok {
@@ -2296,6 +2314,10 @@ type Command_VolumeReport struct {
 	VolumeReport *VolumeReport `protobuf:"bytes,33,opt,name=volume_report,json=volumeReport,proto3,oneof"`
 }
 
+type Command_NodeSet struct {
+	NodeSet *NodeSet `protobuf:"bytes,34,opt,name=node_set,json=nodeSet,proto3,oneof"`
+}
+
 type Command_GroupAdd struct {
 	GroupAdd *GroupAdd `protobuf:"bytes,40,opt,name=group_add,json=groupAdd,proto3,oneof"`
 }
@@ -2363,6 +2385,8 @@ func (*Command_VolumeAdd) isCommand_Kind() {}
 func (*Command_VolumeAssign) isCommand_Kind() {}
 
 func (*Command_VolumeReport) isCommand_Kind() {}
+
+func (*Command_NodeSet) isCommand_Kind() {}
 
 func (*Command_GroupAdd) isCommand_Kind() {}
 
@@ -2472,6 +2496,58 @@ func (x *NodeRemove) GetNode() uint64 {
 	return 0
 }
 
+type NodeSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Site          string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeSet) Reset() {
+	*x = NodeSet{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSet) ProtoMessage() {}
+
+func (x *NodeSet) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSet.ProtoReflect.Descriptor instead.
+func (*NodeSet) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *NodeSet) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *NodeSet) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
 type NodeDown struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2485,7 +2561,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2573,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2586,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *NodeDown) GetNode() uint64 {
@@ -2559,7 +2635,7 @@ type FenceProof struct {
 
 func (x *FenceProof) Reset() {
 	*x = FenceProof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +2647,7 @@ func (x *FenceProof) String() string {
 func (*FenceProof) ProtoMessage() {}
 
 func (x *FenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +2660,7 @@ func (x *FenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceProof.ProtoReflect.Descriptor instead.
 func (*FenceProof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FenceProof) GetNode() uint64 {
@@ -2618,7 +2694,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2706,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2719,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeUp) GetNode() uint64 {
@@ -2672,7 +2748,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2760,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2773,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodeReport) GetNode() uint64 {
@@ -2737,7 +2813,7 @@ type DiskAdd struct {
 
 func (x *DiskAdd) Reset() {
 	*x = DiskAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +2825,7 @@ func (x *DiskAdd) String() string {
 func (*DiskAdd) ProtoMessage() {}
 
 func (x *DiskAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +2838,7 @@ func (x *DiskAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAdd.ProtoReflect.Descriptor instead.
 func (*DiskAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DiskAdd) GetDisk() *Disk {
@@ -2781,7 +2857,7 @@ type PortalAdd struct {
 
 func (x *PortalAdd) Reset() {
 	*x = PortalAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2793,7 +2869,7 @@ func (x *PortalAdd) String() string {
 func (*PortalAdd) ProtoMessage() {}
 
 func (x *PortalAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2806,7 +2882,7 @@ func (x *PortalAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortalAdd.ProtoReflect.Descriptor instead.
 func (*PortalAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PortalAdd) GetPortal() string {
@@ -2827,7 +2903,7 @@ type QuorumSet struct {
 
 func (x *QuorumSet) Reset() {
 	*x = QuorumSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +2915,7 @@ func (x *QuorumSet) String() string {
 func (*QuorumSet) ProtoMessage() {}
 
 func (x *QuorumSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +2928,7 @@ func (x *QuorumSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSet.ProtoReflect.Descriptor instead.
 func (*QuorumSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *QuorumSet) GetMode() QuorumMode {
@@ -2886,7 +2962,7 @@ type WitnessHosted struct {
 
 func (x *WitnessHosted) Reset() {
 	*x = WitnessHosted{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +2974,7 @@ func (x *WitnessHosted) String() string {
 func (*WitnessHosted) ProtoMessage() {}
 
 func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +2987,7 @@ func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHosted.ProtoReflect.Descriptor instead.
 func (*WitnessHosted) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WitnessHosted) GetNode() uint64 {
@@ -2937,7 +3013,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3025,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3038,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -2983,7 +3059,7 @@ type VolumeAdd struct {
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3071,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3084,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -3044,7 +3120,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3056,7 +3132,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3069,7 +3145,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -3115,7 +3191,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3127,7 +3203,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3140,7 +3216,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -3201,7 +3277,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +3289,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3302,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -3245,7 +3321,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3257,7 +3333,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3270,7 +3346,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -3291,7 +3367,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3303,7 +3379,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3316,7 +3392,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -3352,7 +3428,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3364,7 +3440,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3377,7 +3453,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -3418,7 +3494,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3430,7 +3506,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3443,7 +3519,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GroupReport) GetName() string {
@@ -3470,7 +3546,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3482,7 +3558,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3495,7 +3571,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -3523,7 +3599,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3535,7 +3611,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3548,7 +3624,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -3583,7 +3659,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3595,7 +3671,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3608,7 +3684,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -3642,7 +3718,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3654,7 +3730,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3667,7 +3743,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -3696,7 +3772,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3708,7 +3784,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3721,7 +3797,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Note) GetLevel() string {
@@ -3793,7 +3869,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
 	"created_ms\x18\x04 \x01(\x03R\tcreatedMs\x12\x1f\n" +
 	"\vcsv_enabled\x18\x05 \x01(\bR\n" +
-	"csvEnabled\"\x99\x03\n" +
+	"csvEnabled\"\xad\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12=\n" +
@@ -3808,7 +3884,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	" \x01(\x04R\n" +
 	"keeperPort\x12\x1f\n" +
 	"\vgossip_port\x18\v \x01(\x04R\n" +
-	"gossipPort\";\n" +
+	"gossipPort\x12\x12\n" +
+	"\x04site\x18\x1e \x01(\tR\x04site\";\n" +
 	"\vNodeAddress\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\"\xbc\x02\n" +
@@ -3925,7 +4002,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xb0\r\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xea\r\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -3952,7 +4029,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
 	"volume_add\x18\x1f \x01(\v2\x1d.quorate.cluster.v1.VolumeAddH\x00R\tvolumeAdd\x12G\n" +
 	"\rvolume_assign\x18  \x01(\v2 .quorate.cluster.v1.VolumeAssignH\x00R\fvolumeAssign\x12G\n" +
-	"\rvolume_report\x18! \x01(\v2 .quorate.cluster.v1.VolumeReportH\x00R\fvolumeReport\x12;\n" +
+	"\rvolume_report\x18! \x01(\v2 .quorate.cluster.v1.VolumeReportH\x00R\fvolumeReport\x128\n" +
+	"\bnode_set\x18\" \x01(\v2\x1b.quorate.cluster.v1.NodeSetH\x00R\anodeSet\x12;\n" +
 	"\tgroup_add\x18( \x01(\v2\x1c.quorate.cluster.v1.GroupAddH\x00R\bgroupAdd\x12D\n" +
 	"\fgroup_remove\x18) \x01(\v2\x1f.quorate.cluster.v1.GroupRemoveH\x00R\vgroupRemove\x12D\n" +
 	"\fgroup_desire\x18* \x01(\v2\x1f.quorate.cluster.v1.GroupDesireH\x00R\vgroupDesire\x12D\n" +
@@ -3968,7 +4046,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\v2\x18.quorate.cluster.v1.NodeR\x04node\" \n" +
 	"\n" +
 	"NodeRemove\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\x04R\x04node\"\x87\x01\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\"1\n" +
+	"\aNodeSet\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x12\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\"\x87\x01\n" +
 	"\bNodeDown\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
@@ -4112,7 +4193,7 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NodeState)(0),          // 0: quorate.cluster.v1.NodeState
 	(ProofKind)(0),          // 1: quorate.cluster.v1.ProofKind
@@ -4141,42 +4222,43 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(*Command)(nil),         // 24: quorate.cluster.v1.Command
 	(*NodeAdd)(nil),         // 25: quorate.cluster.v1.NodeAdd
 	(*NodeRemove)(nil),      // 26: quorate.cluster.v1.NodeRemove
-	(*NodeDown)(nil),        // 27: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),      // 28: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),          // 29: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),      // 30: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),         // 31: quorate.cluster.v1.DiskAdd
-	(*PortalAdd)(nil),       // 32: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),       // 33: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),   // 34: quorate.cluster.v1.WitnessHosted
-	(*CsvEnable)(nil),       // 35: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),       // 36: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),    // 37: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),    // 38: quorate.cluster.v1.VolumeReport
-	(*GroupAdd)(nil),        // 39: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),     // 40: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),     // 41: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),     // 42: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),     // 43: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),  // 44: quorate.cluster.v1.MigrationStart
-	(*MigrationSwitch)(nil), // 45: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),    // 46: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil), // 47: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),            // 48: quorate.cluster.v1.Note
-	nil,                     // 49: quorate.cluster.v1.State.NodesEntry
-	nil,                     // 50: quorate.cluster.v1.State.DisksEntry
-	nil,                     // 51: quorate.cluster.v1.State.VolumesEntry
-	nil,                     // 52: quorate.cluster.v1.State.GroupsEntry
-	nil,                     // 53: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                     // 54: quorate.cluster.v1.Volume.StatusEntry
+	(*NodeSet)(nil),         // 27: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),        // 28: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),      // 29: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),          // 30: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),      // 31: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),         // 32: quorate.cluster.v1.DiskAdd
+	(*PortalAdd)(nil),       // 33: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),       // 34: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),   // 35: quorate.cluster.v1.WitnessHosted
+	(*CsvEnable)(nil),       // 36: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),       // 37: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),    // 38: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),    // 39: quorate.cluster.v1.VolumeReport
+	(*GroupAdd)(nil),        // 40: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),     // 41: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),     // 42: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),     // 43: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),     // 44: quorate.cluster.v1.GroupReport
+	(*MigrationStart)(nil),  // 45: quorate.cluster.v1.MigrationStart
+	(*MigrationSwitch)(nil), // 46: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),    // 47: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil), // 48: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),            // 49: quorate.cluster.v1.Note
+	nil,                     // 50: quorate.cluster.v1.State.NodesEntry
+	nil,                     // 51: quorate.cluster.v1.State.DisksEntry
+	nil,                     // 52: quorate.cluster.v1.State.VolumesEntry
+	nil,                     // 53: quorate.cluster.v1.State.GroupsEntry
+	nil,                     // 54: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                     // 55: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	8,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	49, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	50, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
 	14, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	50, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	51, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	52, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	51, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	52, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	53, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
 	21, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
 	22, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
 	10, // 8: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
@@ -4187,8 +4269,8 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	12, // 13: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	2,  // 14: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	3,  // 15: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	53, // 16: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	54, // 17: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	54, // 16: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	55, // 17: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
 	4,  // 18: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
 	19, // 19: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
 	20, // 20: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
@@ -4196,49 +4278,50 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	23, // 22: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
 	6,  // 23: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
 	25, // 24: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	27, // 25: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	28, // 26: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	29, // 27: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	30, // 28: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	28, // 25: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	29, // 26: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	30, // 27: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	31, // 28: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
 	26, // 29: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	31, // 30: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	33, // 31: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	34, // 32: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	32, // 33: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	35, // 34: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	36, // 35: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	37, // 36: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	38, // 37: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	39, // 38: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	40, // 39: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	41, // 40: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	42, // 41: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	43, // 42: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	44, // 43: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	45, // 44: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	46, // 45: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	47, // 46: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	48, // 47: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	9,  // 48: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	12, // 49: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	11, // 50: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	10, // 51: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	15, // 52: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	2,  // 53: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	17, // 54: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	18, // 55: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	4,  // 56: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	19, // 57: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	9,  // 58: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	15, // 59: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	16, // 60: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	18, // 61: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	17, // 62: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	32, // 30: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	34, // 31: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	35, // 32: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	33, // 33: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	36, // 34: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	37, // 35: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	38, // 36: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	39, // 37: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	27, // 38: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
+	40, // 39: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	41, // 40: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	42, // 41: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	43, // 42: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	44, // 43: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	45, // 44: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	46, // 45: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	47, // 46: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	48, // 47: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	49, // 48: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	9,  // 49: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	12, // 50: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	11, // 51: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	10, // 52: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	15, // 53: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	2,  // 54: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	17, // 55: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	18, // 56: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	4,  // 57: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	19, // 58: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	9,  // 59: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	15, // 60: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	16, // 61: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	18, // 62: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	17, // 63: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	64, // [64:64] is the sub-list for method output_type
+	64, // [64:64] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -4261,6 +4344,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_VolumeAdd)(nil),
 		(*Command_VolumeAssign)(nil),
 		(*Command_VolumeReport)(nil),
+		(*Command_NodeSet)(nil),
 		(*Command_GroupAdd)(nil),
 		(*Command_GroupRemove)(nil),
 		(*Command_GroupDesire)(nil),
@@ -4278,7 +4362,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -41,6 +42,8 @@ type Status struct {
 	Quiet    time.Duration
 	Voters   []uint64
 	Learners []uint64
+	// Outgoing are the voters of before while several votes change at once.
+	Outgoing []uint64
 	// Active tells, on the leader, which voters it heard lately.
 	Active map[uint64]bool
 	// Match is, on the leader, how far each voter's log agrees with its own.
@@ -142,7 +145,8 @@ func (v *Voter) observe(at time.Time) {
 	old := v.status
 	now := Status{
 		ID: v.cfg.ID, Leader: st.Lead, Term: st.GetTerm(), Applied: v.applied, Commit: st.GetCommit(),
-		IsLeader: st.RaftState == raft.StateLeader, Voters: v.conf.GetVoters(), Learners: v.conf.GetLearners(),
+		IsLeader: st.RaftState == raft.StateLeader, Voters: v.conf.GetVoters(),
+		Learners: slices.Concat(v.conf.GetLearners(), v.conf.GetLearnersNext()), Outgoing: v.conf.GetVotersOutgoing(),
 		LeaderSince: old.LeaderSince, LastQuorum: old.LastQuorum, Quiet: old.Quiet,
 	}
 	if now.IsLeader && (!old.IsLeader || old.Term != now.Term) {

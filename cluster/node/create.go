@@ -21,7 +21,7 @@ import (
 	"quorate/cluster/trust"
 )
 
-// joinTimeout is for how long a new member may take until it has its vote.
+// joinTimeout is for how long a new member may take until it is up.
 const joinTimeout = 60 * time.Second
 
 // teller reports what a long command does.
@@ -281,7 +281,8 @@ func (m *member) wait(ctx context.Context, limit time.Duration, what string, ok 
 	}
 }
 
-// admit makes new nodes members, one after the other, and waits for their votes.
+// admit makes new nodes members, one after the other, and waits until each is up.
+// Whether it then has a vote follows from how many there are.
 func (m *member) admit(ctx context.Context, others []*enrollee, tell teller) error {
 	for _, o := range others {
 		tell.say("node", "add %s", o.name)
@@ -323,7 +324,13 @@ func (m *member) admitOne(ctx context.Context, o *enrollee) error {
 		_, rerr := m.propose(ctx, &pb.Command{Kind: &pb.Command_NodeRemove{NodeRemove: &pb.NodeRemove{Node: id}}})
 		return errors.Join(err, rerr)
 	}
-	return m.waitVoter(ctx, id)
+	return m.until(ctx, joinTimeout, o.name+" is up", func(s *pb.State) (bool, error) {
+		n := s.Nodes[id]
+		if n == nil {
+			return false, fmt.Errorf("node %s was removed meanwhile", o.name)
+		}
+		return n.State == pb.NodeState_NODE_STATE_UP, nil
+	})
 }
 
 func (m *member) nodeID(ctx context.Context, node *pb.Node) (uint64, error) {
@@ -332,15 +339,4 @@ func (m *member) nodeID(ctx context.Context, node *pb.Node) (uint64, error) {
 		return 0, err
 	}
 	return res.Number, nil
-}
-
-func (m *member) waitVoter(ctx context.Context, id uint64) error {
-	return m.wait(ctx, joinTimeout, fmt.Sprintf("voter %d has its vote", id), func(s consensus.Status) bool {
-		for _, v := range s.Voters {
-			if v == id {
-				return true
-			}
-		}
-		return false
-	})
 }

@@ -220,18 +220,16 @@ func (m *member) waitVotes(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	for {
-		var want []uint64
-		m.db.view(func(s *pb.State) {
-			var nodes []uint64
-			for id := range s.Nodes {
-				nodes = append(nodes, id)
-			}
-			want = quorum.Voters(quorum.Mode(cluster.ModeOf(s.Quorum.Mode)), nodes, s.Quorum.WitnessVoter)
-		})
 		changed := m.raft.Changed()
-		have := slices.Clone(m.raft.Status().Voters)
-		slices.Sort(have)
-		if slices.Equal(have, want) {
+		standing := m.standing()
+		var e quorum.Electorate
+		m.db.view(func(s *pb.State) { e = cluster.ElectorateOf(s) })
+		e.Leader, e.Voting, e.WitnessHere = m.raft.Status().Leader, standing.Now.Voters, true
+		for i := range e.Nodes {
+			e.Nodes[i].Here = standing.Here[e.Nodes[i].ID]
+		}
+		have := slices.Sorted(slices.Values(standing.Now.Voters))
+		if len(standing.Now.Outgoing) == 0 && slices.Equal(have, quorum.Assign(e).Voters) {
 			return nil
 		}
 		select {
@@ -242,4 +240,20 @@ func (m *member) waitVotes(ctx context.Context) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// nodeNamed finds a node by its name.
+func (m *member) nodeNamed(name string) (uint64, error) {
+	var found uint64
+	m.db.view(func(s *pb.State) {
+		for id, n := range s.Nodes {
+			if n.Name == name {
+				found = id
+			}
+		}
+	})
+	if found == 0 {
+		return 0, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no node %q: see `clusterctl node list`", name))
+	}
+	return found, nil
 }

@@ -70,6 +70,23 @@ func (h *handlers) NodeAdd(ctx context.Context, r *connect.Request[apipb.NodeAdd
 	return tell(&apipb.Progress{Step: "done", Done: true, Detail: "look at `clusterctl quorum show`: the number of votes has changed"})
 }
 
+// NodeSet implements the service.
+func (h *handlers) NodeSet(ctx context.Context, r *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	id, err := m.nodeNamed(r.Msg.Node)
+	if err != nil {
+		return nil, err
+	}
+	_, err = m.propose(ctx, &pb.Command{Kind: &pb.Command_NodeSet{NodeSet: &pb.NodeSet{Node: id, Site: r.Msg.Site}}})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apipb.NodeSetResponse{}), nil
+}
+
 // QuorumSet implements the service.
 func (h *handlers) QuorumSet(ctx context.Context, r *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error) {
 	m, err := h.member()

@@ -62,7 +62,7 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 		d = c.Step(cluster.Input{
 			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince,
 			Quiet: min(st.Quiet, m.profile.Challenge), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
-			Gossip: m.rumours(s), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners}, CaughtUp: leadership(st).CaughtUp(m.id.NodeID),
+			Gossip: m.rumours(s), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing}, CaughtUp: leadership(st).CaughtUp(m.id.NodeID),
 		})
 	})
 	for _, cmd := range d.Commands {
@@ -73,10 +73,10 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 			})
 		}
 	}
-	if d.Change.Kind != quorum.NoChange && busy.begin("change") {
+	if len(d.Changes) > 0 && busy.begin("change") {
 		wg.Go(func() {
 			defer busy.end("change")
-			m.change(d.Change)
+			m.change(d.Changes)
 		})
 	}
 }
@@ -108,34 +108,31 @@ func (m *member) decide(cmd *pb.Command) {
 	}
 }
 
-// change makes one change of raft's configuration.
-func (m *member) change(c quorum.Change) {
+// change takes raft's configuration one step on. Several votes change by joint
+// consensus, which raft leaves by itself.
+func (m *member) change(step []quorum.Change) {
 	ctx, cancel := context.WithTimeout(m.ctx, proposeTimeout)
 	defer cancel()
-	if c.Kind == quorum.Transfer {
+	if step[0].Kind == quorum.Transfer {
 		m.handOver()
 		return
 	}
-	kind := map[quorum.ChangeKind]raftpb.ConfChangeType{
+	types := map[quorum.ChangeKind]raftpb.ConfChangeType{
 		quorum.AddLearner: raftpb.ConfChangeAddLearnerNode, quorum.Demote: raftpb.ConfChangeAddLearnerNode,
 		quorum.Promote: raftpb.ConfChangeAddNode, quorum.Remove: raftpb.ConfChangeRemoveNode,
-	}[c.Kind]
-	cc := raftpb.ConfChange{Type: kind.Enum(), NodeId: proto.Uint64(c.ID)}
-	err := m.raft.Change(ctx, &cc, func(s consensus.Status) bool {
-		voter, learner := slices.Contains(s.Voters, c.ID), slices.Contains(s.Learners, c.ID)
-		switch c.Kind {
-		case quorum.Promote:
-			return voter
-		case quorum.AddLearner, quorum.Demote:
-			return learner
-		}
-		return !voter && !learner
+	}
+	cc := &raftpb.ConfChangeV2{}
+	for _, c := range step {
+		cc.Changes = append(cc.Changes, &raftpb.ConfChangeSingle{Type: types[c.Kind].Enum(), NodeId: proto.Uint64(c.ID)})
+	}
+	err := m.raft.Change(ctx, cc, func(s consensus.Status) bool {
+		return len(s.Outgoing) == 0 && quorum.Made(quorum.Configuration{Voters: s.Voters, Learners: s.Learners}, step)
 	})
 	if err != nil && m.ctx.Err() == nil {
-		m.log.Warn("the change of votes was not made", zap.Uint64("voter", c.ID), zap.Error(err))
+		m.log.Warn("the change of votes was not made", zap.Any("step", step), zap.Error(err))
 		return
 	}
-	m.log.Info("votes changed", zap.Uint64("voter", c.ID), zap.Stringer("change", kind))
+	m.log.Info("votes changed", zap.Any("step", step))
 }
 
 // lanes keep two things of one kind from being done at once.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -85,19 +86,33 @@ func (m *member) barrier(ctx context.Context) error {
 
 // votes counts the voters that this node can see.
 func (m *member) votes() Votes {
-	st := m.raft.Status()
-	heard := m.transport.Heard()
-	limit := time.Now().Add(-m.profile.Election)
+	st, s := m.raft.Status(), m.standing()
 	v := Votes{Total: len(st.Voters), Needed: quorum.Needed(len(st.Voters))}
 	for _, id := range st.Voters {
-		switch {
-		case id == m.id.NodeID, id < consensus.FirstWitness && heard[id].After(limit):
-			v.Have++
-		case id >= consensus.FirstWitness && (m.hosting.hosts() || m.hostHeard(limit)):
+		if s.Here[id] {
 			v.Have++
 		}
 	}
 	return v
+}
+
+// standing is how the votes stand, as this node sees it.
+func (m *member) standing() quorum.Standing {
+	st := m.raft.Status()
+	heard := m.transport.Heard()
+	limit := time.Now().Add(-m.profile.Election)
+	s := quorum.Standing{
+		Now:  quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing},
+		Here: map[uint64]bool{m.id.NodeID: true},
+	}
+	for _, id := range slices.Concat(st.Voters, st.Learners, st.Outgoing) {
+		if id >= consensus.FirstWitness {
+			s.Here[id] = m.hosting.hosts() || m.hostHeard(limit)
+		} else if id != m.id.NodeID {
+			s.Here[id] = heard[id].After(limit)
+		}
+	}
+	return s
 }
 
 // hostHeard tells whether another node that hosts the witness is heard.

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -69,16 +70,19 @@ func sortedBy[T any](m map[string]T, key func(T) string) []T {
 func nameOf(s *pb.State, id uint64) string { return s.Nodes[id].GetName() }
 
 func (m *member) quorumInfo(s *pb.State) *apipb.QuorumInfo {
-	v := m.votes()
+	v, standing := m.votes(), m.standing()
 	q := &apipb.QuorumInfo{
 		Mode: cluster.ModeOf(s.Quorum.Mode), Have: int32(v.Have), Needed: int32(v.Needed), Total: int32(v.Total), Why: s.Quorum.Why,
-		Survives: int32(quorum.Survives(v.Have, v.Total)), Leader: nameOf(s, m.raft.Status().Leader),
-		Witness: &apipb.Witness{State: "none"},
+		Survives: int32(standing.Survives()), Leader: nameOf(s, m.raft.Status().Leader),
+		Witness: &apipb.Witness{State: "none"}, Votes: m.voteInfo(s, standing),
+	}
+	for _, id := range standing.Fatal() {
+		q.NotSurvived = append(q.NotSurvived, voterName(s, id))
 	}
 	switch {
-	case v.Have < v.Needed:
+	case !standing.Stands():
 		q.State = "lost"
-	case v.Have < v.Total || v.Total > 1 && q.Survives == 0:
+	case v.Have < v.Total || len(s.Nodes) > 1 && q.Survives == 0:
 		q.State = "at-risk"
 	default:
 		q.State = "ok"
@@ -96,10 +100,52 @@ func (m *member) quorumInfo(s *pb.State) *apipb.QuorumInfo {
 	return q
 }
 
+// voterName names a voter for operators.
+func voterName(s *pb.State, id uint64) string {
+	if id >= cluster.FirstWitness {
+		return "the witness"
+	}
+	return cmp.Or(nameOf(s, id), fmt.Sprintf("node %d", id))
+}
+
+// voteInfo tells of every member whether it has a vote, and why.
+func (m *member) voteInfo(s *pb.State, standing quorum.Standing) []*apipb.Vote {
+	e := cluster.ElectorateOf(s)
+	e.Leader, e.Voting = m.raft.Status().Leader, standing.Now.Voters
+	for i := range e.Nodes {
+		e.Nodes[i].Here = standing.Here[e.Nodes[i].ID]
+	}
+	e.WitnessHere = standing.Here[e.Witness]
+	want := quorum.Assign(e)
+	var out []*apipb.Vote
+	tell := func(id uint64, site string) {
+		v := &apipb.Vote{
+			Name: voterName(s, id), Witness: id >= cluster.FirstWitness, Vote: slices.Contains(standing.Now.Voters, id),
+			Here: standing.Here[id], Why: string(want.Why[id]), Site: site,
+		}
+		switch wanted := slices.Contains(want.Voters, id); {
+		case !standing.Stands():
+			v.Why = "votes do not move without a majority"
+		case wanted && !v.Vote:
+			v.Why = "it gets its vote once it has caught up"
+		case !wanted && v.Vote:
+			v.Why = "it is about to lose its vote: " + v.Why
+		}
+		out = append(out, v)
+	}
+	for _, n := range e.Nodes {
+		tell(n.ID, n.Site)
+	}
+	if e.Witness != 0 {
+		tell(e.Witness, "")
+	}
+	return out
+}
+
 func nodeInfo(s *pb.State, n *pb.Node, vote bool) *apipb.NodeInfo {
 	out := &apipb.NodeInfo{
 		Id: n.Id, Name: n.Name, Epoch: n.Epoch, Vote: vote, Version: n.Facts.GetVersion(), Accelerator: n.Facts.GetAccelerator(),
-		AcceleratorNote: n.Facts.GetAcceleratorNote(), MemoryMib: n.Facts.GetMemoryMib(), Cpus: n.Facts.GetCpus(), CpuModel: n.Facts.GetCpuModel(),
+		AcceleratorNote: n.Facts.GetAcceleratorNote(), MemoryMib: n.Facts.GetMemoryMib(), Cpus: n.Facts.GetCpus(), CpuModel: n.Facts.GetCpuModel(), Site: n.Site,
 	}
 	switch {
 	case n.State == pb.NodeState_NODE_STATE_UP && n.Unmonitored:

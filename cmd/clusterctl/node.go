@@ -15,9 +15,9 @@ import (
 type nounNode struct{ app *app }
 
 func (n nounNode) command() *cobra.Command {
-	return noun("node", "List, show, enrol and add nodes", "A node is a server of the cluster.",
+	return noun("node", "List, show, enrol, add and remove nodes", "A node is a server of the cluster.",
 		"  clusterctl node list\n  clusterctl node show s2",
-		&cmdNodeList{n.app}, &cmdNodeShow{n.app}, &cmdNodeEnroll{app: n.app}, &cmdNodeAdd{app: n.app})
+		&cmdNodeList{n.app}, &cmdNodeShow{n.app}, &cmdNodeEnroll{app: n.app}, &cmdNodeAdd{app: n.app}, &cmdNodeSet{app: n.app})
 }
 
 type cmdNodeList struct{ app *app }
@@ -72,7 +72,7 @@ func (c *cmdNodeShow) run(ctx context.Context, cl *client.Client, args []string)
 			return c.app.printJSON(newNodeDetailJSON(n))
 		}
 		printPairs(c.app.out,
-			row("Name", n.Name), row("State", because(n.State, n.Reason, "up")), row("Vote", yesNo(n.Vote)),
+			row("Name", n.Name), row("State", because(n.State, n.Reason, "up")), row("Vote", yesNo(n.Vote)), row("Site", n.Site),
 			row("Addresses", addresses(n.Addresses)), row("Coordinates", list(n.Coordinates)), row("Groups", list(n.Groups)),
 			row("Processors", cpus(n.Cpus, n.CpuModel)), row("Memory", memory(n.MemoryMib)),
 			row("Runs machines by", because(n.Accelerator, n.AcceleratorNote, "")), row("Version", n.Version))
@@ -147,12 +147,13 @@ type nodeDetailJSON struct {
 	MemoryMiB       uint64        `json:"memory_mib"`
 	CPUs            uint64        `json:"cpus"`
 	CPUModel        string        `json:"cpu_model"`
+	Site            string        `json:"site"`
 }
 
 func newNodeDetailJSON(n *apipb.NodeInfo) nodeDetailJSON {
 	return nodeDetailJSON{
 		newNodeJSON(n), n.Id, n.Epoch, n.Reason, each(n.Addresses, newAddressJSON), n.Version,
-		n.Accelerator, n.AcceleratorNote, n.MemoryMib, n.Cpus, n.CpuModel,
+		n.Accelerator, n.AcceleratorNote, n.MemoryMib, n.Cpus, n.CpuModel, n.Site,
 	}
 }
 

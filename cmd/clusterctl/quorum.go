@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -37,7 +38,9 @@ type cmdQuorumShow struct{ app *app }
 func (c *cmdQuorumShow) command() *cobra.Command {
 	return &cobra.Command{
 		Use: "show", Short: "Show the quorum: mode, votes, witness, and why", Args: cobra.NoArgs,
-		Long:    "Shows the quorum mode and why it was chosen, the votes there are and the votes\nneeded, the witness, and how many losses the cluster survives now.",
+		Long: `Shows the quorum mode and why it was chosen, the votes there are and the votes
+needed, the witness, how many losses the cluster survives now and which ones it
+would not, and of every member whether it has a vote, and why.`,
 		Example: "  clusterctl quorum show",
 		RunE:    c.app.once(c.run),
 	}
@@ -65,7 +68,27 @@ func (a *app) quorum(q *apipb.QuorumInfo) {
 	printPairs(a.out,
 		row("Mode", q.GetMode()), row("Why", q.GetWhy()), row("State", q.GetState()),
 		row("Votes", fmt.Sprintf("%d of %d, %d needed", q.GetHave(), q.GetTotal(), q.GetNeeded())),
-		row("Survives", losses(q)), row("Witness", witnessText(q.GetWitness())), row("Leader", q.GetLeader()))
+		row("Survives", losses(q)), row("Not survived", notSurvived(q)), row("Witness", witnessText(q.GetWitness())), row("Leader", q.GetLeader()))
+	if len(q.GetVotes()) > 0 {
+		a.printf("\n")
+		a.grid(voteTable(q.GetVotes()))
+	}
+}
+
+func voteTable(votes []*apipb.Vote) grid {
+	g := grid{head: row("Member", "Site", "Vote", "Here", "Why")}
+	for _, v := range votes {
+		g.rows = append(g.rows, row(v.Name, v.Site, yesNo(v.Vote), yesNo(v.Here), v.Why))
+	}
+	return g
+}
+
+// notSurvived names those whose loss alone would end the quorum.
+func notSurvived(q *apipb.QuorumInfo) string {
+	if len(q.GetNotSurvived()) == 0 {
+		return ""
+	}
+	return "the loss of " + strings.Join(q.GetNotSurvived(), ", or of ")
 }
 
 func losses(q *apipb.QuorumInfo) string {
@@ -73,7 +96,7 @@ func losses(q *apipb.QuorumInfo) string {
 	case q.GetHave() < q.GetNeeded():
 		return "-"
 	case n == 0:
-		return "no further loss of a vote"
+		return "no loss of a vote"
 	default:
 		return "the loss of " + counted(n, "more vote")
 	}
@@ -84,10 +107,28 @@ type quorumDetailJSON struct {
 	Why      string `json:"why"`
 	Survives int32  `json:"survives"`
 	Leader   string `json:"leader"`
+	// NotSurvived names members whose loss alone would end the quorum.
+	NotSurvived []string   `json:"not_survived"`
+	Votes       []voteJSON `json:"votes"`
+}
+
+type voteJSON struct {
+	Name    string `json:"name"`
+	Witness bool   `json:"witness"`
+	Vote    bool   `json:"vote"`
+	Here    bool   `json:"here"`
+	Why     string `json:"why"`
+	Site    string `json:"site"`
+}
+
+func newVoteJSON(v *apipb.Vote) voteJSON {
+	return voteJSON{v.Name, v.Witness, v.Vote, v.Here, v.Why, v.Site}
 }
 
 func newQuorumDetailJSON(q *apipb.QuorumInfo) quorumDetailJSON {
-	return quorumDetailJSON{newQuorumJSON(q), q.GetWhy(), q.GetSurvives(), q.GetLeader()}
+	return quorumDetailJSON{
+		newQuorumJSON(q), q.GetWhy(), q.GetSurvives(), q.GetLeader(), orEmpty(q.GetNotSurvived()), each(q.GetVotes(), newVoteJSON),
+	}
 }
 
 type cmdQuorumSet struct {

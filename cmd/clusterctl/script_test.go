@@ -40,6 +40,11 @@ var disks = []*apipb.DiskInfo{
 var quorumNow = &apipb.QuorumInfo{
 	Mode: "node-and-disk-majority", Have: 3, Needed: 2, Total: 3, State: "ok", Witness: &apipb.Witness{Disk: "Cluster Disk 1", State: "online", Host: "s1"},
 	Why: "2 nodes are an even number of votes, so a witness decides", Survives: 1, Leader: "s1",
+	Votes: []*apipb.Vote{
+		{Name: "s1", Vote: true, Here: true, Why: "it is here", Site: "hall-a"},
+		{Name: "s2", Vote: true, Here: true, Why: "it is here", Site: "hall-b"},
+		{Name: "the witness", Witness: true, Vote: true, Here: true, Why: "the votes of the nodes are even, and it decides"},
+	},
 }
 
 var nodes = []*apipb.NodeInfo{
@@ -57,6 +62,7 @@ func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*
 	q := proto.CloneOf(quorumNow)
 	if f.stale {
 		q.State, q.Have, q.Leader, q.Survives, q.Witness.State, q.Witness.Host = "lost", 1, "", 0, "offline", ""
+		q.Votes[1].Here, q.Votes[2].Here = false, false
 	}
 	return connect.NewResponse(&apipb.StatusResponse{
 		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true},
@@ -113,6 +119,10 @@ func (f *fake) NodeAdd(_ context.Context, r *connect.Request[apipb.NodeAddReques
 		return tell(out, &apipb.Progress{Step: "node", Detail: "add it"})
 	}
 	return tell(out, &apipb.Progress{Step: "done", Detail: "added", Done: true})
+}
+
+func (f *fake) NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error) {
+	return connect.NewResponse(&apipb.NodeSetResponse{}), nil
 }
 
 func (f *fake) QuorumSet(_ context.Context, r *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error) {

@@ -2430,6 +2430,94 @@ func (x *NodeAddRequest) GetNodes() []string {
 	return nil
 }
 
+type NodeSetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Site          string                 `protobuf:"bytes,2,opt,name=site,proto3" json:"site,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeSetRequest) Reset() {
+	*x = NodeSetRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSetRequest) ProtoMessage() {}
+
+func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSetRequest.ProtoReflect.Descriptor instead.
+func (*NodeSetRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *NodeSetRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeSetRequest) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+type NodeSetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeSetResponse) Reset() {
+	*x = NodeSetResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSetResponse) ProtoMessage() {}
+
+func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSetResponse.ProtoReflect.Descriptor instead.
+func (*NodeSetResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2438,7 +2526,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2538,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2551,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
 }
 
 type StatusResponse struct {
@@ -2484,7 +2572,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2584,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2597,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StatusResponse) GetCluster() *ClusterInfo {
@@ -2594,7 +2682,7 @@ type ClusterInfo struct {
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2694,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2707,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -2661,13 +2749,15 @@ type QuorumInfo struct {
 	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
 	Survives      int32                  `protobuf:"varint,8,opt,name=survives,proto3" json:"survives,omitempty"`
 	Leader        string                 `protobuf:"bytes,9,opt,name=leader,proto3" json:"leader,omitempty"`
+	Votes         []*Vote                `protobuf:"bytes,30,rep,name=votes,proto3" json:"votes,omitempty"`                                // of every member, with or without
+	NotSurvived   []string               `protobuf:"bytes,31,rep,name=not_survived,json=notSurvived,proto3" json:"not_survived,omitempty"` // members whose loss alone would end the quorum
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2679,7 +2769,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2692,7 +2782,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -2758,6 +2848,104 @@ func (x *QuorumInfo) GetLeader() string {
 	return ""
 }
 
+func (x *QuorumInfo) GetVotes() []*Vote {
+	if x != nil {
+		return x.Votes
+	}
+	return nil
+}
+
+func (x *QuorumInfo) GetNotSurvived() []string {
+	if x != nil {
+		return x.NotSurvived
+	}
+	return nil
+}
+
+type Vote struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Witness       bool                   `protobuf:"varint,2,opt,name=witness,proto3" json:"witness,omitempty"`
+	Vote          bool                   `protobuf:"varint,3,opt,name=vote,proto3" json:"vote,omitempty"`
+	Here          bool                   `protobuf:"varint,4,opt,name=here,proto3" json:"here,omitempty"` // it is heard
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`    // it has a vote, or has none
+	Site          string                 `protobuf:"bytes,6,opt,name=site,proto3" json:"site,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Vote) Reset() {
+	*x = Vote{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Vote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Vote) ProtoMessage() {}
+
+func (x *Vote) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Vote.ProtoReflect.Descriptor instead.
+func (*Vote) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Vote) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Vote) GetWitness() bool {
+	if x != nil {
+		return x.Witness
+	}
+	return false
+}
+
+func (x *Vote) GetVote() bool {
+	if x != nil {
+		return x.Vote
+	}
+	return false
+}
+
+func (x *Vote) GetHere() bool {
+	if x != nil {
+		return x.Here
+	}
+	return false
+}
+
+func (x *Vote) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Vote) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
 type Witness struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Disk          string                 `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
@@ -2769,7 +2957,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +2969,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +2982,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Witness) GetDisk() string {
@@ -2836,13 +3024,14 @@ type NodeInfo struct {
 	MemoryMib       uint64                 `protobuf:"varint,14,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
 	Cpus            uint64                 `protobuf:"varint,15,opt,name=cpus,proto3" json:"cpus,omitempty"`
 	CpuModel        string                 `protobuf:"bytes,16,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
+	Site            string                 `protobuf:"bytes,30,opt,name=site,proto3" json:"site,omitempty"` // fault domain
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +3043,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +3056,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -2982,6 +3171,13 @@ func (x *NodeInfo) GetCpuModel() string {
 	return ""
 }
 
+func (x *NodeInfo) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
 type DiskInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2997,7 +3193,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3205,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3218,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -3091,7 +3287,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3299,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3312,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -3193,7 +3389,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +3401,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +3414,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -3260,7 +3456,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3272,7 +3468,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3285,7 +3481,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -3373,7 +3569,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3385,7 +3581,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3398,7 +3594,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Profile) GetName() string {
@@ -3461,7 +3657,7 @@ type QuorumSetRequest struct {
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3473,7 +3669,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3486,7 +3682,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -3520,7 +3716,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +3728,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +3741,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -3571,7 +3767,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3583,7 +3779,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3596,7 +3792,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -3616,7 +3812,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3628,7 +3824,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3641,7 +3837,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -3667,7 +3863,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +3875,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +3888,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -3710,7 +3906,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3722,7 +3918,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3735,7 +3931,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
 }
 
 type CsvAddRequest struct {
@@ -3749,7 +3945,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3761,7 +3957,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3774,7 +3970,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -3807,7 +4003,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3819,7 +4015,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3832,7 +4028,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -3858,7 +4054,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3870,7 +4066,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3883,7 +4079,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -3952,7 +4148,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3964,7 +4160,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3977,7 +4173,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -4004,7 +4200,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4016,7 +4212,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4029,7 +4225,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -4055,7 +4251,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4067,7 +4263,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4080,7 +4276,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -4099,7 +4295,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4111,7 +4307,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4124,7 +4320,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -4142,7 +4338,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4154,7 +4350,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4167,7 +4363,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
 }
 
 type VmStartRequest struct {
@@ -4180,7 +4376,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4192,7 +4388,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4205,7 +4401,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -4231,7 +4427,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4243,7 +4439,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4256,7 +4452,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -4277,7 +4473,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4289,7 +4485,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4302,7 +4498,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -4335,7 +4531,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4347,7 +4543,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4360,7 +4556,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -4381,7 +4577,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4393,7 +4589,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4406,7 +4602,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -4442,7 +4638,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4454,7 +4650,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4467,7 +4663,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -4508,7 +4704,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4520,7 +4716,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4533,7 +4729,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Chunk) GetName() string {
@@ -4560,7 +4756,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4572,7 +4768,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4585,7 +4781,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -4627,7 +4823,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4639,7 +4835,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4652,7 +4848,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -4784,7 +4980,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4796,7 +4992,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4809,7 +5005,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -4840,7 +5036,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4852,7 +5048,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4865,7 +5061,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Event) GetId() uint64 {
@@ -5098,7 +5294,11 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\awitness\x18\x06 \x01(\tR\awitness\x12\x14\n" +
 	"\x05force\x18\a \x01(\bR\x05force\"&\n" +
 	"\x0eNodeAddRequest\x12\x14\n" +
-	"\x05nodes\x18\x01 \x03(\tR\x05nodes\"\x0f\n" +
+	"\x05nodes\x18\x01 \x03(\tR\x05nodes\"8\n" +
+	"\x0eNodeSetRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04site\x18\x02 \x01(\tR\x04site\"\x11\n" +
+	"\x0fNodeSetResponse\"\x0f\n" +
 	"\rStatusRequest\"\xc8\x03\n" +
 	"\x0eStatusResponse\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\x122\n" +
@@ -5118,7 +5318,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1f\n" +
 	"\vcsv_enabled\x18\x04 \x01(\bR\n" +
-	"csvEnabled\"\xf1\x01\n" +
+	"csvEnabled\"\xc0\x02\n" +
 	"\n" +
 	"QuorumInfo\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x12\n" +
@@ -5129,11 +5329,20 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\awitness\x18\x06 \x01(\v2\x17.quorate.api.v1.WitnessR\awitness\x12\x10\n" +
 	"\x03why\x18\a \x01(\tR\x03why\x12\x1a\n" +
 	"\bsurvives\x18\b \x01(\x05R\bsurvives\x12\x16\n" +
-	"\x06leader\x18\t \x01(\tR\x06leader\"G\n" +
+	"\x06leader\x18\t \x01(\tR\x06leader\x12*\n" +
+	"\x05votes\x18\x1e \x03(\v2\x14.quorate.api.v1.VoteR\x05votes\x12!\n" +
+	"\fnot_survived\x18\x1f \x03(\tR\vnotSurvived\"\x82\x01\n" +
+	"\x04Vote\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\awitness\x18\x02 \x01(\bR\awitness\x12\x12\n" +
+	"\x04vote\x18\x03 \x01(\bR\x04vote\x12\x12\n" +
+	"\x04here\x18\x04 \x01(\bR\x04here\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12\x12\n" +
+	"\x04site\x18\x06 \x01(\tR\x04site\"G\n" +
 	"\aWitness\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
-	"\x04host\x18\x03 \x01(\tR\x04host\"\xc8\x03\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\"\xdc\x03\n" +
 	"\bNodeInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -5152,7 +5361,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\n" +
 	"memory_mib\x18\x0e \x01(\x04R\tmemoryMib\x12\x12\n" +
 	"\x04cpus\x18\x0f \x01(\x04R\x04cpus\x12\x1b\n" +
-	"\tcpu_model\x18\x10 \x01(\tR\bcpuModel\"\x96\x01\n" +
+	"\tcpu_model\x18\x10 \x01(\tR\bcpuModel\x12\x12\n" +
+	"\x04site\x18\x1e \x01(\tR\x04site\"\x96\x01\n" +
 	"\bDiskInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -5310,12 +5520,13 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\bProbeLun\x12\x1f.quorate.api.v1.ProbeLunRequest\x1a .quorate.api.v1.ProbeLunResponse\x12D\n" +
 	"\x05Reach\x12\x1c.quorate.api.v1.ReachRequest\x1a\x1d.quorate.api.v1.ReachResponse\x12S\n" +
 	"\n" +
-	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse2\x8d\v\n" +
+	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse2\xd9\v\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
 	"\x06Create\x12\x1d.quorate.api.v1.CreateRequest\x1a\x18.quorate.api.v1.Progress0\x01\x12E\n" +
-	"\aNodeAdd\x12\x1e.quorate.api.v1.NodeAddRequest\x1a\x18.quorate.api.v1.Progress0\x01\x12G\n" +
+	"\aNodeAdd\x12\x1e.quorate.api.v1.NodeAddRequest\x1a\x18.quorate.api.v1.Progress0\x01\x12J\n" +
+	"\aNodeSet\x12\x1e.quorate.api.v1.NodeSetRequest\x1a\x1f.quorate.api.v1.NodeSetResponse\x12G\n" +
 	"\x06Status\x12\x1d.quorate.api.v1.StatusRequest\x1a\x1e.quorate.api.v1.StatusResponse\x12P\n" +
 	"\tQuorumSet\x12 .quorate.api.v1.QuorumSetRequest\x1a!.quorate.api.v1.QuorumSetResponse\x12J\n" +
 	"\aDiskAdd\x12\x1e.quorate.api.v1.DiskAddRequest\x1a\x1f.quorate.api.v1.DiskAddResponse\x12P\n" +
@@ -5344,7 +5555,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),          // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),    // 1: quorate.api.v1.ChallengeRequest
@@ -5384,42 +5595,45 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*Report)(nil),              // 35: quorate.api.v1.Report
 	(*CreateRequest)(nil),       // 36: quorate.api.v1.CreateRequest
 	(*NodeAddRequest)(nil),      // 37: quorate.api.v1.NodeAddRequest
-	(*StatusRequest)(nil),       // 38: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),      // 39: quorate.api.v1.StatusResponse
-	(*ClusterInfo)(nil),         // 40: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),          // 41: quorate.api.v1.QuorumInfo
-	(*Witness)(nil),             // 42: quorate.api.v1.Witness
-	(*NodeInfo)(nil),            // 43: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),            // 44: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),          // 45: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),        // 46: quorate.api.v1.VolumeOnNode
-	(*GroupInfo)(nil),           // 47: quorate.api.v1.GroupInfo
-	(*Profile)(nil),             // 48: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),    // 49: quorate.api.v1.QuorumSetRequest
-	(*QuorumSetResponse)(nil),   // 50: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),      // 51: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),     // 52: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),    // 53: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),   // 54: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),       // 55: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),      // 56: quorate.api.v1.CsvAddResponse
-	(*VmCreateRequest)(nil),     // 57: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),    // 58: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),        // 59: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),       // 60: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),     // 61: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),    // 62: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),      // 63: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),     // 64: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),       // 65: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),      // 66: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),       // 67: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),      // 68: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),               // 69: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),  // 70: quorate.api.v1.LiveMigrateRequest
-	(*MigrationUpdate)(nil),     // 71: quorate.api.v1.MigrationUpdate
-	(*EventsRequest)(nil),       // 72: quorate.api.v1.EventsRequest
-	(*Event)(nil),               // 73: quorate.api.v1.Event
+	(*NodeSetRequest)(nil),      // 38: quorate.api.v1.NodeSetRequest
+	(*NodeSetResponse)(nil),     // 39: quorate.api.v1.NodeSetResponse
+	(*StatusRequest)(nil),       // 40: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),      // 41: quorate.api.v1.StatusResponse
+	(*ClusterInfo)(nil),         // 42: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),          // 43: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                // 44: quorate.api.v1.Vote
+	(*Witness)(nil),             // 45: quorate.api.v1.Witness
+	(*NodeInfo)(nil),            // 46: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),            // 47: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),          // 48: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),        // 49: quorate.api.v1.VolumeOnNode
+	(*GroupInfo)(nil),           // 50: quorate.api.v1.GroupInfo
+	(*Profile)(nil),             // 51: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),    // 52: quorate.api.v1.QuorumSetRequest
+	(*QuorumSetResponse)(nil),   // 53: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),      // 54: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),     // 55: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),    // 56: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),   // 57: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),       // 58: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),      // 59: quorate.api.v1.CsvAddResponse
+	(*VmCreateRequest)(nil),     // 60: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),    // 61: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),        // 62: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),       // 63: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),     // 64: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),    // 65: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),      // 66: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),     // 67: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),       // 68: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),      // 69: quorate.api.v1.VmStopResponse
+	(*VmShowRequest)(nil),       // 70: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),      // 71: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),               // 72: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),  // 73: quorate.api.v1.LiveMigrateRequest
+	(*MigrationUpdate)(nil),     // 74: quorate.api.v1.MigrationUpdate
+	(*EventsRequest)(nil),       // 75: quorate.api.v1.EventsRequest
+	(*Event)(nil),               // 76: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,  // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
@@ -5431,92 +5645,95 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	16, // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	16, // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
 	26, // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	71, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	74, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
 	34, // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
 	35, // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
 	34, // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	40, // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	41, // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	43, // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	44, // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	45, // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	47, // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	48, // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	42, // 20: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	5,  // 21: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	46, // 22: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	41, // 23: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	44, // 24: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	45, // 25: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	47, // 26: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	47, // 27: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	47, // 28: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	47, // 29: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	1,  // 30: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
-	3,  // 31: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
-	6,  // 32: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
-	8,  // 33: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
-	10, // 34: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
-	14, // 35: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
-	18, // 36: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
-	20, // 37: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
-	22, // 38: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	24, // 39: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	27, // 40: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	30, // 41: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	32, // 42: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	36, // 43: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	37, // 44: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	38, // 45: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	49, // 46: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	51, // 47: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	53, // 48: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	55, // 49: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	57, // 50: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	59, // 51: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	61, // 52: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	63, // 53: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	65, // 54: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	67, // 55: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	69, // 56: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	69, // 57: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	70, // 58: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	72, // 59: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	2,  // 60: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,  // 61: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,  // 62: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,  // 63: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12, // 64: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15, // 65: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19, // 66: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21, // 67: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23, // 68: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	25, // 69: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	28, // 70: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	31, // 71: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	33, // 72: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	29, // 73: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	29, // 74: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	39, // 75: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	50, // 76: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	52, // 77: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	54, // 78: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	56, // 79: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	58, // 80: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	60, // 81: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	62, // 82: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	64, // 83: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	66, // 84: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	68, // 85: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	69, // 86: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	69, // 87: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	71, // 88: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	73, // 89: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	60, // [60:90] is the sub-list for method output_type
-	30, // [30:60] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	42, // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	43, // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	46, // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	47, // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	48, // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	50, // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	51, // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	45, // 20: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	44, // 21: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	5,  // 22: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
+	49, // 23: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	43, // 24: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	47, // 25: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	48, // 26: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	50, // 27: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	50, // 28: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	50, // 29: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	50, // 30: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	1,  // 31: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
+	3,  // 32: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
+	6,  // 33: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
+	8,  // 34: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
+	10, // 35: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
+	14, // 36: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
+	18, // 37: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
+	20, // 38: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
+	22, // 39: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
+	24, // 40: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	27, // 41: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	30, // 42: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	32, // 43: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	36, // 44: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	37, // 45: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	38, // 46: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	40, // 47: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	52, // 48: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	54, // 49: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	56, // 50: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	58, // 51: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	60, // 52: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	62, // 53: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	64, // 54: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	66, // 55: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	68, // 56: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	70, // 57: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	72, // 58: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	72, // 59: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	73, // 60: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	75, // 61: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	2,  // 62: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,  // 63: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,  // 64: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	9,  // 65: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	12, // 66: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	15, // 67: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	19, // 68: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	21, // 69: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	23, // 70: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	25, // 71: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	28, // 72: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	31, // 73: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	33, // 74: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	29, // 75: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	29, // 76: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	39, // 77: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	41, // 78: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	53, // 79: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	55, // 80: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	57, // 81: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	59, // 82: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	61, // 83: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	63, // 84: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	65, // 85: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	67, // 86: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	69, // 87: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	71, // 88: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	72, // 89: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	72, // 90: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	74, // 91: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	76, // 92: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	62, // [62:93] is the sub-list for method output_type
+	31, // [31:62] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_apipb_api_proto_init() }
@@ -5530,7 +5747,7 @@ func file_cluster_api_apipb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   74,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

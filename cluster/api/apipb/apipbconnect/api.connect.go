@@ -72,6 +72,8 @@ const (
 	ClusterServiceCreateProcedure = "/quorate.api.v1.ClusterService/Create"
 	// ClusterServiceNodeAddProcedure is the fully-qualified name of the ClusterService's NodeAdd RPC.
 	ClusterServiceNodeAddProcedure = "/quorate.api.v1.ClusterService/NodeAdd"
+	// ClusterServiceNodeSetProcedure is the fully-qualified name of the ClusterService's NodeSet RPC.
+	ClusterServiceNodeSetProcedure = "/quorate.api.v1.ClusterService/NodeSet"
 	// ClusterServiceStatusProcedure is the fully-qualified name of the ClusterService's Status RPC.
 	ClusterServiceStatusProcedure = "/quorate.api.v1.ClusterService/Status"
 	// ClusterServiceQuorumSetProcedure is the fully-qualified name of the ClusterService's QuorumSet
@@ -502,6 +504,7 @@ type ClusterServiceClient interface {
 	Validate(context.Context, *connect.Request[apipb.ValidateRequest]) (*connect.ServerStreamForClient[apipb.ValidateUpdate], error)
 	Create(context.Context, *connect.Request[apipb.CreateRequest]) (*connect.ServerStreamForClient[apipb.Progress], error)
 	NodeAdd(context.Context, *connect.Request[apipb.NodeAddRequest]) (*connect.ServerStreamForClient[apipb.Progress], error)
+	NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
 	DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error)
@@ -555,6 +558,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ClusterServiceNodeAddProcedure,
 			connect.WithSchema(clusterServiceMethods.ByName("NodeAdd")),
+			connect.WithClientOptions(opts...),
+		),
+		nodeSet: connect.NewClient[apipb.NodeSetRequest, apipb.NodeSetResponse](
+			httpClient,
+			baseURL+ClusterServiceNodeSetProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("NodeSet")),
 			connect.WithClientOptions(opts...),
 		),
 		status: connect.NewClient[apipb.StatusRequest, apipb.StatusResponse](
@@ -656,6 +665,7 @@ type clusterServiceClient struct {
 	validate    *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
 	create      *connect.Client[apipb.CreateRequest, apipb.Progress]
 	nodeAdd     *connect.Client[apipb.NodeAddRequest, apipb.Progress]
+	nodeSet     *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
 	status      *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
 	quorumSet   *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
 	diskAdd     *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
@@ -691,6 +701,11 @@ func (c *clusterServiceClient) Create(ctx context.Context, req *connect.Request[
 // NodeAdd calls quorate.api.v1.ClusterService.NodeAdd.
 func (c *clusterServiceClient) NodeAdd(ctx context.Context, req *connect.Request[apipb.NodeAddRequest]) (*connect.ServerStreamForClient[apipb.Progress], error) {
 	return c.nodeAdd.CallServerStream(ctx, req)
+}
+
+// NodeSet calls quorate.api.v1.ClusterService.NodeSet.
+func (c *clusterServiceClient) NodeSet(ctx context.Context, req *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error) {
+	return c.nodeSet.CallUnary(ctx, req)
 }
 
 // Status calls quorate.api.v1.ClusterService.Status.
@@ -774,6 +789,7 @@ type ClusterServiceHandler interface {
 	Validate(context.Context, *connect.Request[apipb.ValidateRequest], *connect.ServerStream[apipb.ValidateUpdate]) error
 	Create(context.Context, *connect.Request[apipb.CreateRequest], *connect.ServerStream[apipb.Progress]) error
 	NodeAdd(context.Context, *connect.Request[apipb.NodeAddRequest], *connect.ServerStream[apipb.Progress]) error
+	NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
 	DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error)
@@ -823,6 +839,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceNodeAddProcedure,
 		svc.NodeAdd,
 		connect.WithSchema(clusterServiceMethods.ByName("NodeAdd")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceNodeSetHandler := connect.NewUnaryHandler(
+		ClusterServiceNodeSetProcedure,
+		svc.NodeSet,
+		connect.WithSchema(clusterServiceMethods.ByName("NodeSet")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceStatusHandler := connect.NewUnaryHandler(
@@ -925,6 +947,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceCreateHandler.ServeHTTP(w, r)
 		case ClusterServiceNodeAddProcedure:
 			clusterServiceNodeAddHandler.ServeHTTP(w, r)
+		case ClusterServiceNodeSetProcedure:
+			clusterServiceNodeSetHandler.ServeHTTP(w, r)
 		case ClusterServiceStatusProcedure:
 			clusterServiceStatusHandler.ServeHTTP(w, r)
 		case ClusterServiceQuorumSetProcedure:
@@ -978,6 +1002,10 @@ func (UnimplementedClusterServiceHandler) Create(context.Context, *connect.Reque
 
 func (UnimplementedClusterServiceHandler) NodeAdd(context.Context, *connect.Request[apipb.NodeAddRequest], *connect.ServerStream[apipb.Progress]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NodeAdd is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NodeSet is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error) {
