@@ -67,7 +67,7 @@ func (h *handlers) NodeAdd(ctx context.Context, r *connect.Request[apipb.NodeAdd
 			tell.warn("disks", "%s", s)
 		}
 	}
-	return tell(&apipb.Progress{Step: "done", Done: true, Detail: "look at `clusterctl quorum show`: the number of votes has changed"})
+	return tell(&apipb.Progress{Step: "done", Done: true, Detail: "look at `clusterctl quorum show`: votes may have changed"})
 }
 
 // NodeSet implements the service.

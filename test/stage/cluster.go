@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"quorate/test/lab"
 	"quorate/test/lab/box"
@@ -25,6 +27,56 @@ type Status struct {
 		Name, State, Owner string
 		Epoch              uint64
 	}
+}
+
+// Quorum is what `quorum show` tells scripts.
+type Quorum struct {
+	Stale                         bool
+	Mode, State, Leader           string
+	Have, Needed, Total, Survives int
+	NotSurvived                   []string `json:"not_survived"`
+	Votes                         []struct {
+		Name, Why  string
+		Vote, Here bool
+	}
+	Witness struct{ Disk, State, Host string }
+}
+
+// Voters are the names of those that have a vote.
+func (q Quorum) Voters() []string {
+	var out []string
+	for _, v := range q.Votes {
+		if v.Vote {
+			out = append(out, v.Name)
+		}
+	}
+	return out
+}
+
+// QuorumOf asks a node how the votes stand.
+func (s *Stage) QuorumOf(node string) (q Quorum, err error) {
+	s.t.Helper()
+	out, errs, code := s.Ctl(node, "quorum", "show", "-o", "json")
+	if code != 0 {
+		return q, fmt.Errorf("exit status %d: %s", code, errs)
+	}
+	return q, json.Unmarshal([]byte(out), &q)
+}
+
+// Voting waits until these have votes, seen from a node that has quorum.
+func (s *Stage) Voting(node string, want ...string) {
+	s.t.Helper()
+	s.Eventually(fmt.Sprintf("%v vote", want), func() error {
+		q, err := s.QuorumOf(node)
+		if err != nil {
+			return err
+		}
+		if got := q.Voters(); q.Stale || !slices.Equal(got, want) {
+			return fmt.Errorf("stale %v, and %v vote: %+v", q.Stale, got, q.Votes)
+		}
+		return nil
+	})
+	s.Tell("%s: votes are with %s", node, strings.Join(want, ", "))
 }
 
 // StatusOf asks a node for the status.
@@ -79,9 +131,9 @@ func (st Status) Well() error {
 }
 
 // Create founds the cluster of all nodes, as an administrator does.
-func (s *Stage) Create() {
+func (s *Stage) Create(more ...string) {
 	s.t.Helper()
-	args := []string{"create", "--name", Cluster, "--ip", Address, "--portal", lab.Portal}
+	args := append([]string{"create", "--name", Cluster, "--ip", Address, "--portal", lab.Portal}, more...)
 	for _, n := range s.Lab.Nodes() {
 		args = append(args, "--node", n)
 	}
