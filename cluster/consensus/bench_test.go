@@ -54,6 +54,9 @@ func trio(b *testing.B) *Replica {
 		if err != nil {
 			b.Fatal(err)
 		}
+		if err := dev.Fill(context.Background()); err != nil {
+			b.Fatal(err)
+		}
 		log, state, err := CreateLog(context.Background(), dev, journal.Options{Size: size, Owner: "bench"}, snap)
 		if err != nil {
 			b.Fatal(err)

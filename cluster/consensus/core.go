@@ -43,7 +43,8 @@ type CoreConfig struct {
 	State   State
 	Machine Machine
 	// Send hands messages on; they may be lost. It is called after what they
-	// rest on is durable and confirmed.
+	// rest on is durable and confirmed. A node that leads sends its entries
+	// while they are being written (raft thesis 10.2.1): they rest on nothing.
 	Send func([]*raftpb.Message)
 	// Confirm, where set, is called after a message came in and before
 	// anything is sent: the witness shows there that it still holds its LUN.
@@ -223,24 +224,28 @@ func (c *Core) Process(ctx context.Context) (Output, error) {
 	}
 	rd := c.rn.Ready()
 	out := Output{states: rd.ReadStates, Progress: true}
+	messages := rd.Messages
+	if c.mayHurry(rd) {
+		var early []*raftpb.Message
+		early, messages = hurried(messages)
+		c.send(early)
+	}
 	if rd.HardState != nil {
 		c.hard = rd.HardState
 	}
 	if err := c.persist(ctx, rd, &out); err != nil {
 		return out, err
 	}
-	if len(rd.Messages) > 0 {
-		if c.cfg.Confirm != nil {
-			if err := c.cfg.Confirm(ctx); err != nil {
-				return out, err
-			}
+	if len(messages) > 0 && c.cfg.Confirm != nil {
+		if err := c.cfg.Confirm(ctx); err != nil {
+			return out, err
 		}
-		c.cfg.Send(rd.Messages)
-		for _, m := range rd.Messages {
-			if m.GetType() == raftpb.MsgSnap {
-				// A lost one is asked for again after the next probe.
-				defer c.rn.ReportSnapshot(m.GetTo(), raft.SnapshotFinish)
-			}
+	}
+	c.send(messages)
+	for _, m := range messages {
+		if m.GetType() == raftpb.MsgSnap {
+			// A lost one is asked for again after the next probe.
+			defer c.rn.ReportSnapshot(m.GetTo(), raft.SnapshotFinish)
 		}
 	}
 	for _, e := range rd.CommittedEntries {
@@ -250,6 +255,32 @@ func (c *Core) Process(ctx context.Context) (Output, error) {
 	}
 	c.rn.Advance(rd)
 	return out, c.compactIfCrowded(ctx)
+}
+
+func (c *Core) send(ms []*raftpb.Message) {
+	if len(ms) > 0 {
+		c.cfg.Send(ms)
+	}
+}
+
+// mayHurry tells whether a leader's entries may go out before they are durable
+// here: the leader counts its own only afterwards. Its term and vote must be
+// durable already, or it could lead the same term again after a crash, with other
+// entries. The witness says nothing before its LUN has it.
+func (c *Core) mayHurry(rd raft.Ready) bool {
+	return !c.cfg.Witness && (rd.HardState == nil || rd.HardState.GetTerm() == c.hard.GetTerm() && rd.HardState.GetVote() == c.hard.GetVote())
+}
+
+// hurried parts what may go out early from what waits.
+func hurried(ms []*raftpb.Message) (early, late []*raftpb.Message) {
+	for _, m := range ms {
+		if m.GetType() == raftpb.MsgApp {
+			early = append(early, m)
+		} else {
+			late = append(late, m)
+		}
+	}
+	return early, late
 }
 
 func (c *Core) persist(ctx context.Context, rd raft.Ready, out *Output) error {

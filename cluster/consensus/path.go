@@ -19,8 +19,12 @@ import (
 const (
 	// smallFrame is up to what size a frame goes over every path, in bytes.
 	smallFrame = 4 << 10
+	// eagerRead is up to what size room is made for a frame before it is there.
+	eagerRead = 128 << 10
 	// maxFrame bounds one frame, a snapshot included, in bytes.
 	maxFrame = 64 << 20
+	// batchedWrite is how much is gathered for one write, in bytes.
+	batchedWrite = 64 << 10
 	// pathQueue is how many frames wait for a path; more are dropped.
 	pathQueue    = 512
 	dialTimeout  = time.Second
@@ -111,6 +115,15 @@ func (p *path) write(conn net.Conn) error {
 		case <-keep.C:
 			frame = p.t.frame(nil, 0)
 		}
+		// What waits goes in the same write, up to a bound.
+		for more := true; more && len(frame) < batchedWrite; {
+			select {
+			case next := <-p.queue:
+				frame = append(frame[:len(frame):len(frame)], next...)
+			default:
+				more = false
+			}
+		}
 		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		if _, err := conn.Write(frame); err != nil {
 			return err
@@ -137,13 +150,19 @@ func readFrame(r io.Reader) (*consensuspb.Frame, error) {
 	if size > maxFrame {
 		return nil, fmt.Errorf("frame of %d bytes, at most %d", size, maxFrame)
 	}
-	// Grown as it comes, so that a length alone takes no memory.
-	body, err := io.ReadAll(io.LimitReader(r, int64(size)))
-	if err != nil {
+	// What is large is grown as it comes, so that a length alone takes no memory.
+	body := make([]byte, min(size, eagerRead))
+	if _, err := io.ReadFull(r, body); err != nil {
 		return nil, err
 	}
-	if len(body) != int(size) {
-		return nil, io.ErrUnexpectedEOF
+	if size > eagerRead {
+		rest, err := io.ReadAll(io.LimitReader(r, int64(size-eagerRead)))
+		if err != nil {
+			return nil, err
+		}
+		if body = append(body, rest...); len(body) != int(size) {
+			return nil, io.ErrUnexpectedEOF
+		}
 	}
 	f := &consensuspb.Frame{}
 	if err := proto.Unmarshal(body, f); err != nil {

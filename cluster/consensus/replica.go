@@ -12,8 +12,8 @@ import (
 
 // Bounds of a replica's queues and waits.
 const (
-	inboxSize    = 1024                   // messages and requests waiting for the loop
-	batchSize    = 64                     // requests taken in before one Process
+	inboxSize    = 4096                   // messages and requests waiting for the loop
+	batchSize    = 1024                   // of them taken in before one Process
 	retryPropose = 400 * time.Millisecond // a proposal unanswered so long is made again
 )
 
@@ -156,14 +156,20 @@ func (r *Replica) Propose(ctx context.Context, id uint64, data []byte) (any, err
 		case <-dropped:
 			retry.Reset(r.opt.TickEvery / 3)
 		case <-retry.C:
-			r.do(func(v *Voter) {
+			select { // a proposal waits for its turn, where a message would be dropped
+			case r.inbox <- func(v *Voter) {
 				if v.Propose(data) != nil {
 					select {
 					case dropped <- struct{}{}:
 					default:
 					}
 				}
-			})
+			}:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-r.done:
+				return nil, ErrStopped
+			}
 			retry.Reset(retryPropose)
 		}
 	}

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -194,9 +195,10 @@ func (t *Transport) Serve(conn net.Conn, peer uint64) error {
 		t.mu.Unlock()
 		conn.Close()
 	}()
+	in := bufio.NewReaderSize(conn, batchedWrite)
 	for {
 		_ = conn.SetReadDeadline(time.Now().Add(readTimeout))
-		f, err := readFrame(conn)
+		f, err := readFrame(in)
 		if err != nil {
 			return err
 		}

@@ -88,6 +88,9 @@ func prepareLog(ctx context.Context, path string, opt journal.Options, snap *raf
 	if snap == nil {
 		snap = &raftpb.Snapshot{}
 	}
+	if err := dev.Fill(ctx); err != nil {
+		return fmt.Errorf("take %d MiB for the log: %w", logSize>>20, err)
+	}
 	_, _, err = consensus.CreateLog(ctx, dev, opt, snap)
 	return err
 }

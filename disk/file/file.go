@@ -4,8 +4,8 @@
 // It is called by whatever keeps a log beside the configuration, and by
 // disk/open for file:// URLs. It never reserves anything: a file has one user.
 //
-// Traps: the file is sparse unless it was preallocated by someone, so a full
-// file system shows at WriteAt, not at Open. After a failed Flush the kernel
+// Traps: the file is sparse until Fill, so a full file system shows at WriteAt, not
+// at Open. After a failed Flush the kernel
 // may have dropped what was written: the device then refuses everything but
 // reads, until it is opened anew.
 package file
@@ -153,6 +153,22 @@ func (d *Device) Flush(ctx context.Context) error {
 		}
 		return nil
 	}
+}
+
+// fillStep is how much Fill writes at a time, in bytes.
+const fillStep = 1 << 20
+
+// Fill writes zeros over the whole of a new file, so that its space is taken: a
+// disk that fills up later cannot stop writes to it, and making them durable
+// costs no metadata.
+func (d *Device) Fill(ctx context.Context) error {
+	zeros := make([]byte, fillStep)
+	for off := int64(0); off < d.info.Size; off += fillStep {
+		if err := d.WriteAt(ctx, zeros[:min(fillStep, d.info.Size-off)], off); err != nil {
+			return err
+		}
+	}
+	return d.Flush(ctx)
 }
 
 // Close closes the file. It does not flush.

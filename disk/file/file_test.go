@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"quorate/disk"
 )
 
@@ -84,5 +86,25 @@ func TestDeviceRefuses(t *testing.T) {
 	}
 	if err := d.Close(); err != nil {
 		t.Errorf("second close: %v", err)
+	}
+}
+
+// TestFillTakesTheSpace: a filled file has all its blocks.
+func TestFillTakesTheSpace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	d, err := Open(path, 3<<20+BlockSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Blocks*512 < d.Info().Size {
+		t.Errorf("%d of %d bytes are taken", st.Blocks*512, d.Info().Size)
 	}
 }

@@ -1,0 +1,104 @@
+package consensus
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"quorate/disk"
+)
+
+// noted is a device that notes when something was made durable.
+type noted struct {
+	disk.Device
+	note func(string)
+}
+
+func (n noted) Flush(ctx context.Context) error {
+	n.note("durable")
+	return n.Device.Flush(ctx)
+}
+
+// TestEntriesGoOutWhileTheyAreWritten: what a leader tells its followers goes out
+// before its own log is durable; votes, acknowledgements, whatever a witness says
+// and the first word of a new term go out after.
+func TestEntriesGoOutWhileTheyAreWritten(t *testing.T) {
+	for name, witness := range map[string]bool{"node": false, "witness": true} {
+		t.Run(name, func(t *testing.T) {
+			g := newGroup(t, 1, 2, 3)
+			var order []string
+			note := func(s string) { order = append(order, s) }
+			dev := noted{g.disks[1], note}
+			log, state, err := OpenLog(context.Background(), dev, logOptions)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := NewCore(CoreConfig{ID: 1, Log: log, State: state, Machine: &list{}, Logger: quiet{}, Witness: witness, Send: func(ms []*raftpb.Message) {
+				for _, m := range ms {
+					note(m.GetType().String())
+				}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			settle := func() []string {
+				order = nil
+				for {
+					out, err := c.Process(context.Background())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !out.Progress {
+						return order
+					}
+				}
+			}
+			vote := func(typ raftpb.MessageType, term uint64) {
+				m := &raftpb.Message{Type: typ.Enum(), From: proto.Uint64(2), To: proto.Uint64(1), Term: proto.Uint64(term)}
+				if err := c.Step(m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := c.Campaign(); err != nil {
+				t.Fatal(err)
+			}
+			settle()
+			vote(raftpb.MsgPreVoteResp, 2)
+			if got := settle(); !slices.Equal(got, []string{"durable", "MsgVote", "MsgVote"}) {
+				t.Errorf("a candidate: %v", got)
+			}
+			vote(raftpb.MsgVoteResp, 2)
+			settle()
+			for _, to := range []uint64{2, 3} { // both follow, and take entries as they come
+				m := &raftpb.Message{Type: raftpb.MsgAppResp.Enum(), From: proto.Uint64(to), To: proto.Uint64(1), Term: proto.Uint64(2), Index: proto.Uint64(2)}
+				if err := c.Step(m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			settle()
+			if err := c.Propose([]byte("12345678")); err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"MsgApp", "MsgApp", "durable"}
+			if witness {
+				want = []string{"durable", "MsgApp", "MsgApp"}
+			}
+			if got := settle(); !slices.Equal(got, want) {
+				t.Errorf("a leader: %v, want %v", got, want)
+			}
+			app := &raftpb.Message{
+				Type: raftpb.MsgApp.Enum(), From: proto.Uint64(3), To: proto.Uint64(1), Term: proto.Uint64(5), LogTerm: proto.Uint64(2), Index: proto.Uint64(3),
+				Entries: []*raftpb.Entry{{Term: proto.Uint64(5), Index: proto.Uint64(4), Data: []byte("12345678")}},
+			}
+			if err := c.Step(app); err != nil {
+				t.Fatal(err)
+			}
+			if got := settle(); !slices.Equal(got, []string{"durable", "MsgAppResp"}) {
+				t.Errorf("a follower: %v", got)
+			}
+		})
+	}
+}
