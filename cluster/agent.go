@@ -44,6 +44,8 @@ type Local struct {
 	Keeper      bool
 	KeeperState string
 	KeeperEpoch uint64
+	// KeeperPeers is whom noded asks for the lease; nil where it does not say.
+	KeeperPeers []string
 	Lease       bool
 	Volumes     map[string]LocalVolume
 	Machines    map[string]LocalMachine
@@ -60,8 +62,12 @@ type Action interface{ Lane() string }
 
 // The actions.
 type (
-	// Configure tells noded who the node is, at which epoch.
-	Configure struct{ Epoch uint64 }
+	// Configure tells noded who the node is, at which epoch, and whom it asks
+	// for the lease.
+	Configure struct {
+		Epoch uint64
+		Peers []string
+	}
 	// Release makes noded stop everything, for good at this epoch; then the
 	// node says that it stopped.
 	Release struct{ Epoch uint64 }
@@ -181,18 +187,30 @@ func Act(s *pb.State, l Local) []Action {
 	}
 	switch {
 	case l.KeeperEpoch != me.Epoch:
-		return []Action{Configure{Epoch: me.Epoch}}
+		return []Action{Configure{Epoch: me.Epoch, Peers: LeasePeers(s)}}
 	case l.KeeperState == "fenced" || l.KeeperState == "released":
 		// The lease was lost at this epoch: only a new one lets it in again.
 		return []Action{Release{Epoch: me.Epoch}}
 	}
 	var out []Action
+	if peers := LeasePeers(s); len(l.KeeperPeers) > 0 && !slices.Equal(peers, l.KeeperPeers) {
+		out = append(out, Configure{Epoch: me.Epoch, Peers: peers})
+	}
 	out = append(out, fences(s, l)...)
 	for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {
 		out = append(out, volume(s, l, s.Volumes[name])...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
 		out = append(out, group(l, s.Groups[name])...)
+	}
+	return out
+}
+
+// LeasePeers are all addresses at which there may be a leader to ask for a lease.
+func LeasePeers(s *pb.State) []string {
+	var out []string
+	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+		out = append(out, Endpoints(s, s.Nodes[id], s.Nodes[id].ApiPort)...)
 	}
 	return out
 }

@@ -30,6 +30,7 @@ func (d *Database) nodeAdd(c *pb.Command, k *pb.NodeAdd) *pb.Result {
 	n.Fence = &pb.Fence{Reason: ReasonJoining, SinceMs: c.AtMs, DoneMs: max(c.AtMs, 1)}
 	d.s.Nodes[n.Id] = n
 	d.event(c, Info, "node-added", n.Name, "node %s was added", n.Name)
+	d.findNetworks(c)
 	return &pb.Result{Number: n.Id}
 }
 
@@ -43,7 +44,9 @@ func (d *Database) nodeRemove(c *pb.Command, k *pb.NodeRemove) *pb.Result {
 			return refuse(pb.Code_CODE_REFUSED, "node %s owns %s: move it first", n.Name, name)
 		}
 	}
+	d.forgetPaths(n.Id)
 	delete(d.s.Nodes, n.Id)
+	d.findNetworks(c)
 	d.event(c, Info, "node-removed", n.Name, "node %s left the cluster", n.Name)
 	return ok()
 }
@@ -95,6 +98,7 @@ func (d *Database) nodeDown(c *pb.Command, k *pb.NodeDown) *pb.Result {
 	for _, v := range d.s.Volumes {
 		delete(v.Status, n.Id)
 	}
+	d.forgetPaths(n.Id)
 	d.event(c, Error, "node-down", n.Name, "node %s is down: %s", n.Name, k.Reason)
 	for _, name := range slices.Sorted(maps.Keys(d.s.Groups)) {
 		if m := d.s.Groups[name].Migration; m != nil && m.To == n.Id {
@@ -182,6 +186,7 @@ func (d *Database) nodeReport(c *pb.Command, k *pb.NodeReport) *pb.Result {
 	}
 	if len(k.Addresses) > 0 {
 		n.Addresses = k.Addresses
+		d.findNetworks(c)
 	}
 	if n.Unmonitored != k.Unmonitored {
 		n.Unmonitored = k.Unmonitored

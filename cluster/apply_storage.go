@@ -33,13 +33,14 @@ func (d *Database) diskAdd(c *pb.Command, k *pb.DiskAdd) *pb.Result {
 	return ok()
 }
 
-func (d *Database) portalAdd(_ *pb.Command, k *pb.PortalAdd) *pb.Result {
+func (d *Database) portalAdd(c *pb.Command, k *pb.PortalAdd) *pb.Result {
 	for _, p := range d.s.Portals {
 		if p == k.Portal {
 			return ok()
 		}
 	}
 	d.s.Portals = append(d.s.Portals, k.Portal)
+	d.findNetworks(c)
 	return ok()
 }
 

@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -281,7 +282,7 @@ func TestFailover(t *testing.T) {
 		t.Fatalf("it is back and does %v", acts)
 	}
 	d.must(acts[0].(Report).Command)
-	if acts = Act(d.State(), Local{Node: 2, Keeper: true, KeeperState: "fenced", KeeperEpoch: 1}); len(acts) != 1 || acts[0] != (Configure{Epoch: 2}) {
+	if acts = Act(d.State(), Local{Node: 2, Keeper: true, KeeperState: "fenced", KeeperEpoch: 1}); len(acts) != 1 || !reflect.DeepEqual(acts[0], Configure{Epoch: 2}) {
 		t.Fatalf("it is up and does %v", acts)
 	}
 }

@@ -34,6 +34,7 @@ func Found(c *pb.Cluster, first *pb.Node) *Database {
 	first.State, first.Epoch = pb.NodeState_NODE_STATE_UP, 1
 	d.s.Nodes = map[uint64]*pb.Node{first.Id: first}
 	d.s.NextNode = first.Id + 1
+	d.findNetworks(&pb.Command{AtMs: c.CreatedMs})
 	return d
 }
 
@@ -130,6 +131,10 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.migrationEnd(c, k.MigrationEnd)
 	case *pb.Command_MigrationCancel:
 		return d.migrationCancel(c, k.MigrationCancel)
+	case *pb.Command_NetworkSet:
+		return d.networkSet(c, k.NetworkSet)
+	case *pb.Command_PathsReport:
+		return d.pathsReport(c, k.PathsReport)
 	case *pb.Command_Note:
 		d.event(c, k.Note.Level, k.Note.Kind, k.Note.Subject, "%s", k.Note.Text)
 		return ok()

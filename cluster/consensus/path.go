@@ -41,14 +41,37 @@ type path struct {
 	order     int
 	queue     chan []byte
 	connected atomic.Bool
-	ctx       context.Context
-	cancel    context.CancelFunc
+	// heard is when the peer last showed that what is sent here arrives, in
+	// nanoseconds since the transport began; acks is set once it does so.
+	heard  atomic.Int64
+	acks   atomic.Bool
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
 func newPath(t *Transport, peer uint64, addr string, order int) *path {
 	p := &path{t: t, peer: peer, addr: addr, order: order, queue: make(chan []byte, pathQueue)}
 	p.ctx, p.cancel = context.WithCancel(t.ctx)
+	p.hear()
 	return p
+}
+
+func (p *path) hear() { p.heard.Store(int64(time.Since(p.t.began))) }
+
+// lastHeard is when the path was last known to be whole.
+func (p *path) lastHeard() time.Time {
+	if p.connected.Load() && !p.acks.Load() {
+		return time.Now() // of a version that does not answer
+	}
+	return p.t.began.Add(time.Duration(p.heard.Load()))
+}
+
+// wholeWithin is for how many keepalives a path that is silent counts as whole.
+const wholeWithin = 4
+
+// whole tells whether what is sent now is likely to arrive.
+func (p *path) whole() bool {
+	return p.connected.Load() && time.Since(p.lastHeard()) < wholeWithin*p.t.opt.KeepAlive
 }
 
 // offer queues a frame, and tells whether it may arrive.
@@ -95,12 +118,19 @@ func (p *path) write(conn net.Conn) error {
 	for len(p.queue) > 0 {
 		<-p.queue
 	}
+	p.hear()
 	p.connected.Store(true)
-	// The peer never writes here: a read returns when it is gone.
+	// The peer writes a byte for each keepalive: a read fails when it is gone.
 	gone := make(chan error, 1)
 	go func() {
-		_, err := conn.Read(make([]byte, 1))
-		gone <- fmt.Errorf("closed by the peer: %w", err)
+		for {
+			if _, err := conn.Read(make([]byte, 64)); err != nil {
+				gone <- fmt.Errorf("closed by the peer: %w", err)
+				return
+			}
+			p.hear()
+			p.acks.Store(true)
+		}
 	}()
 	keep := time.NewTicker(p.t.opt.KeepAlive)
 	defer keep.Stop()
@@ -113,7 +143,7 @@ func (p *path) write(conn net.Conn) error {
 			return err
 		case frame = <-p.queue:
 		case <-keep.C:
-			frame = p.t.frame(nil, 0)
+			frame = p.t.keepalive()
 		}
 		// What waits goes in the same write, up to a bound.
 		for more := true; more && len(frame) < batchedWrite; {

@@ -43,6 +43,7 @@ type TransportOptions struct {
 // one network costs nothing; raft does not mind to hear a thing twice.
 type Transport struct {
 	opt    TransportOptions
+	began  time.Time
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -58,7 +59,7 @@ type Transport struct {
 
 // NewTransport makes one without peers.
 func NewTransport(opt TransportOptions) *Transport {
-	t := &Transport{opt: opt}
+	t := &Transport{opt: opt, began: time.Now()}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.mu.peers = map[uint64]map[string]*path{}
 	t.mu.conns = map[net.Conn]struct{}{}
@@ -120,15 +121,16 @@ func (t *Transport) Heard() map[uint64]time.Time {
 	return t.mu.routes.Heard()
 }
 
-// Paths tells for each peer and address whether it is connected.
-func (t *Transport) Paths() map[uint64]map[string]bool {
+// Paths tells for each peer and address when it was last known that what is sent
+// there arrives.
+func (t *Transport) Paths() map[uint64]map[string]time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := map[uint64]map[string]bool{}
+	out := map[uint64]map[string]time.Time{}
 	for id, paths := range t.mu.peers {
-		out[id] = map[string]bool{}
+		out[id] = map[string]time.Time{}
 		for addr, p := range paths {
-			out[id][addr] = p.connected.Load()
+			out[id][addr] = p.lastHeard()
 		}
 	}
 	return out
@@ -167,14 +169,27 @@ func (t *Transport) frame(message []byte, generation uint64) []byte {
 	return encodeFrame(f)
 }
 
+// keepalive is a frame without a message, which the peer answers.
+func (t *Transport) keepalive() []byte {
+	t.mu.Lock()
+	f := &consensuspb.Frame{From: t.opt.Self, Hosting: t.mu.routes.Hosting(), Ack: true}
+	t.mu.Unlock()
+	return encodeFrame(f)
+}
+
+// send queues what is small on every path, and the rest on the first that is
+// whole, or on all where none is known to be.
 func (t *Transport) send(id uint64, frame []byte) {
 	t.mu.Lock()
 	paths := slices.SortedFunc(maps.Values(t.mu.peers[id]), func(a, b *path) int { return a.order - b.order })
 	t.mu.Unlock()
 	for _, p := range paths {
-		if p.offer(frame) && len(frame) > smallFrame {
+		if len(frame) > smallFrame && p.whole() && p.offer(frame) {
 			return
 		}
+	}
+	for _, p := range paths {
+		p.offer(frame)
 	}
 }
 
@@ -207,6 +222,12 @@ func (t *Transport) Serve(conn net.Conn, peer uint64) error {
 		}
 		if err := t.receive(f); err != nil {
 			return err
+		}
+		if f.Ack {
+			_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+			if _, err := conn.Write([]byte{1}); err != nil {
+				return err
+			}
 		}
 	}
 }

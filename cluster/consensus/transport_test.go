@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,19 +74,7 @@ func TestTransportReachesNodeAndHostOfWitness(t *testing.T) {
 	b, addrsB, inB := node(t, 2, 1)
 	a.SetPeers(map[uint64][]string{1: addrsA, 2: addrsB})
 	b.SetPeers(map[uint64][]string{1: addrsA, 2: addrsB})
-	eventually(t, "all paths up", func() bool {
-		n := 0
-		for _, tr := range []*Transport{a, b} {
-			for _, paths := range tr.Paths() {
-				for _, up := range paths {
-					if up {
-						n++
-					}
-				}
-			}
-		}
-		return n == 4
-	})
+	eventually(t, "all paths up", func() bool { return whole(a)+whole(b) == 4 })
 	a.Send([]*raftpb.Message{message(1, 2)}, 0)
 	if got := <-inB; got.m.GetFrom() != 1 || got.m.GetTerm() != 3 {
 		t.Fatalf("got %v", got)
@@ -95,7 +84,7 @@ func TestTransportReachesNodeAndHostOfWitness(t *testing.T) {
 		a.mu.Lock()
 		nodes, local := a.mu.routes.Targets(FirstWitness, nil)
 		a.mu.Unlock()
-		return !local && len(nodes) == 1 && nodes[0] == 2 && a.Heard()[2] != time.Time{}
+		return !local && len(nodes) == 1 && nodes[0] == 2 && a.Host() == 2
 	})
 	for len(inB) > 0 { // the copy over the second path
 		<-inB
@@ -115,6 +104,64 @@ func TestTransportReachesNodeAndHostOfWitness(t *testing.T) {
 	if got := <-inA; got.gen != 7 || got.m.GetFrom() != FirstWitness {
 		t.Fatalf("got %v", got)
 	}
+}
+
+// whole counts a transport's paths that are.
+func whole(t *Transport) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for _, paths := range t.mu.peers {
+		for _, p := range paths {
+			if p.acks.Load() && p.whole() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TestLargeFrameAvoidsAPathThatIsCut: a network that swallows what is sent looks
+// connected for long; what goes over one path alone goes over another at once.
+func TestLargeFrameAvoidsAPathThatIsCut(t *testing.T) {
+	a, addrsA, _ := node(t, 1, 2)
+	_, addrsB, inB := node(t, 2, 1)
+	var swallow atomic.Bool
+	a.opt.Dial = func(ctx context.Context, _ uint64, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		if addr == addrsB[0] && err == nil {
+			c = &cutConn{Conn: c, cut: &swallow}
+		}
+		return c, err
+	}
+	a.SetPeers(map[uint64][]string{1: addrsA, 2: addrsB})
+	eventually(t, "both paths up", func() bool { return whole(a) == 2 })
+	swallow.Store(true)
+	eventually(t, "the cut is noticed", func() bool { return whole(a) == 1 })
+	m := message(1, 2)
+	m.Context = make([]byte, 2*smallFrame)
+	for range 5 {
+		a.Send([]*raftpb.Message{m}, 0)
+		<-inB
+	}
+	if lost := a.Paths()[2]; !lost[addrsB[0]].Before(lost[addrsB[1]]) {
+		t.Fatalf("the paths were heard at %v", lost)
+	}
+	swallow.Store(false)
+	eventually(t, "both paths up again", func() bool { return whole(a) == 2 })
+}
+
+// cutConn loses what is written to it while its network is cut.
+type cutConn struct {
+	net.Conn
+	cut *atomic.Bool
+}
+
+func (c *cutConn) Write(b []byte) (int, error) {
+	if c.cut.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
 }
 
 func TestForgedFramesEndTheConnection(t *testing.T) {

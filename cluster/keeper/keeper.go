@@ -57,7 +57,7 @@ type Keeper struct {
 	lease    fence.Lease
 	state    state
 	reason   string
-	leader   string // where the lease was last renewed
+	leader   []string // where the lease was last renewed: all its addresses
 	refusal  string
 	volumes  map[string]*attached
 	unclean  map[string]*attached // whose last writes may still be under way

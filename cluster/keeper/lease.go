@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -72,24 +73,32 @@ func (k *Keeper) ask(ctx context.Context, client *http.Client, conf config) {
 	k.mu.Lock()
 	leader := k.leader
 	k.mu.Unlock()
-	if leader != "" {
-		if k.askOne(ctx, client, conf, leader) {
-			return
-		}
-		k.mu.Lock()
-		if k.leader == leader {
-			k.leader = ""
-		}
-		k.mu.Unlock()
+	if len(leader) == 0 {
+		k.askAll(ctx, client, conf, conf.LeasePeers)
 		return
 	}
-	done := make(chan bool, len(conf.LeasePeers))
-	for _, p := range conf.LeasePeers {
+	if k.askAll(ctx, client, conf, leader) {
+		return
+	}
+	k.mu.Lock()
+	if slices.Equal(k.leader, leader) {
+		k.leader = nil
+	}
+	k.mu.Unlock()
+}
+
+// askAll asks at every address at once, so that the loss of one network delays
+// nothing, and tells whether the lease was granted at any.
+func (k *Keeper) askAll(ctx context.Context, client *http.Client, conf config, addrs []string) bool {
+	done := make(chan bool, len(addrs))
+	for _, p := range addrs {
 		go func() { done <- k.askOne(ctx, client, conf, p) }()
 	}
-	for range conf.LeasePeers {
-		<-done
+	granted := false
+	for range addrs {
+		granted = <-done || granted
 	}
+	return granted
 }
 
 // askOne asks one clusterd, and where that one sends it.
@@ -150,7 +159,10 @@ func (k *Keeper) granted(conf config, addr string, sent time.Duration, r *keeper
 		return false // it ran out; watch deals with it
 	}
 	k.until.Store(int64(until))
-	k.leader, k.refusal = addr, ""
+	if k.leader = r.LeaderAddrs; len(k.leader) == 0 {
+		k.leader = []string{addr}
+	}
+	k.refusal = ""
 	if k.state == waiting {
 		k.state, k.reason = active, ""
 		k.log.Info("lease granted", zap.Uint64("epoch", conf.NodeEpoch), zap.String("leader", addr))

@@ -37,7 +37,7 @@ func (k *Keeper) release(ctx context.Context) (int, error) {
 	errs = append(errs, k.settle(ctx))
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.leader = ""
+	k.leader = nil
 	if k.conf != nil {
 		k.state, k.reason = released, "the lease was given back"
 		errs = append(errs, k.endEpochLocked().save(k.o.StateDir))

@@ -69,7 +69,7 @@ func (k *Keeper) configure(c config) error {
 	if !same || c.NodeEpoch != old.NodeEpoch {
 		k.lease = fence.Lease{}
 		k.until.Store(0)
-		k.leader = ""
+		k.leader = nil
 		k.enterEpochLocked()
 	}
 	k.log.Info("configured", zap.Uint64("node", c.NodeID), zap.Uint64("epoch", c.NodeEpoch), zap.Strings("peers", c.LeasePeers))
@@ -178,11 +178,11 @@ func (k *Keeper) status() *keeperpb.StatusResponse {
 	r := &keeperpb.StatusResponse{
 		State: string(k.state), Reason: k.reason, UptimeMs: (now - k.started).Milliseconds(), Version: k.o.Version,
 		Lease: &keeperpb.LeaseStatus{
-			Valid: k.lease.Valid(now), RemainingMs: k.lease.Remaining(now).Milliseconds(), Leader: k.leader, Refusal: k.refusal,
+			Valid: k.lease.Valid(now), RemainingMs: k.lease.Remaining(now).Milliseconds(), Leader: strings.Join(k.leader, ","), Refusal: k.refusal,
 		},
 	}
 	if k.conf != nil {
-		r.NodeId, r.NodeEpoch = k.conf.NodeID, k.conf.NodeEpoch
+		r.NodeId, r.NodeEpoch, r.LeasePeers = k.conf.NodeID, k.conf.NodeEpoch, k.conf.LeasePeers
 	}
 	volumes := make([]*attached, 0, len(k.volumes))
 	for _, a := range k.volumes {

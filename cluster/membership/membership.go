@@ -1,5 +1,5 @@
 // Package membership is gossip between nodes (hashicorp/memberlist): who can be
-// seen, over the network that it runs on, encrypted with the cluster's key.
+// seen, over all networks of the cluster at once, encrypted with the cluster's key.
 //
 // It is called by cluster/node, which shows what it says and puts it beside what
 // raft heard. It decides nothing: gossip takes five seconds and more to notice a
@@ -34,7 +34,10 @@ type Options struct {
 	Port      int
 	// Key is 32 bytes (AES-256).
 	Key []byte
-	Log *zap.Logger
+	// Addresses returns where a node is reached, host:port on each network. It
+	// is called from goroutines of gossip's.
+	Addresses func(name string) []string
+	Log       *zap.Logger
 }
 
 // Validate lists all that is wrong.
@@ -48,6 +51,9 @@ func (o Options) Validate() error {
 	}
 	if o.Port < 1 || o.Port > 65535 {
 		errs = append(errs, fmt.Errorf("gossip: %d is no port", o.Port))
+	}
+	if o.Addresses == nil {
+		errs = append(errs, errors.New("gossip: nobody to ask for the nodes' addresses"))
 	}
 	if len(o.Key) != 32 {
 		errs = append(errs, fmt.Errorf("gossip: the key has %d bytes, want 32: gossip is never in the clear", len(o.Key)))
@@ -95,8 +101,14 @@ func Start(o Options) (*Gossip, error) {
 		}
 		c.Logger = std
 	}
+	transport, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{c.BindAddr}, BindPort: o.Port, Logger: c.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("gossip: %w", err)
+	}
+	c.Transport = &spanning{NetTransport: transport, addresses: o.Addresses}
 	list, err := memberlist.Create(c)
 	if err != nil {
+		_ = transport.Shutdown()
 		return nil, fmt.Errorf("gossip on %s: %w", net.JoinHostPort(o.Advertise, strconv.Itoa(o.Port)), err)
 	}
 	g.list = list
@@ -111,9 +123,14 @@ func bindAll(addr string) string {
 	return "0.0.0.0"
 }
 
-// Join contacts other nodes, host:port. One that answers is enough.
-func (g *Gossip) Join(addrs []string) error {
-	_, err := g.list.Join(addrs)
+// Join contacts other nodes, by name with any address of theirs, host:port. One
+// that answers is enough.
+func (g *Gossip) Join(nodes map[string]string) error {
+	var specs []string
+	for name, addr := range nodes {
+		specs = append(specs, name+"/"+addr)
+	}
+	_, err := g.list.Join(specs)
 	return err
 }
 

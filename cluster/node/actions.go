@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"connectrpc.com/connect"
@@ -85,14 +83,6 @@ func (a *nodeAgent) ask(ctx context.Context, limit time.Duration, f func(context
 
 // configure tells noded who it is. What it holds of an earlier epoch goes first.
 func (a *nodeAgent) configure(ctx context.Context, act cluster.Configure) error {
-	var peers []string
-	a.m.db.view(func(s *pb.State) {
-		for _, n := range s.Nodes {
-			for _, addr := range clusterAddresses(s, n) {
-				peers = append(peers, net.JoinHostPort(addr.Host, strconv.FormatUint(n.ApiPort, 10)))
-			}
-		}
-	})
 	return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
 		st, err := a.keeper.Status(ctx, connect.NewRequest(&keeperpb.StatusRequest{}))
 		if err != nil {
@@ -104,7 +94,7 @@ func (a *nodeAgent) configure(ctx context.Context, act cluster.Configure) error 
 			}
 		}
 		_, err = a.keeper.Configure(ctx, connect.NewRequest(&keeperpb.ConfigureRequest{
-			ClusterId: a.m.id.ClusterID, NodeId: a.m.id.NodeID, NodeName: a.m.id.NodeName, NodeEpoch: act.Epoch, LeasePeers: peers,
+			ClusterId: a.m.id.ClusterID, NodeId: a.m.id.NodeID, NodeName: a.m.id.NodeName, NodeEpoch: act.Epoch, LeasePeers: act.Peers,
 			LeaseMs: a.m.profile.Lease.Milliseconds(), HeartbeatMs: a.m.profile.LeaseBeat.Milliseconds(),
 		}))
 		return err
@@ -130,9 +120,7 @@ func (a *nodeAgent) attach(ctx context.Context, act cluster.Attach) error {
 	a.m.db.view(func(s *pb.State) {
 		url = diskURL(s.Disks[act.Disk], a.m.id.NodeID)
 		if n := s.Nodes[act.Coordinator]; n != nil {
-			for _, addr := range clusterAddresses(s, n) {
-				addrs = append(addrs, net.JoinHostPort(addr.Host, strconv.FormatUint(n.KeeperPort, 10)))
-			}
+			addrs = cluster.Endpoints(s, n, n.KeeperPort)
 		}
 	})
 	err := a.ask(ctx, attachTimeout, func(ctx context.Context) error {

@@ -113,6 +113,7 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 	if err == nil {
 		st := res.Msg
 		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, st.State, st.NodeEpoch, st.Lease.GetValid()
+		l.KeeperPeers = st.LeasePeers
 		a.mu.Lock()
 		for _, v := range st.Volumes {
 			l.Volumes[v.Name] = localVolume(v, a.keys[v.Name])

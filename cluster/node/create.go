@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"connectrpc.com/connect"
@@ -89,7 +88,7 @@ func (n *Node) checkCreate(r *apipb.CreateRequest) error {
 	if err != nil {
 		return invalid("--ip %q is no address", r.Ip)
 	}
-	addrs, err := addresses()
+	addrs, err := n.addresses()
 	if err != nil {
 		return err
 	}
@@ -98,7 +97,7 @@ func (n *Node) checkCreate(r *apipb.CreateRequest) error {
 		if a.Host == ip.String() {
 			return invalid("--ip %s is this node's own address: the cluster needs one of its own", ip)
 		}
-		if onNetwork(a.Network, r.Ip) {
+		if cluster.OnNetwork(a.Network, r.Ip) {
 			return nil
 		}
 		networks = append(networks, a.Network)
@@ -118,7 +117,7 @@ func (n *Node) isSelf(spec string) bool {
 	if host == n.opt.Name {
 		return true
 	}
-	addrs, err := addresses()
+	addrs, err := n.addresses()
 	if err != nil {
 		return false
 	}
@@ -192,7 +191,7 @@ func (n *Node) found(ctx context.Context, r *apipb.CreateRequest) error {
 	if err != nil {
 		return err
 	}
-	addrs, err := addresses()
+	addrs, err := n.addresses()
 	if err != nil {
 		return err
 	}
@@ -313,11 +312,7 @@ func (m *member) admitOne(ctx context.Context, o *enrollee) error {
 	m.db.view(func(s *pb.State) {
 		req.ClusterName = s.Cluster.Name
 		for pid, n := range s.Nodes {
-			p := &apipb.Peer{Id: pid}
-			for _, a := range clusterAddresses(s, n) {
-				p.Addresses = append(p.Addresses, net.JoinHostPort(a.Host, strconv.FormatUint(n.ApiPort, 10)))
-			}
-			req.Peers = append(req.Peers, p)
+			req.Peers = append(req.Peers, &apipb.Peer{Id: pid, Addresses: cluster.Endpoints(s, n, n.ApiPort)})
 		}
 	})
 	if _, err := o.Join(ctx, connect.NewRequest(req)); err != nil {

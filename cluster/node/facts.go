@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,11 +117,11 @@ func (m *member) describe() {
 	defer ticker.Stop()
 	facts := m.n.facts(m.ctx)
 	for {
-		addrs, err := addresses()
+		addrs, err := m.n.addresses()
 		stale := false
 		m.db.view(func(s *pb.State) {
 			if n := s.Nodes[m.id.NodeID]; n != nil && err == nil {
-				stale = !proto.Equal(n.Facts, facts) || len(n.Addresses) != len(addrs)
+				stale = !proto.Equal(n.Facts, facts) || !slices.EqualFunc(n.Addresses, addrs, func(a, b *pb.NodeAddress) bool { return proto.Equal(a, b) })
 			}
 		})
 		if stale {

@@ -50,7 +50,7 @@ func (h *handlers) Describe(ctx context.Context, _ *connect.Request[apipb.Descri
 }
 
 func (n *Node) describe(ctx context.Context) (*apipb.NodeDescription, error) {
-	addrs, err := addresses()
+	addrs, err := n.addresses()
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (n *Node) describe(ctx context.Context) (*apipb.NodeDescription, error) {
 func (h *handlers) Enroll(_ context.Context, r *connect.Request[apipb.EnrollRequest]) (*connect.Response[apipb.EnrollResponse], error) {
 	addr := r.Msg.Address
 	if addr == "" {
-		list, err := addresses()
+		list, err := h.n.addresses()
 		if err != nil {
 			return nil, err
 		}

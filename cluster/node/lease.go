@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"sync"
 	"time"
 
@@ -54,24 +52,18 @@ func (l *leases) Renew(ctx context.Context, r *connect.Request[keeperpb.RenewReq
 	defer l.mu.Unlock()
 	var a cluster.LeaseAnswer
 	l.m.db.view(func(s *pb.State) { a = l.leases.Renew(now, leadership(st), s, r.Msg.NodeId, r.Msg.NodeEpoch) })
-	res := &keeperpb.RenewResponse{Granted: a.Reason == "", Reason: a.Reason}
+	res := &keeperpb.RenewResponse{Granted: a.Reason == "", Reason: a.Reason, LeaderAddrs: l.leaderAddresses(st.Leader)}
 	switch {
 	case res.Granted:
 		res.AgeMs, res.LeaseMs = a.Age.Milliseconds()+1, a.Lease.Milliseconds()
-	case !st.IsLeader:
-		res.LeaderAddr = l.leaderAddress(st.Leader)
+	case !st.IsLeader && len(res.LeaderAddrs) > 0:
+		res.LeaderAddr = res.LeaderAddrs[0]
 	}
 	return connect.NewResponse(res), nil
 }
 
-func (l *leases) leaderAddress(leader uint64) string {
-	var out string
-	l.m.db.view(func(s *pb.State) {
-		n := s.Nodes[leader]
-		if a := clusterAddresses(s, n); len(a) > 0 {
-			out = net.JoinHostPort(a[0].Host, strconv.FormatUint(n.ApiPort, 10))
-		}
-	})
+func (l *leases) leaderAddresses(leader uint64) (out []string) {
+	l.m.db.view(func(s *pb.State) { out = cluster.Endpoints(s, s.Nodes[leader], s.Nodes[leader].GetApiPort()) })
 	return out
 }
 

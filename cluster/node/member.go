@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"os"
-	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -162,6 +159,7 @@ func (m *member) start(fresh bool) error {
 	m.wg.Go(m.hosting.run)
 	m.wg.Go(m.watchReplica)
 	m.wg.Go(m.describe)
+	m.wg.Go(m.watchPaths)
 	return nil
 }
 
@@ -193,13 +191,11 @@ func (m *member) follow() {
 	for {
 		next := m.db.next()
 		var peers map[uint64][]string
-		var gossip []string
+		var gossip map[string]string
 		m.db.view(func(s *pb.State) {
 			peers = map[uint64][]string{}
 			for id, node := range s.Nodes {
-				for _, a := range clusterAddresses(s, node) {
-					peers[id] = append(peers[id], net.JoinHostPort(a.Host, strconv.FormatUint(node.ApiPort, 10)))
-				}
+				peers[id] = cluster.Endpoints(s, node, node.ApiPort)
 			}
 			gossip = m.gossipPeers(s)
 		})
@@ -223,21 +219,33 @@ func (m *member) follow() {
 	}
 }
 
-func (m *member) gossipPeers(s *pb.State) []string {
-	var out []string
-	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
-		node := s.Nodes[id]
-		if a := clusterAddresses(s, node); id != m.id.NodeID && len(a) > 0 {
-			out = append(out, net.JoinHostPort(a[0].Host, strconv.FormatUint(node.GossipPort, 10)))
+// gossipPeers are the other nodes, each with an address of its.
+func (m *member) gossipPeers(s *pb.State) map[string]string {
+	out := map[string]string{}
+	for id, node := range s.Nodes {
+		if list := cluster.Endpoints(s, node, node.GossipPort); id != m.id.NodeID && len(list) > 0 {
+			out[node.Name] = list[0]
 		}
 	}
+	return out
+}
+
+// gossipAddresses are where a node gossips.
+func (m *member) gossipAddresses(name string) (out []string) {
+	m.db.view(func(s *pb.State) {
+		for _, node := range s.Nodes {
+			if node.Name == name {
+				out = cluster.Endpoints(s, node, node.GossipPort)
+			}
+		}
+	})
 	return out
 }
 
 func (m *member) startGossip() {
 	var own string
 	m.db.view(func(s *pb.State) {
-		if a := clusterAddresses(s, s.Nodes[m.id.NodeID]); len(a) > 0 {
+		if a := cluster.Addresses(s, s.Nodes[m.id.NodeID]); len(a) > 0 {
 			own = a[0].Host
 		}
 	})
@@ -245,7 +253,8 @@ func (m *member) startGossip() {
 		return
 	}
 	g, err := membership.Start(membership.Options{
-		Name: m.id.NodeName, Advertise: own, Port: m.n.opt.GossipPort, Key: m.id.GossipKey, Log: m.log.Named("gossip"),
+		Name: m.id.NodeName, Advertise: own, Port: m.n.opt.GossipPort, Key: m.id.GossipKey,
+		Addresses: m.gossipAddresses, Log: m.log.Named("gossip"),
 	})
 	if err != nil {
 		m.log.Warn("no gossip", zap.Error(err))

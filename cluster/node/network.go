@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
 )
 
@@ -36,8 +37,8 @@ func (m *member) dial(ctx context.Context, peer uint64, addr, proto string) (net
 }
 
 // addresses are this node's: of interfaces that are up, without loopback,
-// link-local ones and point-to-point links.
-func addresses() ([]*pb.NodeAddress, error) {
+// link-local ones and point-to-point links, and without the cluster's own.
+func hostAddresses(except string) ([]*pb.NodeAddress, error) {
 	links, err := retryDump(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list network interfaces: %w", err)
@@ -55,13 +56,22 @@ func addresses() ([]*pb.NodeAddress, error) {
 		for _, addr := range list {
 			ip, ok := netip.AddrFromSlice(addr.IP)
 			ones, _ := addr.Mask.Size()
-			if ip = ip.Unmap(); !ok || !ip.IsGlobalUnicast() || addr.Flags&unix.IFA_F_SECONDARY != 0 {
+			if ip = ip.Unmap(); !ok || !ip.IsGlobalUnicast() || addr.Flags&unix.IFA_F_SECONDARY != 0 || ip.String() == except {
 				continue
 			}
-			out = append(out, &pb.NodeAddress{Network: netip.PrefixFrom(ip, ones).Masked().String(), Host: ip.String()})
+			out = append(out, &pb.NodeAddress{Network: netip.PrefixFrom(ip, ones).Masked().String(), Host: ip.String(), Mac: a.HardwareAddr.String()})
 		}
 	}
 	return out, nil
+}
+
+// addresses are this node's, as others reach it.
+func (n *Node) addresses() ([]*pb.NodeAddress, error) {
+	var own string
+	if m := n.current(); m != nil {
+		m.db.view(func(s *pb.State) { own = s.GetCluster().GetAddress() })
+	}
+	return hostAddresses(own)
 }
 
 // maxDumps is how often an interrupted dump is tried.
@@ -77,62 +87,20 @@ func retryDump[T any](list func() ([]T, error)) ([]T, error) {
 	}
 }
 
-// clusterAddresses are those that nodes talk over: all but those on a SAN's
-// network, unless there are no others.
-func clusterAddresses(s *pb.State, n *pb.Node) []*pb.NodeAddress {
-	if n == nil {
-		return nil
-	}
-	var out []*pb.NodeAddress
-	for _, a := range n.Addresses {
-		if !carriesSAN(s, a.Network) {
-			out = append(out, a)
-		}
-	}
-	if len(out) == 0 {
-		return n.Addresses
-	}
-	return out
-}
-
-func carriesSAN(s *pb.State, network string) bool {
-	prefix, err := netip.ParsePrefix(network)
-	if err != nil {
-		return false
-	}
-	for _, p := range s.Portals {
-		host, _, err := net.SplitHostPort(p)
-		if err != nil {
-			host = p
-		}
-		if ip, err := netip.ParseAddr(host); err == nil && prefix.Contains(ip) {
-			return true
-		}
-	}
-	return false
-}
-
-// onNetwork tells whether ip lies in network.
-func onNetwork(network, ip string) bool {
-	prefix, err := netip.ParsePrefix(network)
-	addr, err2 := netip.ParseAddr(ip)
-	return err == nil && err2 == nil && prefix.Contains(addr)
-}
-
 // migrationAddress is where a node's machines are sent to: on a network that
 // the sender has too, if possible not the one with the cluster's address, which
 // is the clients'.
 func migrationAddress(s *pb.State, from, to *pb.Node) string {
 	best := ""
-	for _, a := range clusterAddresses(s, to) {
+	for _, a := range cluster.Addresses(s, to) {
 		shared := false
-		for _, b := range clusterAddresses(s, from) {
+		for _, b := range cluster.Addresses(s, from) {
 			shared = shared || a.Network == b.Network
 		}
 		if !shared {
 			continue
 		}
-		if best == "" || s.Cluster.Address != "" && !onNetwork(a.Network, s.Cluster.Address) {
+		if best == "" || s.Cluster.Address != "" && !cluster.OnNetwork(a.Network, s.Cluster.Address) {
 			best = a.Host
 		}
 	}

@@ -10,10 +10,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"go.uber.org/zap"
 
+	"quorate/cluster"
 	"quorate/cluster/api/apipb"
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/trust"
@@ -43,17 +45,13 @@ func addressed(hosts ...string) *pb.Node {
 	return n
 }
 
-func TestNetworksOfTheSANAreNotTheClusters(t *testing.T) {
-	s := &pb.State{Cluster: &pb.Cluster{Address: "192.168.100.200"}, Portals: []string{"192.168.0.1:3260"}}
+func TestMachinesAreSentOverANetworkThatBothHave(t *testing.T) {
 	s1, s2 := addressed("192.168.0.11", "192.168.100.11", "192.168.101.11"), addressed("192.168.0.12", "192.168.100.12", "192.168.101.12")
-	for _, a := range clusterAddresses(s, s1) {
-		if a.Host == "192.168.0.11" {
-			t.Error("cluster traffic goes over the SAN's network")
-		}
-	}
-	if got := clusterAddresses(s, addressed("192.168.0.11")); len(got) != 1 {
-		t.Errorf("a node that has no other network has no address: %v", got)
-	}
+	s1.Id, s2.Id, s2.Name = 1, 2, "s2"
+	db := cluster.Found(&pb.Cluster{Id: "c", Name: "c", Address: "192.168.100.200"}, s1)
+	db.Apply(&pb.Command{Id: 1, Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: s2}}}, 1)
+	db.Apply(&pb.Command{Id: 2, Kind: &pb.Command_PortalAdd{PortalAdd: &pb.PortalAdd{Portal: "192.168.0.1:3260"}}}, 1)
+	s := db.State()
 	if got := migrationAddress(s, s1, s2); got != "192.168.101.12" {
 		t.Errorf("machines are sent to %s, want the network that is not the clients'", got)
 	}
@@ -62,6 +60,38 @@ func TestNetworksOfTheSANAreNotTheClusters(t *testing.T) {
 	}
 	if got := migrationAddress(s, addressed("10.0.0.1"), s2); got != "" {
 		t.Errorf("machines are sent to %s, which the source does not share", got)
+	}
+}
+
+// TestLostPathsAreThoseOfANodeThatLives: a network is complained of where another
+// one leads to the node, and until it has been heard there again.
+func TestLostPathsAreThoseOfANodeThatLives(t *testing.T) {
+	s1, s2 := addressed("192.168.100.11", "192.168.101.11"), addressed("192.168.100.12", "192.168.101.12")
+	s1.Id, s2.Name = 1, "s2"
+	db := cluster.Found(&pb.Cluster{Id: "c", Name: "c"}, s1)
+	db.Apply(&pb.Command{Id: 1, Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: s2}}}, 1)
+	db.Apply(&pb.Command{Id: 2, Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: 2}}}, 1)
+	now := time.Now()
+	p, _ := cluster.ProfileNamed("normal")
+	look := func(a, b time.Duration) []*pb.Unreached {
+		return unreached(db.State(), s1, map[uint64]map[string]time.Time{2: {"192.168.100.12:7400": now.Add(-a), "192.168.101.12:7400": now.Add(-b)}}, now, p)
+	}
+	if got := look(0, 0); len(got) != 0 {
+		t.Fatalf("all is well, and %v is lost", got)
+	}
+	if got := look(2*p.Dead, 2*p.Dead); len(got) != 0 {
+		t.Fatalf("the node is dead, and %v is lost", got)
+	}
+	got := look(0, 2*p.Dead)
+	if len(got) != 1 || got[0].Network != "192.168.101.0/24" || got[0].Node != 2 {
+		t.Fatalf("lost is %v", got)
+	}
+	s1.Unreached = got
+	if got := look(0, p.Dead); len(got) != 1 {
+		t.Fatal("it is whole again without having been heard")
+	}
+	if got := look(0, 0); len(got) != 0 {
+		t.Fatalf("it was heard, and %v is lost", got)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"quorate/cluster"
 	"quorate/cluster/api/apipb"
 	"quorate/cluster/api/apipb/apipbconnect"
 	pb "quorate/cluster/clusterpb"
@@ -136,9 +137,7 @@ func (m *member) httpTo(id uint64) (*http.Client, string, error) {
 	m.db.view(func(s *pb.State) {
 		if n := s.Nodes[id]; n != nil {
 			name = n.Name
-			for _, a := range clusterAddresses(s, n) {
-				addrs = append(addrs, net.JoinHostPort(a.Host, strconv.FormatUint(n.ApiPort, 10)))
-			}
+			addrs = cluster.Endpoints(s, n, n.ApiPort)
 		}
 	})
 	if len(addrs) == 0 {

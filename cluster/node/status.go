@@ -48,6 +48,9 @@ func (m *member) status() *apipb.StatusResponse {
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
 		res.Nodes = append(res.Nodes, nodeInfo(s, s.Nodes[id], slices.Contains(voters, id)))
 	}
+	for _, n := range cluster.Networks(s) {
+		res.Networks = append(res.Networks, networkInfo(s, n))
+	}
 	for _, d := range sortedBy(s.Disks, func(d *pb.Disk) string { return d.Name }) {
 		res.Disks = append(res.Disks, diskInfo(s, d))
 	}
@@ -163,8 +166,8 @@ func nodeInfo(s *pb.State, n *pb.Node, vote bool) *apipb.NodeInfo {
 	for _, a := range n.Addresses {
 		out.Addresses = append(out.Addresses, &apipb.Address{Network: a.Network, Host: a.Host})
 	}
-	for _, a := range clusterAddresses(s, n) {
-		if out.Address == "" || s.Cluster.Address != "" && onNetwork(a.Network, s.Cluster.Address) {
+	for _, a := range cluster.Addresses(s, n) {
+		if out.Address == "" || s.Cluster.Address != "" && cluster.OnNetwork(a.Network, s.Cluster.Address) {
 			out.Address = a.Host
 		}
 	}

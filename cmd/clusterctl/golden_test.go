@@ -35,6 +35,8 @@ var lasting = map[string]string{
 	"quorum_set":   "quorum set node-majority",
 	"disk_list":    "disk list",
 	"disk_add":     "disk add",
+	"network_list": "network list",
+	"network_set":  "network set 192.168.100.0/24 --metric 500",
 	"csv_enable":   "csv enable",
 	"csv_add":      "csv add",
 	"csv_list":     "csv list",

@@ -68,8 +68,23 @@ func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*
 		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true},
 		Quorum:  q, Nodes: nodes, Disks: disks, Volumes: []*apipb.VolumeInfo{volume1},
 		Groups: []*apipb.GroupInfo{web, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
-		Stale:  f.stale, AnsweredBy: "s1",
+		Stale:  f.stale, AnsweredBy: "s1", Networks: networks,
 	}), nil
+}
+
+var networks = []*apipb.NetworkInfo{
+	{
+		Name: "Cluster Network 2", Subnet: "192.168.101.0/24", Role: "cluster", Metric: 1000, State: "partitioned", Detail: "s2 is not reached by s1",
+		Addresses: []*apipb.NetworkAddress{{Node: "s1", Host: "192.168.101.11"}, {Node: "s2", Host: "192.168.101.12"}},
+	},
+	{
+		Name: "Cluster Network 1", Subnet: "192.168.100.0/24", Role: "cluster-and-client", Metric: 10000, State: "up",
+		Addresses: []*apipb.NetworkAddress{{Node: "s1", Host: "192.168.100.11"}, {Node: "s2", Host: "192.168.100.12"}},
+	},
+}
+
+func (f *fake) NetworkSet(_ context.Context, r *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
+	return connect.NewResponse(&apipb.NetworkSetResponse{Network: networks[1]}), nil
 }
 
 func (f *fake) Version(context.Context, *connect.Request[apipb.VersionRequest]) (*connect.Response[apipb.VersionResponse], error) {

@@ -67,6 +67,8 @@ type statusJSON struct {
 	Volumes []volumeJSON `json:"volumes"`
 	Groups  []groupJSON  `json:"groups"`
 	Stale   bool         `json:"stale"`
+
+	Networks []networkJSON `json:"networks"`
 }
 
 func newStatusJSON(s *apipb.StatusResponse) statusJSON {
@@ -78,6 +80,8 @@ func newStatusJSON(s *apipb.StatusResponse) statusJSON {
 		Volumes: each(s.Volumes, newVolumeJSON),
 		Groups:  each(s.Groups, newGroupJSON),
 		Stale:   s.Stale,
+
+		Networks: each(s.Networks, newNetworkJSON),
 	}
 }
 

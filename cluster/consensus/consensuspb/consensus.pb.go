@@ -85,6 +85,7 @@ type Frame struct {
 	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"` // of the witness: its own on its messages, the highest heard on those to it
 	Hosting       uint64                 `protobuf:"varint,4,opt,name=hosting,proto3" json:"hosting,omitempty"`       // the generation of the witness that the sender hosts, or 0
 	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`           // the sender's, as it knows it
+	Ack           bool                   `protobuf:"varint,50,opt,name=ack,proto3" json:"ack,omitempty"`              // the receiver answers with one byte: the path is whole
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -154,6 +155,13 @@ func (x *Frame) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Frame) GetAck() bool {
+	if x != nil {
+		return x.Ack
+	}
+	return false
+}
+
 var File_cluster_consensus_consensuspb_consensus_proto protoreflect.FileDescriptor
 
 const file_cluster_consensus_consensuspb_consensus_proto_rawDesc = "" +
@@ -162,7 +170,7 @@ const file_cluster_consensus_consensuspb_consensus_proto_rawDesc = "" +
 	"\x06Record\x12\x1d\n" +
 	"\n" +
 	"hard_state\x18\x01 \x01(\fR\thardState\x12\x18\n" +
-	"\aentries\x18\x02 \x03(\fR\aentries\"\x85\x01\n" +
+	"\aentries\x18\x02 \x03(\fR\aentries\"\x97\x01\n" +
 	"\x05Frame\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\fR\amessage\x12\x1e\n" +
@@ -170,7 +178,8 @@ const file_cluster_consensus_consensuspb_consensus_proto_rawDesc = "" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x18\n" +
 	"\ahosting\x18\x04 \x01(\x04R\ahosting\x12\x14\n" +
-	"\x05epoch\x18\x05 \x01(\x04R\x05epochB'Z%quorate/cluster/consensus/consensuspbb\x06proto3"
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x10\n" +
+	"\x03ack\x182 \x01(\bR\x03ackB'Z%quorate/cluster/consensus/consensuspbb\x06proto3"
 
 var (
 	file_cluster_consensus_consensuspb_consensus_proto_rawDescOnce sync.Once

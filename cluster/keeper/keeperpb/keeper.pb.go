@@ -1136,6 +1136,7 @@ type StatusResponse struct {
 	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
 	NodeId        uint64                 `protobuf:"varint,7,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	NodeEpoch     uint64                 `protobuf:"varint,8,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`
+	LeasePeers    []string               `protobuf:"bytes,50,rep,name=lease_peers,json=leasePeers,proto3" json:"lease_peers,omitempty"` // as configured
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1224,6 +1225,13 @@ func (x *StatusResponse) GetNodeEpoch() uint64 {
 		return x.NodeEpoch
 	}
 	return 0
+}
+
+func (x *StatusResponse) GetLeasePeers() []string {
+	if x != nil {
+		return x.LeasePeers
+	}
+	return nil
 }
 
 type LeaseStatus struct {
@@ -1476,7 +1484,8 @@ type RenewResponse struct {
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	AgeMs         int64                  `protobuf:"varint,3,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the leader last had contact with a majority
 	LeaseMs       int64                  `protobuf:"varint,4,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
-	LeaderAddr    string                 `protobuf:"bytes,5,opt,name=leader_addr,json=leaderAddr,proto3" json:"leader_addr,omitempty"` // where to ask, if not here
+	LeaderAddr    string                 `protobuf:"bytes,5,opt,name=leader_addr,json=leaderAddr,proto3" json:"leader_addr,omitempty"`     // where to ask, if not here
+	LeaderAddrs   []string               `protobuf:"bytes,50,rep,name=leader_addrs,json=leaderAddrs,proto3" json:"leader_addrs,omitempty"` // all addresses of the leader: it is asked at every one of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1544,6 +1553,13 @@ func (x *RenewResponse) GetLeaderAddr() string {
 		return x.LeaderAddr
 	}
 	return ""
+}
+
+func (x *RenewResponse) GetLeaderAddrs() []string {
+	if x != nil {
+		return x.LeaderAddrs
+	}
+	return nil
 }
 
 var File_cluster_keeper_keeperpb_keeper_proto protoreflect.FileDescriptor
@@ -1622,7 +1638,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x0eReleaseRequest\")\n" +
 	"\x0fReleaseResponse\x12\x16\n" +
 	"\x06killed\x18\x01 \x01(\x05R\x06killed\"\x0f\n" +
-	"\rStatusRequest\"\x9e\x02\n" +
+	"\rStatusRequest\"\xbf\x02\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x124\n" +
@@ -1632,7 +1648,9 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x17\n" +
 	"\anode_id\x18\a \x01(\x04R\x06nodeId\x12\x1d\n" +
 	"\n" +
-	"node_epoch\x18\b \x01(\x04R\tnodeEpoch\"x\n" +
+	"node_epoch\x18\b \x01(\x04R\tnodeEpoch\x12\x1f\n" +
+	"\vlease_peers\x182 \x03(\tR\n" +
+	"leasePeers\"x\n" +
 	"\vLeaseStatus\x12\x14\n" +
 	"\x05valid\x18\x01 \x01(\bR\x05valid\x12!\n" +
 	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs\x12\x16\n" +
@@ -1655,14 +1673,15 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12\x1d\n" +
 	"\n" +
-	"node_epoch\x18\x03 \x01(\x04R\tnodeEpoch\"\x94\x01\n" +
+	"node_epoch\x18\x03 \x01(\x04R\tnodeEpoch\"\xb7\x01\n" +
 	"\rRenewResponse\x12\x18\n" +
 	"\agranted\x18\x01 \x01(\bR\agranted\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x15\n" +
 	"\x06age_ms\x18\x03 \x01(\x03R\x05ageMs\x12\x19\n" +
 	"\blease_ms\x18\x04 \x01(\x03R\aleaseMs\x12\x1f\n" +
 	"\vleader_addr\x18\x05 \x01(\tR\n" +
-	"leaderAddr2\xcc\x06\n" +
+	"leaderAddr\x12!\n" +
+	"\fleader_addrs\x182 \x03(\tR\vleaderAddrs2\xcc\x06\n" +
 	"\rKeeperService\x12V\n" +
 	"\tConfigure\x12#.quorate.keeper.v1.ConfigureRequest\x1a$.quorate.keeper.v1.ConfigureResponse\x12M\n" +
 	"\x06Attach\x12 .quorate.keeper.v1.AttachRequest\x1a!.quorate.keeper.v1.AttachResponse\x12M\n" +

@@ -108,6 +108,9 @@ const (
 	ClusterServiceLiveMigrateProcedure = "/quorate.api.v1.ClusterService/LiveMigrate"
 	// ClusterServiceEventsProcedure is the fully-qualified name of the ClusterService's Events RPC.
 	ClusterServiceEventsProcedure = "/quorate.api.v1.ClusterService/Events"
+	// ClusterServiceNetworkSetProcedure is the fully-qualified name of the ClusterService's NetworkSet
+	// RPC.
+	ClusterServiceNetworkSetProcedure = "/quorate.api.v1.ClusterService/NetworkSet"
 )
 
 // EnrolmentServiceClient is a client for the quorate.api.v1.EnrolmentService service.
@@ -523,6 +526,7 @@ type ClusterServiceClient interface {
 	VmVnc(context.Context) *connect.BidiStreamForClient[apipb.Chunk, apipb.Chunk]
 	LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest]) (*connect.ServerStreamForClient[apipb.MigrationUpdate], error)
 	Events(context.Context, *connect.Request[apipb.EventsRequest]) (*connect.ServerStreamForClient[apipb.Event], error)
+	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
 }
 
 // NewClusterServiceClient constructs a client for the quorate.api.v1.ClusterService service. By
@@ -656,6 +660,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("Events")),
 			connect.WithClientOptions(opts...),
 		),
+		networkSet: connect.NewClient[apipb.NetworkSetRequest, apipb.NetworkSetResponse](
+			httpClient,
+			baseURL+ClusterServiceNetworkSetProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("NetworkSet")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -681,6 +691,7 @@ type clusterServiceClient struct {
 	vmVnc       *connect.Client[apipb.Chunk, apipb.Chunk]
 	liveMigrate *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
 	events      *connect.Client[apipb.EventsRequest, apipb.Event]
+	networkSet  *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
 }
 
 // Version calls quorate.api.v1.ClusterService.Version.
@@ -783,6 +794,11 @@ func (c *clusterServiceClient) Events(ctx context.Context, req *connect.Request[
 	return c.events.CallServerStream(ctx, req)
 }
 
+// NetworkSet calls quorate.api.v1.ClusterService.NetworkSet.
+func (c *clusterServiceClient) NetworkSet(ctx context.Context, req *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
+	return c.networkSet.CallUnary(ctx, req)
+}
+
 // ClusterServiceHandler is an implementation of the quorate.api.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	Version(context.Context, *connect.Request[apipb.VersionRequest]) (*connect.Response[apipb.VersionResponse], error)
@@ -808,6 +824,7 @@ type ClusterServiceHandler interface {
 	VmVnc(context.Context, *connect.BidiStream[apipb.Chunk, apipb.Chunk]) error
 	LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest], *connect.ServerStream[apipb.MigrationUpdate]) error
 	Events(context.Context, *connect.Request[apipb.EventsRequest], *connect.ServerStream[apipb.Event]) error
+	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -937,6 +954,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("Events")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceNetworkSetHandler := connect.NewUnaryHandler(
+		ClusterServiceNetworkSetProcedure,
+		svc.NetworkSet,
+		connect.WithSchema(clusterServiceMethods.ByName("NetworkSet")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/quorate.api.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceVersionProcedure:
@@ -979,6 +1002,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceLiveMigrateHandler.ServeHTTP(w, r)
 		case ClusterServiceEventsProcedure:
 			clusterServiceEventsHandler.ServeHTTP(w, r)
+		case ClusterServiceNetworkSetProcedure:
+			clusterServiceNetworkSetHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1066,4 +1091,8 @@ func (UnimplementedClusterServiceHandler) LiveMigrate(context.Context, *connect.
 
 func (UnimplementedClusterServiceHandler) Events(context.Context, *connect.Request[apipb.EventsRequest], *connect.ServerStream[apipb.Event]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.Events is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NetworkSet is not implemented"))
 }

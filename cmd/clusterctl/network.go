@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"quorate/cluster/api/apipb"
+	"quorate/cluster/client"
+)
+
+// nounNetwork is the networks that nodes talk over.
+type nounNetwork struct{ app *app }
+
+func (n nounNetwork) command() *cobra.Command {
+	return noun("network", "List and set the cluster's networks",
+		`The networks are found by the subnets of the nodes' addresses. Nodes talk over all
+of them at once that have the role cluster or cluster-and-client: losing one costs
+a warning. A network with the role none, as the SAN's is by default, is left alone.`,
+		"  clusterctl network list\n  clusterctl network set \"Cluster Network 2\" --name Migration --metric 500",
+		&cmdNetworkList{n.app}, &cmdNetworkSet{app: n.app})
+}
+
+type cmdNetworkList struct{ app *app }
+
+func (c *cmdNetworkList) command() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the cluster's networks", Args: cobra.NoArgs,
+		Long:    "Lists the networks, the preferred first, with their role, the nodes' addresses,\nand which node is not reached there.",
+		Example: "  clusterctl network list",
+		RunE:    c.app.once(c.run),
+	}
+}
+
+func (c *cmdNetworkList) run(ctx context.Context, cl *client.Client, _ []string) error {
+	s, err := c.app.status(ctx, cl)
+	if err != nil {
+		return err
+	}
+	if c.app.asJSON() {
+		return c.app.printJSON(each(s.Networks, newNetworkJSON))
+	}
+	c.app.grid(networkTable(s.Networks))
+	return nil
+}
+
+func networkTable(networks []*apipb.NetworkInfo) grid {
+	g := grid{head: table.Row{"Name", "Subnet", "Role", "Metric", "State", "Nodes"}}
+	for _, n := range networks {
+		var nodes []string
+		for _, a := range n.Addresses {
+			nodes = append(nodes, a.Node+" "+a.Host)
+		}
+		g.rows = append(g.rows, row(n.Name, n.Subnet, n.Role, n.Metric, because(n.State, n.Detail, "up"), list(nodes)))
+	}
+	return g
+}
+
+type cmdNetworkSet struct {
+	app *app
+	req apipb.NetworkSetRequest
+}
+
+func (c *cmdNetworkSet) command() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "set NETWORK", Short: "Set a network's name, role or metric", Args: cobra.ExactArgs(1),
+		Long: `Sets what a network is called and used for. NETWORK is its name or its subnet. A
+role that would leave two nodes without a network between them is refused.`,
+		Example:           "  clusterctl network set 192.168.101.0/24 --name Migration --role cluster --metric 500",
+		ValidArgsFunction: first(c.app.names(networkNames)),
+		RunE:              c.app.once(c.run),
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.req.Name, "name", "", "the new `name`")
+	f.StringVar(&c.req.Role, "role", "", "`role`: cluster, cluster-and-client or none")
+	f.Uint32Var(&c.req.Metric, "metric", 0, "`number`; of two networks the one with less is preferred")
+	complete(cmd, "role", cobra.FixedCompletions([]string{"cluster", "cluster-and-client", "none"}, cobra.ShellCompDirectiveNoFileComp))
+	complete(cmd, "name", cobra.NoFileCompletions)
+	complete(cmd, "metric", cobra.NoFileCompletions)
+	return cmd
+}
+
+func (c *cmdNetworkSet) run(ctx context.Context, cl *client.Client, args []string) error {
+	if c.req.Name == "" && c.req.Role == "" && c.req.Metric == 0 {
+		return usage("say what to set: --name, --role or --metric")
+	}
+	c.req.Network = args[0]
+	res, err := cl.Cluster.NetworkSet(ctx, connect.NewRequest(&c.req))
+	if err != nil {
+		return err
+	}
+	if c.app.asJSON() {
+		return c.app.printJSON(newNetworkJSON(res.Msg.Network))
+	}
+	c.app.grid(networkTable([]*apipb.NetworkInfo{res.Msg.Network}))
+	return nil
+}
+
+func networkNames(s *apipb.StatusResponse) (out []string) {
+	for _, n := range s.Networks {
+		out = append(out, n.Name)
+	}
+	return out
+}
+
+type networkJSON struct {
+	Name      string            `json:"name"`
+	Subnet    string            `json:"subnet"`
+	Role      string            `json:"role"`
+	Metric    uint32            `json:"metric"`
+	State     string            `json:"state"`
+	Detail    string            `json:"detail"`
+	Addresses map[string]string `json:"addresses"` // by node
+}
+
+func newNetworkJSON(n *apipb.NetworkInfo) networkJSON {
+	j := networkJSON{n.GetName(), n.GetSubnet(), n.GetRole(), n.GetMetric(), n.GetState(), n.GetDetail(), map[string]string{}}
+	for _, a := range n.GetAddresses() {
+		j.Addresses[a.Node] = a.Host
+	}
+	return j
+}
