@@ -69,7 +69,7 @@ func TestOneNetworkLostCostsAWarning(t *testing.T) {
 	for i, cut := range []struct{ cable, subnet string }{{lab.Clients, clientsNet}, {lab.Migration, migrationNet}} {
 		s.Cut("s1", cut.cable)
 		s.Eventually("partitioned", func() error {
-			if n := networks(s, "s2")[cut.subnet]; n.State != "partitioned" || !strings.Contains(n.Detail, "s1 is not reached by s2") {
+			if n := networks(s, "s2")[cut.subnet]; n.State != "partitioned" || n.Detail != "s1 is not reached by s2; s2 is not reached by s1" {
 				return fmt.Errorf("%+v", n)
 			}
 			return nil
