@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,6 +32,8 @@ type attached struct {
 	// plain is the log without the volume's name.
 	plain *zap.Logger
 
+	// probing is set while a probe is under way.
+	probing atomic.Bool
 	// admin is held by whoever attaches, detaches, coordinates or fences.
 	admin sync.Mutex
 

@@ -23,6 +23,8 @@ type gate struct {
 	// uncertain tells that a write was given up, or lost with its session: the
 	// target may still carry it out. A reset that was answered ends that.
 	uncertain atomic.Bool
+	// lost tells that the latest command to end found no path to the LUN.
+	lost atomic.Bool
 	// inside is held shared by each I/O, and exclusively by a fence.
 	inside sync.RWMutex
 }
@@ -41,7 +43,7 @@ func (g *gate) ReadAt(ctx context.Context, p []byte, off int64) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	return g.Guard.ReadAt(ctx, p, off)
+	return g.seen(g.Guard.ReadAt(ctx, p, off))
 }
 
 // WriteAt writes while the gate is open.
@@ -69,8 +71,30 @@ func (g *gate) Flush(ctx context.Context) error {
 	return g.seen(g.Guard.Flush(ctx))
 }
 
-// seen looks at how a write or flush ended.
+// Check looks after the key, as Guard's does, and after the path to the LUN. A
+// fence need not wait for it.
+func (g *gate) Check(ctx context.Context) error {
+	if err := g.check(); err != nil {
+		return err
+	}
+	return g.seen(g.Guard.Check(ctx))
+}
+
+// pathLost tells whether a command ended for want of a path: nothing answered.
+func pathLost(err error) bool {
+	var sense *disk.SenseError
+	var ua *disk.AttentionError
+	return err != nil && !errors.As(err, &sense) && !errors.As(err, &ua) &&
+		!errors.Is(err, disk.ErrFenced) && !errors.Is(err, disk.ErrConflict) && !errors.Is(err, context.Canceled)
+}
+
+// seen looks at how a command ended.
 func (g *gate) seen(err error) error {
+	if err == nil {
+		g.lost.Store(false)
+	} else if pathLost(err) {
+		g.lost.Store(true)
+	}
 	if err != nil && errors.Is(err, disk.ErrFenced) && !g.shut.Load() {
 		if why := g.Fenced(); why != nil {
 			g.once.Do(func() { g.latched(why) })

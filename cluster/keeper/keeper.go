@@ -124,6 +124,7 @@ func (k *Keeper) Start(ctx context.Context) error {
 	k.work.Go(func() { k.join(run) })
 	k.work.Go(func() { k.renew(run) })
 	k.work.Go(func() { k.watch(run) })
+	k.work.Go(func() { k.probe(run) })
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"connectrpc.com/connect"
 
 	"quorate/cluster/keeper/keeperpb"
+	"quorate/csv"
 	"quorate/disk"
 )
 
@@ -350,6 +351,21 @@ func TestPathLost(t *testing.T) {
 		t.Fatal("nothing failed")
 	}
 	t.Logf("%d writes failed", broken.Load())
+}
+
+// TestIdleNodeNoticesItsLostPath: a node that neither reads nor writes says that
+// it has lost the LUN, and that it has it again.
+func TestIdleNodeNoticesItsLostPath(t *testing.T) {
+	r := newRig(t)
+	a := r.start(1, 1)
+	r.format(a)
+	r.attach(a, 0x101, a, 1)
+	r.coordinate(a, 1)
+	reason := func() string { return a.state2().Volumes[0].Reason }
+	a.onLUN(func(disk.Op) error { return disk.ErrPathLost })
+	waitFor(t, "the path is lost", func() bool { return reason() == string(csv.ReasonPathLost) })
+	a.onLUN(func(disk.Op) error { return nil })
+	waitFor(t, "the path is back", func() bool { return reason() == "" })
 }
 
 // TestCoordinatorOnAnotherNetwork: the coordinator does not answer at its first

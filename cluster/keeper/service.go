@@ -201,8 +201,11 @@ func (a *attached) status() *keeperpb.VolumeStatus {
 	v := &keeperpb.VolumeStatus{
 		Name: a.name, Path: a.path, State: s.Access.String(), Reason: string(s.Reason), Epoch: s.Epoch,
 	}
-	if err := a.gate.Fenced(); err != nil {
+	switch err := a.gate.Fenced(); {
+	case err != nil:
 		v.State, v.Reason = csv.Fenced.String(), err.Error()
+	case a.gate.lost.Load() && v.State != csv.Fenced.String():
+		v.State, v.Reason = csv.Paused.String(), string(csv.ReasonPathLost)
 	}
 	a.mu.Lock()
 	c := a.coord
