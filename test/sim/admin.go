@@ -1,0 +1,163 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"quorate/cluster"
+	pb "quorate/cluster/clusterpb"
+	"quorate/quorum"
+)
+
+// admin does what administrators do, at random.
+type admin struct {
+	w      *world
+	pauses bool // nothing is begun
+}
+
+// admin0 lays down what the cluster has at the beginning.
+func (w *world) admin0(do func(*pb.Command)) {
+	mode := quorum.Choose(len(w.nodes), []quorum.Candidate{{ID: "q", Size: quorum.MinWitnessSize, SeenBy: len(w.nodes)}}).Mode
+	if mode == quorum.NodeAndDiskMajority {
+		do(w.quorumSet(pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY))
+	}
+	do(&pb.Command{Kind: &pb.Command_CsvEnable{CsvEnable: &pb.CsvEnable{Enabled: true}}})
+	for _, l := range w.volumes {
+		do(&pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: l.name, Disk: l.table.Info().ID, Coordinator: 1}}})
+	}
+	groups := w.opt.Groups
+	if groups == 0 {
+		groups = 1 + w.e.rand.IntN(5)
+	}
+	for i := range groups {
+		v := w.volumes[w.e.rand.IntN(len(w.volumes))]
+		owner := w.nodes[w.e.rand.IntN(len(w.nodes))].id
+		name := groupName(i)
+		w.groups = append(w.groups, name)
+		do(&pb.Command{Kind: &pb.Command_GroupAdd{GroupAdd: &pb.GroupAdd{Group: &pb.Group{
+			Name: name, Type: "vm", Volume: v.name, Folder: name, Owner: owner, MemoryMib: 512,
+		}}}})
+		want := pb.Desire_DESIRE_STOPPED
+		if i%3 != 2 {
+			want = pb.Desire_DESIRE_STARTED
+			do(&pb.Command{Kind: &pb.Command_GroupDesire{GroupDesire: &pb.GroupDesire{Name: name, Desire: want}}})
+		}
+		w.checks.history.end(w.checks.history.begin(clients, wish{group: name, write: true, value: want}), want, false)
+	}
+}
+
+func (w *world) quorumSet(m pb.QuorumMode) *pb.Command {
+	disk := ""
+	if m != pb.QuorumMode_QUORUM_MODE_NODE_MAJORITY {
+		disk = w.witness.table.Info().ID
+	}
+	return &pb.Command{Kind: &pb.Command_QuorumSet{QuorumSet: &pb.QuorumSet{Mode: m, WitnessDisk: disk, Why: "the administrator wants it"}}}
+}
+
+func newAdmin(w *world) *admin {
+	a := &admin{w: w}
+	for _, l := range w.volumes {
+		l.landed = append(l.landed, w.checks.landed)
+	}
+	return a
+}
+
+// clients is how many administrators there are.
+const clients = 3
+
+func (a *admin) begin() {
+	for i := range clients {
+		a.w.e.after(a.w.e.between(5*time.Second, 20*time.Second), nil, func() { a.next(i) })
+	}
+}
+
+// next has one administrator do something at a node that answers, and then the next
+// thing.
+func (a *admin) next(client int) {
+	again := func() {
+		a.w.e.after(a.w.e.between(500*time.Millisecond, 15*time.Second), nil, func() { a.next(client) })
+	}
+	n := a.w.nodes[a.w.e.rand.IntN(len(a.w.nodes))]
+	c := n.clusterd
+	if a.pauses || c == nil || c.v == nil || c.p.still || c.db.State().Cluster == nil {
+		again()
+		return
+	}
+	// What becomes of it is not known where the node dies meanwhile.
+	answered := false
+	c.p.spawn(func() {
+		a.do(c, client)
+		if !answered {
+			answered = true
+			again()
+		}
+	})
+	a.w.e.after(30*time.Second, nil, func() {
+		if !answered {
+			answered = true
+			again()
+		}
+	})
+}
+
+func (a *admin) do(c *clusterd, client int) {
+	g := a.w.groups[a.w.e.rand.IntN(len(a.w.groups))]
+	switch k := a.w.e.rand.IntN(100); {
+	case k < 25:
+		a.read(c, client, g)
+	case k < 55:
+		a.wish(c, client, g)
+	case k < 85:
+		a.move(c, g)
+	case k < 90:
+		a.tried(c, "cancels the move of "+g, &pb.Command{Kind: &pb.Command_MigrationCancel{MigrationCancel: &pb.MigrationCancel{Group: g, Reason: "the administrator wants it"}}})
+	case k < 94:
+		a.mode(c)
+	default:
+		a.read(c, client, g)
+	}
+}
+
+func (a *admin) tried(c *clusterd, what string, cmd *pb.Command) {
+	_, err := c.propose(cmd)
+	a.w.tell("admin", "%s, at %s: %v", what, c.n.name, err)
+}
+
+// read asks what a group should be.
+func (a *admin) read(c *clusterd, client int, g string) {
+	i := a.w.checks.history.begin(client, wish{group: g})
+	if c.barrier() != nil {
+		return
+	}
+	a.w.done.Reads++
+	if have := c.db.State().Groups[g]; have != nil {
+		a.w.checks.history.end(i, have.Desire, false)
+	}
+}
+
+// wish says what it should be.
+func (a *admin) wish(c *clusterd, client int, g string) {
+	want := pb.Desire_DESIRE_STARTED
+	if a.w.e.chance(4) {
+		want = pb.Desire_DESIRE_STOPPED
+	}
+	i := a.w.checks.history.begin(client, wish{group: g, write: true, value: want})
+	res, err := c.propose(&pb.Command{Kind: &pb.Command_GroupDesire{GroupDesire: &pb.GroupDesire{Name: g, Desire: want, Hard: a.w.e.chance(2)}}})
+	a.w.tell("admin", "wants %s %v, at %s: %v", g, want, c.n.name, err)
+	if res != nil {
+		a.w.checks.history.end(i, want, err != nil)
+	}
+}
+
+func (a *admin) move(c *clusterd, g string) {
+	nodes := sorted(c.db.State().Nodes)
+	to := nodes[a.w.e.rand.IntN(len(nodes))]
+	a.tried(c, fmt.Sprintf("moves %s to s%d", g, to), &pb.Command{Kind: &pb.Command_MigrationStart{MigrationStart: &pb.MigrationStart{Group: g, To: to}}})
+}
+
+// mode sets the quorum's mode, one of those that the number of nodes allows.
+func (a *admin) mode(c *clusterd) {
+	modes := []pb.QuorumMode{pb.QuorumMode_QUORUM_MODE_NODE_MAJORITY, pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY, pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY}
+	m := modes[a.w.e.rand.IntN(len(modes))]
+	a.tried(c, "sets quorum to "+cluster.ModeOf(m), a.w.quorumSet(m))
+}

@@ -1,0 +1,83 @@
+package sim
+
+import (
+	"cmp"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// checks are the checkers. Each is called where what it looks at changes, and
+// fails the run at once.
+type checks struct {
+	w         *world
+	leader    leaderCheck
+	log       logCheck
+	quorum    quorumCheck
+	machine   machineCheck
+	volume    volumeCheck
+	history   historyCheck
+	migration migrationCheck
+	liveness  livenessCheck
+}
+
+func (c *checks) init() {
+	w := c.w
+	c.leader = leaderCheck{w: w, of: map[uint64]string{}}
+	c.log = logCheck{w: w, entries: map[uint64]logEntry{}, states: map[uint64]logState{}}
+	c.quorum = quorumCheck{w: w, votes: map[[2]uint64]uint64{}, elected: map[uint64]elected{}}
+	c.machine = machineCheck{w: w, current: map[string]*machine{}}
+	c.volume = volumeCheck{w: w, epoch: map[*lun]uint64{}, gone: map[fencedKey]bool{}}
+	c.history = historyCheck{w: w}
+	c.migration = migrationCheck{w: w}
+	c.liveness = livenessCheck{w: w}
+}
+
+// voted is called after each change of a voter's status.
+func (c *checks) voted(v *voter) {
+	c.leader.seen(v)
+	c.quorum.seen(v)
+}
+
+// sent is called with each message of a voter.
+func (c *checks) sent(n *node, m *raftpb.Message, generation uint64) { c.quorum.sent(n, m, generation) }
+
+// landed is called when a write has reached a LUN.
+func (c *checks) landed(x *nexus, off int64, p []byte) {
+	s := stampOf(p)
+	switch {
+	case x.l == c.w.witness:
+	case s.kind == stampMachine && off >= diskOffset:
+		c.volume.landed(x)
+		c.machine.landed(x, s)
+	case s.kind == stampCoordinator && off == metaOffset:
+		c.volume.landed(x)
+		c.volume.wrote(x, s)
+	}
+}
+
+func (c *checks) coordinating(a *attached, epoch uint64, found stamp) {
+	c.volume.coordinating(a, epoch, found)
+}
+
+func (c *checks) atEnd() {
+	c.history.judge()
+}
+
+func sorted[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+func groupName(i int) string { return "vm" + strconv.Itoa(i) }
+
+func groupNumber(name string) uint64 {
+	n, _ := strconv.ParseUint(strings.TrimPrefix(name, "vm"), 10, 64)
+	return n
+}
+
+func stack() string {
+	lines := strings.Split(string(debug.Stack()), "\n")
+	return strings.Join(lines[:min(len(lines), 60)], "\n")
+}

@@ -1,0 +1,328 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// faults are what goes wrong in a run. The plan is made at its beginning, from a
+// random source of its own: leaving one out changes no other.
+type faults struct {
+	w    *world
+	plan []fault
+	// cuts counts what cuts each link of each network; the same for other
+	// things that several faults may do at once.
+	undo map[int]func() // by number: what ends a fault that lasts
+}
+
+// fault is one of them.
+type fault struct {
+	at   time.Duration
+	long time.Duration
+	kind string
+	a, b int // which node, network or LUN
+}
+
+// kinds are the faults with their weights, and how long they last at most.
+var kinds = []struct {
+	name   string
+	weight int
+	long   time.Duration
+}{
+	{"clusterd crashes", 10, 4 * time.Second},
+	{"noded crashes", 4, 900 * time.Millisecond},
+	{"clusterd hangs", 8, 12 * time.Second},
+	{"noded hangs", 4, 6 * time.Second},
+	{"node hangs", 8, 15 * time.Second},
+	{"power fails", 8, 30 * time.Second},
+	{"power fails everywhere", 1, 10 * time.Second},
+	{"node is cut off", 8, 20 * time.Second},
+	{"node is not heard", 4, 15 * time.Second},
+	{"one way is cut", 5, 15 * time.Second},
+	{"nodes are split", 6, 25 * time.Second},
+	{"network is slow", 3, 10 * time.Second},
+	{"network loses", 3, 15 * time.Second},
+	{"network fails", 2, 15 * time.Second},
+	{"path to a LUN is lost", 8, 15 * time.Second},
+	{"SAN fails", 2, 12 * time.Second},
+	{"LUN is slow", 4, 10 * time.Second},
+	{"target restarts", 5, 0},
+	{"target loses power", 3, 0},
+	{"disk is slow", 4, 10 * time.Second},
+	{"wall clock jumps", 4, 0},
+	{"QEMU crashes", 4, 0},
+	{"QEMU hangs", 3, 8 * time.Second},
+}
+
+// Storms and calms alternate.
+const (
+	stormMin, stormMax = 20 * time.Second, 120 * time.Second
+	faultEvery         = 5 * time.Second // on average, in a storm
+)
+
+func (f *faults) begin() {
+	f.undo = map[int]func(){}
+	if f.w.opt.Calm {
+		return
+	}
+	r := rand.New(rand.NewPCG(f.w.opt.Seed, 0xfa17))
+	total := 0
+	for _, k := range kinds {
+		total += k.weight
+	}
+	between := func(lo, hi time.Duration) time.Duration { return lo + time.Duration(r.Int64N(int64(hi-lo)+1)) }
+	at := 30 * time.Second
+	for at+stormMax+settleTime < f.w.opt.Length {
+		end := at + between(stormMin, stormMax)
+		every := between(faultEvery/5, 2*faultEvery)
+		for at += between(0, 2*every); at < end; at += between(0, 2*every) {
+			pick := r.IntN(total)
+			i := slices.IndexFunc(kinds, func(k struct {
+				name   string
+				weight int
+				long   time.Duration
+			}) bool {
+				pick -= k.weight
+				return pick < 0
+			})
+			x := fault{at: at, kind: kinds[i].name, a: r.IntN(1 << 20), b: r.IntN(1 << 20)}
+			if kinds[i].long > 0 {
+				x.long = between(50*time.Millisecond, kinds[i].long)
+				if r.IntN(3) == 0 {
+					x.long /= 10
+				}
+			}
+			f.plan = append(f.plan, x)
+		}
+		f.w.e.after(end, nil, f.calm)
+		at = end + settleTime
+		f.w.e.after(at-time.Second, nil, f.w.checks.liveness.judge)
+	}
+	for i, x := range f.plan {
+		if !f.w.opt.Skip[i] {
+			f.w.e.after(x.at, nil, func() { f.strike(i, x) })
+		}
+	}
+}
+
+// calm ends all faults, and has the administrators rest after a while.
+func (f *faults) calm() {
+	f.w.tell("world", "all faults are mended")
+	for _, i := range sorted(f.undo) {
+		f.mend(i)
+	}
+	for _, n := range f.w.nodes {
+		n.powerOn()
+		n.startNoded()
+		n.startClusterd()
+	}
+	f.w.e.after(settleTime/4, nil, func() { f.w.admin.pauses = true })
+	f.w.e.after(settleTime, nil, func() { f.w.admin.pauses = false })
+}
+
+func (f *faults) mend(i int) {
+	if u := f.undo[i]; u != nil {
+		delete(f.undo, i)
+		u()
+	}
+}
+
+// strike lets a fault happen.
+func (f *faults) strike(i int, x fault) {
+	n := f.w.nodes[x.a%len(f.w.nodes)]
+	what, undo := f.do(n, x)
+	if what == "" {
+		return
+	}
+	f.w.tell("FAULT", "%d: %s (%v)", i, what, x.long.Round(time.Millisecond))
+	if undo != nil {
+		f.undo[i] = undo
+		f.w.e.after(x.long, nil, func() { f.mend(i) })
+	}
+}
+
+// do makes the fault and returns what it is, and what ends it.
+func (f *faults) do(n *node, x fault) (string, func()) {
+	w := f.w
+	switch x.kind {
+	case "clusterd crashes":
+		n.killClusterd()
+		return "clusterd of " + n.name + " crashes", n.startClusterd
+	case "noded crashes":
+		n.killNoded()
+		return "noded of " + n.name + " crashes", n.startNoded
+	case "clusterd hangs":
+		if n.clusterd == nil || n.frozen {
+			return "", nil
+		}
+		return "clusterd of " + n.name + " hangs", stop(n.clusterd.p, n)
+	case "noded hangs":
+		if n.noded == nil || n.frozen {
+			return "", nil
+		}
+		return "noded of " + n.name + " hangs", stop(n.noded.p, n)
+	case "node hangs":
+		if n.frozen || !n.powered {
+			return "", nil
+		}
+		n.freeze()
+		return n.name + " hangs", func() {
+			n.thaw()
+			w.e.after(0, nil, func() { w.checks.machine.woken(n) })
+		}
+	case "power fails":
+		n.powerOff()
+		return "the power of " + n.name + " fails", n.powerOn
+	case "power fails everywhere":
+		for _, n := range w.nodes {
+			n.powerOff()
+		}
+		return "the power fails everywhere", func() {
+			for _, n := range w.nodes {
+				w.e.after(w.e.between(0, 5*time.Second), nil, n.powerOn)
+			}
+		}
+	case "wall clock jumps":
+		n.wallOff += time.Duration(x.b%200000-100000) * time.Millisecond
+		return "the clock of " + n.name + " jumps", nil
+	case "disk is slow":
+		n.disk.slow = time.Duration(x.b%300) * time.Millisecond
+		return fmt.Sprintf("the disk of %s is slow by %v", n.name, n.disk.slow), func() { n.disk.slow = 0 }
+	case "QEMU crashes", "QEMU hangs":
+		return f.qemu(n, x)
+	case "path to a LUN is lost", "SAN fails", "LUN is slow", "target restarts", "target loses power":
+		return f.san(n, x)
+	}
+	return f.network(n, x)
+}
+
+// stop has one process stand still.
+func stop(p *process, n *node) func() {
+	p.hold()
+	return func() {
+		if !n.frozen {
+			p.cont()
+			n.w.e.after(0, nil, func() { n.w.checks.machine.woken(n) })
+		}
+	}
+}
+
+func (f *faults) qemu(n *node, x fault) (string, func()) {
+	if len(n.machines) == 0 {
+		return "", nil
+	}
+	m := n.machines[x.b%len(n.machines)]
+	if x.kind == "QEMU crashes" {
+		m.quit()
+		return fmt.Sprintf("QEMU of %s on %s crashes", m.group, n.name), nil
+	}
+	return fmt.Sprintf("QEMU of %s on %s hangs", m.group, n.name), stop(m.p, n)
+}
+
+func (f *faults) san(n *node, x fault) (string, func()) {
+	all := append([]*lun{f.w.witness}, f.w.volumes...)
+	l := all[x.b%len(all)]
+	switch x.kind {
+	case "path to a LUN is lost":
+		lost := []*lun{l}
+		if x.b%3 == 0 {
+			lost = all
+		}
+		for _, l := range lost {
+			n.pathLost[l] = true
+		}
+		return fmt.Sprintf("%s loses its path to %d LUNs, %s among them", n.name, len(lost), lost[0].name), func() {
+			for _, l := range lost {
+				delete(n.pathLost, l)
+			}
+		}
+	case "SAN fails":
+		for _, l := range all {
+			l.down = true
+		}
+		return "the SAN fails", func() {
+			for _, l := range all {
+				l.down = false
+			}
+		}
+	case "LUN is slow":
+		l.slow = time.Duration(x.b%150) * time.Millisecond
+		return fmt.Sprintf("%s is slow by %v", l.name, l.slow), func() { l.slow = 0 }
+	}
+	// One target has all LUNs.
+	for _, l := range all {
+		l.restart(x.kind == "target loses power")
+	}
+	return "the " + x.kind, nil
+}
+
+func (f *faults) network(n *node, x fault) (string, func()) {
+	w := f.w
+	nets := w.nets
+	if x.b%3 == 0 {
+		nets = nets[:1]
+	}
+	cut := func(from, to uint64) {
+		for _, t := range nets {
+			t.cut[[2]uint64{from, to}] = true
+		}
+	}
+	heal := func() {
+		for _, t := range nets {
+			clear(t.cut)
+		}
+	}
+	switch x.kind {
+	case "node is cut off", "node is not heard":
+		for _, o := range w.nodes {
+			cut(n.id, o.id)
+			if x.kind == "node is cut off" {
+				cut(o.id, n.id)
+			}
+		}
+		return fmt.Sprintf("%s: %s, on %d networks", x.kind, n.name, len(nets)), heal
+	case "one way is cut":
+		o := w.nodes[x.b%len(w.nodes)]
+		cut(n.id, o.id)
+		return fmt.Sprintf("%s does not hear %s, on %d networks", o.name, n.name, len(nets)), heal
+	case "nodes are split":
+		for _, a := range w.nodes {
+			for _, b := range w.nodes {
+				if x.b>>a.id&1 != x.b>>b.id&1 {
+					cut(a.id, b.id)
+				}
+			}
+		}
+		return fmt.Sprintf("the nodes are split, on %d networks", len(nets)), heal
+	case "network is slow":
+		for _, t := range nets {
+			for _, o := range w.nodes {
+				t.slow[[2]uint64{n.id, o.id}] = time.Duration(x.b%400) * time.Millisecond
+			}
+		}
+		return fmt.Sprintf("%s sends slowly, by %d ms", n.name, x.b%400), func() {
+			for _, t := range nets {
+				clear(t.slow)
+			}
+		}
+	case "network loses":
+		for _, t := range nets {
+			t.loss = 2 + x.b%20
+		}
+		return fmt.Sprintf("one message in %d is lost", 2+x.b%20), func() {
+			for _, t := range nets {
+				t.loss = 0
+			}
+		}
+	}
+	for _, a := range w.nodes {
+		for _, b := range w.nodes {
+			if a != b {
+				nets[0].cut[[2]uint64{a.id, b.id}] = true
+			}
+		}
+	}
+	return "the first network fails", func() { clear(nets[0].cut) }
+}

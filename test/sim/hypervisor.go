@@ -1,0 +1,94 @@
+package sim
+
+import "time"
+
+// machine is a QEMU process on a node. It belongs to neither daemon.
+type machine struct {
+	n     *node
+	p     *process
+	group string
+	pid   uint64
+	// running: its processors run. incoming: it was started to be migrated to.
+	running, incoming bool
+	paused            string
+	count             uint64
+	busy              bool // a write is under way
+	mig               transfer
+}
+
+// launch makes a process of a machine on a node, if its disk can be opened there.
+func (n *node) launch(group, volume string, incoming bool) *machine {
+	d := n.noded
+	if d == nil || d.p.still || n.machine(group) != nil {
+		return nil
+	}
+	a := d.volumes[volume]
+	if a == nil || a.shut {
+		return nil
+	}
+	n.w.qemus++
+	m := &machine{n: n, p: n.process("qemu"), group: group, pid: uint64(n.w.qemus), incoming: incoming}
+	n.machines = append(n.machines, m)
+	n.every(m.p, 700*time.Millisecond, func() { m.work(volume) })
+	if !incoming {
+		n.w.done.Starts++
+		m.run("started")
+	}
+	return m
+}
+
+// run lets its processors run.
+func (m *machine) run(why string) {
+	if m.running || m.p.dead {
+		return
+	}
+	m.running, m.paused = true, ""
+	m.n.w.tell(m.n.name, "runs %s, process %d: %s", m.group, m.pid, why)
+	m.n.w.checks.machine.runs(m)
+}
+
+func (m *machine) pause(why string) { m.running, m.paused = false, why }
+
+// end kills the process.
+func (m *machine) end() {
+	if m.p.dead {
+		return
+	}
+	if m.running {
+		m.n.w.tell(m.n.name, "%s ends, process %d", m.group, m.pid)
+	}
+	m.running = false
+	m.p.kill()
+	m.broken()
+}
+
+// quit is end, and takes it off the node's list.
+func (m *machine) quit() {
+	m.end()
+	for i, have := range m.n.machines {
+		if have == m {
+			m.n.machines = append(m.n.machines[:i], m.n.machines[i+1:]...)
+			return
+		}
+	}
+}
+
+// work is what a machine does: it writes a block of its disk, through noded.
+func (m *machine) work(volume string) {
+	d := m.n.noded
+	if !m.running || m.busy || d == nil || m.mig.settling {
+		return
+	}
+	a := d.volumes[volume]
+	if a == nil {
+		return
+	}
+	m.busy = true
+	m.count++
+	b := stamp{kind: stampMachine, node: m.n.id, epoch: m.pid, group: groupNumber(m.group), count: m.count}.encode()
+	d.p.spawn(func() {
+		defer func() { m.busy = false }()
+		off := diskOffset + int64(groupNumber(m.group))*16*blockSize + int64(m.count%16)*blockSize
+		_ = a.write(off, b, 5*time.Second)
+	})
+}

@@ -1,0 +1,107 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	pb "quorate/cluster/clusterpb"
+	"quorate/quorum"
+)
+
+// livenessCheck: when faults have stopped, then within settleTime there is a
+// leader, every node is up, every machine that should run runs, and votes are where
+// they are wanted.
+type livenessCheck struct {
+	w    *world
+	told uint64 // the newest event in the story
+}
+
+// settleTime is for how long the world is calm before it is judged. Of all that
+// happens then, a failed start's delay and a move's timeouts take longest.
+const settleTime = 150 * time.Second
+
+// judge looks whether all is as it should be, and says what is not.
+func (c *livenessCheck) judge() {
+	var wrong string
+	for range 3 { // something may be on its way right now
+		if wrong = c.wrong(); wrong == "" {
+			c.w.done.Settled++
+			return
+		}
+		break
+	}
+	c.w.fail("liveness", "%v after the last fault: %s", settleTime, wrong)
+}
+
+func (c *livenessCheck) wrong() string {
+	var lead *clusterd
+	for _, n := range c.w.nodes {
+		if n.clusterd != nil && n.clusterd.v != nil && leadership(n.clusterd.v.v.Status()).MayDecide(n.now(), c.w.profile) {
+			if lead == nil || lead.v.v.Status().Term < n.clusterd.v.v.Status().Term {
+				lead = n.clusterd
+			}
+		}
+	}
+	if lead == nil {
+		return "nobody leads"
+	}
+	s := lead.db.State()
+	for _, id := range sorted(s.Nodes) {
+		if n := s.Nodes[id]; n.State != pb.NodeState_NODE_STATE_UP {
+			return fmt.Sprintf("%s is down: %v", n.Name, n.Fence)
+		}
+	}
+	for _, name := range sorted(s.Volumes) {
+		if v := s.Volumes[name]; v.ReadyEpoch != v.Epoch {
+			return fmt.Sprintf("%s is served by epoch %d, and is at %d", name, v.ReadyEpoch, v.Epoch)
+		}
+	}
+	for _, name := range sorted(s.Groups) {
+		if wrong := c.group(s.Groups[name]); wrong != "" {
+			return wrong
+		}
+	}
+	st := lead.v.v.Status()
+	if want := c.votes(s); !slices.Equal(want, slices.Sorted(slices.Values(st.Voters))) {
+		return fmt.Sprintf("voters are %v, wanted are %v", st.Voters, want)
+	}
+	return ""
+}
+
+func (c *livenessCheck) group(g *pb.Group) string {
+	running := 0
+	for _, n := range c.w.nodes {
+		for _, m := range n.machines {
+			if m.group != g.Name {
+				continue
+			}
+			if m.running && n.id == g.Owner {
+				running++
+			} else if g.Migration == nil {
+				return fmt.Sprintf("%s has a process on %s, running: %v, where it should not be", g.Name, n.name, m.running)
+			}
+		}
+	}
+	state := g.Status.GetState()
+	switch {
+	case g.Migration != nil:
+		return fmt.Sprintf("%s is still being moved: %v", g.Name, g.Migration)
+	case g.Desire == pb.Desire_DESIRE_STARTED && (running != 1 || state != pb.GroupState_GROUP_STATE_ONLINE):
+		return fmt.Sprintf("%s should run, and %d processes of it do; it is %v: %s", g.Name, running, state, g.Status.GetDetail())
+	case g.Desire == pb.Desire_DESIRE_STOPPED && (running != 0 || state != pb.GroupState_GROUP_STATE_OFFLINE):
+		return fmt.Sprintf("%s should not run, and %d processes of it do; it is %v", g.Name, running, state)
+	}
+	return ""
+}
+
+func (c *livenessCheck) votes(s *pb.State) []uint64 {
+	mode := quorum.NodeMajority
+	switch s.Quorum.Mode {
+	case pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY:
+		mode = quorum.NodeAndDiskMajority
+	case pb.QuorumMode_QUORUM_MODE_DISK_ONLY:
+		mode = quorum.DiskOnly
+	}
+	return quorum.Voters(mode, sorted(s.Nodes), s.Quorum.WitnessVoter)
+}

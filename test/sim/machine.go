@@ -1,0 +1,43 @@
+package sim
+
+// machineCheck: at most one process of a machine runs, and none but that writes to
+// the machine's disk, whatever the database says.
+type machineCheck struct {
+	w       *world
+	current map[string]*machine // by group: the process that ran last
+}
+
+// runs is called when a process begins to run, or goes on.
+func (c *machineCheck) runs(m *machine) {
+	if old := c.current[m.group]; old != nil && old != m && old.executes() {
+		c.w.fail("machine", "%s runs on %s, process %d, and on %s, process %d", m.group, m.n.name, m.pid, old.n.name, old.pid)
+	}
+	c.current[m.group] = m
+}
+
+// executes tells whether a process's processors run. On a node that stands still
+// they do not; nor can one do harm whose noded stands still, for its disk does too.
+func (m *machine) executes() bool {
+	return m.running && !m.p.still && m.n.powered && (m.n.noded == nil || !m.n.noded.p.still)
+}
+
+func (c *machineCheck) landed(x *nexus, s stamp) {
+	if now := c.current[groupName(int(s.group))]; now == nil || now.pid != s.epoch {
+		pid := uint64(0)
+		on := "nowhere"
+		if now != nil {
+			pid, on = now.pid, now.n.name
+		}
+		c.w.fail("machine", "a write of %s's process %d on %s landed, but it runs as process %d on %s", groupName(int(s.group)), s.epoch, x.n.name, pid, on)
+	}
+}
+
+// woken is called when a node or its noded goes on after it stood still: by then
+// what it must not run any more has been ended.
+func (c *machineCheck) woken(n *node) {
+	for _, m := range n.machines {
+		if now := c.current[m.group]; m.executes() && now != m && now.executes() {
+			c.w.fail("machine", "%s woke and runs %s, process %d, which runs on %s, process %d", n.name, m.group, m.pid, now.n.name, now.pid)
+		}
+	}
+}

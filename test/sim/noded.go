@@ -1,0 +1,560 @@
+package sim
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"quorate/cluster/consensus"
+	"quorate/cluster/fence"
+	"quorate/disk"
+)
+
+// keeping is what noded keeps on the node's disk.
+type keeping struct {
+	configured     bool
+	epoch, fencedE uint64
+}
+
+// noded is what must not stop: a twin of cluster/keeper around the product's own
+// lease and gate. It has the volumes' data path; of the coordinator only what
+// matters to its fencing.
+type noded struct {
+	n       *node
+	w       *world
+	p       *process
+	state   string
+	lease   fence.Lease
+	until   time.Duration // on the node's clock
+	leader  uint64
+	volumes map[string]*attached
+	unclean map[string]*attached
+	inherit bool
+	settled map[string]bool
+	admin   *lock // held while volumes come and go
+	watched bool
+}
+
+// What cluster/keeper allows.
+const (
+	drainLimit = 300 * time.Millisecond
+	minAsk     = 100 * time.Millisecond
+)
+
+func (n *node) startNoded() {
+	if n.noded != nil || !n.powered {
+		return
+	}
+	p := n.process("noded")
+	d := &noded{
+		n: n, w: n.w, p: p, state: "unjoined", volumes: map[string]*attached{}, unclean: map[string]*attached{},
+		settled: map[string]bool{}, admin: &lock{e: n.w.e},
+	}
+	n.noded = d
+	d.killMachines() // their disks went with the last noded
+	if n.keeping.configured {
+		d.inherit = true
+		d.enterEpoch()
+	}
+	n.every(p, n.w.profile.LeaseBeat, d.renew)
+}
+
+func (d *noded) enterEpoch() {
+	d.state = "waiting"
+	if d.n.keeping.epoch <= d.n.keeping.fencedE {
+		d.state = "fenced"
+	}
+}
+
+func (d *noded) killMachines() {
+	for _, m := range d.n.machines {
+		m.end()
+	}
+	d.n.machines = nil
+}
+
+// renew asks for the lease once.
+func (d *noded) renew() {
+	if d.state != "waiting" && d.state != "active" {
+		return
+	}
+	if d.leader != 0 {
+		leader, heard := d.leader, false
+		d.question(leader, func(ok bool) { heard = ok })
+		d.w.e.after(d.n.real(max(d.w.profile.Lease/3, minAsk)), d.p, func() {
+			if !heard && d.leader == leader {
+				d.leader = 0
+			}
+		})
+		return
+	}
+	for _, n := range d.w.nodes {
+		d.question(n.id, func(bool) {})
+	}
+}
+
+// question asks one clusterd, and where that one sends it.
+func (d *noded) question(to uint64, then func(granted bool)) {
+	asked, epoch := d.n.keeping.epoch, d.n.keeping.epoch
+	sent := d.n.mono()
+	limit := max(d.w.profile.Lease/3, minAsk)
+	d.w.ask(d.n.id, to, func() func() {
+		c := d.w.node(to).clusterd
+		if c == nil || c.v == nil || d.w.node(to).frozen {
+			return nil
+		}
+		var a leaseAnswer
+		if c.p.still {
+			return nil
+		}
+		a = c.renew(d.n.id, asked)
+		return func() {
+			d.w.e.happen(d.p, func() {
+				if d.n.mono()-sent > limit {
+					return
+				}
+				switch {
+				case a.granted:
+					then(d.granted(to, epoch, sent, a))
+				case a.leader != 0 && a.leader != to:
+					d.question(a.leader, then)
+				}
+			})
+		}
+	})
+}
+
+type leaseAnswer struct {
+	granted    bool
+	leader     uint64
+	age, lease time.Duration
+}
+
+func (c *clusterd) renew(node, epoch uint64) leaseAnswer {
+	st := c.v.v.Status()
+	if c.db.State().Cluster == nil {
+		return leaseAnswer{}
+	}
+	a := c.leases.Renew(c.n.now(), leadership(st), c.db.State(), node, epoch)
+	if a.Reason != "" {
+		if st.Leader >= consensus.FirstWitness {
+			return leaseAnswer{}
+		}
+		return leaseAnswer{leader: st.Leader}
+	}
+	return leaseAnswer{granted: true, age: a.Age + time.Millisecond, lease: a.Lease}
+}
+
+func (d *noded) granted(from, epoch uint64, sent time.Duration, a leaseAnswer) bool {
+	if d.n.keeping.epoch != epoch || d.state != "waiting" && d.state != "active" {
+		return false
+	}
+	until, err := d.lease.Granted(sent, a.age, a.lease)
+	now := d.n.mono()
+	if err != nil || until <= now || d.state == "active" && d.until <= now {
+		return false
+	}
+	d.until, d.leader = until, from
+	if d.state == "waiting" {
+		d.state = "active"
+		d.w.tell(d.n.name, "has the lease, epoch %d", epoch)
+	}
+	d.watch()
+	return true
+}
+
+// watch fences the node when the lease ends.
+func (d *noded) watch() {
+	if d.watched {
+		return
+	}
+	d.watched = true
+	d.w.e.after(d.n.real(d.until-d.n.mono())+time.Microsecond, d.p, func() {
+		d.watched = false
+		switch {
+		case d.state != "active":
+		case d.until <= d.n.mono():
+			d.lose("its lease ran out")
+		default:
+			d.watch()
+		}
+	})
+}
+
+// permit is asked before each write to a volume.
+func (d *noded) permit() error {
+	if d.n.mono() >= d.until {
+		return fence.ErrNoLease
+	}
+	return nil
+}
+
+// lose is what happens when the lease has run out, or another node has removed
+// this node's key: gates shut, machines die, and then I/O is answered.
+func (d *noded) lose(why string) {
+	if d.state != "active" {
+		return
+	}
+	volumes := d.volumes
+	d.volumes = map[string]*attached{}
+	for _, a := range volumes {
+		a.shut = true
+	}
+	d.state = "fenced"
+	d.endEpoch()
+	d.w.tell(d.n.name, "fences itself: %s", why)
+	d.killMachines()
+	for _, name := range sorted(volumes) {
+		a := volumes[name]
+		d.p.spawn(func() {
+			if !a.drained() {
+				d.unclean[a.name] = a
+			}
+			_ = a.g.Close()
+		})
+	}
+}
+
+func (d *noded) endEpoch() {
+	d.n.keeping.fencedE = max(d.n.keeping.fencedE, d.n.keeping.epoch)
+	d.lease.Revoke()
+	d.until = 0
+}
+
+// release stops everything in good order, and gives the lease back: after nil
+// nothing of this node can write.
+func (d *noded) release() error {
+	d.admin.Lock()
+	defer d.admin.Unlock()
+	d.killMachines()
+	volumes := d.volumes
+	d.volumes = map[string]*attached{}
+	for _, name := range sorted(volumes) {
+		a := volumes[name]
+		a.shut = true
+		a.coord = nil
+		clean := a.drained()
+		if clean {
+			clean = a.unregister(a.x) == nil
+		}
+		_ = a.g.Close()
+		if !clean {
+			d.unclean[name] = a
+		}
+	}
+	if err := d.settle(); err != nil {
+		return err
+	}
+	d.leader = 0
+	if d.n.keeping.configured {
+		d.state = "released"
+		d.endEpoch()
+	}
+	return nil
+}
+
+// settle makes sure, over a new session, that nothing that was sent is still under
+// way.
+func (d *noded) settle() error {
+	for _, name := range sorted(d.unclean) {
+		a := d.unclean[name]
+		x, err := a.l.open(d.n, d.p, "volume")
+		if err != nil {
+			return err
+		}
+		ctx, cancel := d.p.withTimeout(context.Background(), 20*time.Second)
+		err = pastAttention(func() error { return x.ReadAt(ctx, make([]byte, blockSize), 0) })
+		if err == nil {
+			err = x.ResetUnit(ctx)
+		}
+		cancel()
+		if err != nil {
+			return err
+		}
+		_ = a.unregister(x)
+		_ = x.Close()
+		delete(d.unclean, name)
+	}
+	return nil
+}
+
+// configure begins an epoch. What is held of an earlier one goes first.
+func (d *noded) configure(epoch uint64) error {
+	k := &d.n.keeping
+	if k.configured && k.epoch != epoch {
+		if err := d.release(); err != nil {
+			return err
+		}
+	}
+	if k.configured && epoch < k.epoch || len(d.volumes) > 0 && epoch > k.epoch {
+		return errors.New("that epoch cannot begin")
+	}
+	if !k.configured || k.epoch != epoch {
+		k.configured, k.epoch = true, epoch
+		d.lease, d.until, d.leader = fence.Lease{}, 0, 0
+		d.enterEpoch()
+	}
+	return nil
+}
+
+// attached is a volume in use on a node.
+type attached struct {
+	d     *noded
+	name  string
+	l     *lun
+	x     *nexus
+	g     *disk.Guard
+	key   disk.Key
+	epoch uint64 // of the coordinator it was told of
+	coord *coordinator
+	// io is held by each I/O: the gate's own waiting is not the simulator's.
+	io        *lock
+	shut      bool
+	uncertain bool
+	pathLost  bool
+}
+
+// coordinator is what there is of a volume's coordinator: the epoch by which it
+// writes metadata.
+type coordinator struct {
+	epoch uint64
+	count uint64
+}
+
+func (d *noded) attach(name string, l *lun, key disk.Key, epoch uint64) error {
+	if d.state != "active" || d.permit() != nil {
+		return fence.ErrNoLease
+	}
+	d.admin.Lock()
+	defer d.admin.Unlock()
+	if a := d.volumes[name]; a != nil {
+		if a.key != key {
+			return fmt.Errorf("%s is attached with another key", name)
+		}
+		a.epoch = epoch
+		return nil
+	}
+	if err := d.settle(); err != nil {
+		return err
+	}
+	x, err := l.open(d.n, d.p, "volume")
+	if err != nil {
+		return err
+	}
+	a := &attached{d: d, name: name, l: l, x: x, key: key, epoch: epoch, io: &lock{e: d.w.e}}
+	x.key = key
+	ctx, cancel := d.p.withTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err = pastAttention(func() error { return x.ReadAt(ctx, make([]byte, blockSize), 0) })
+	if err == nil {
+		a.g, err = disk.NewGuard(x, disk.GuardOptions{Type: disk.WriteExclusiveRegistrantsOnly, Permit: d.permit, Persist: !l.forgets})
+	}
+	if err == nil {
+		err = a.g.Admit(ctx, key)
+	}
+	if err == nil && d.inherit && !d.settled[name] {
+		// A noded before this one may have left writes under way.
+		if err = x.ResetUnit(ctx); err == nil {
+			d.settled[name] = true
+		}
+	}
+	if err != nil {
+		_ = x.Close()
+		return err
+	}
+	if d.state != "active" {
+		a.shut = true
+		_ = a.g.Close()
+		return fence.ErrNoLease
+	}
+	d.volumes[name] = a
+	d.w.tell(d.n.name, "attaches %s with key %v", name, key)
+	d.n.every(d.p, time.Second, a.metadata)
+	return nil
+}
+
+// write passes the gate, or does not.
+func (a *attached) write(off int64, p []byte, limit time.Duration) error {
+	if a.shut {
+		return disk.ErrFenced
+	}
+	a.io.Lock()
+	defer a.io.Unlock()
+	if a.shut {
+		return disk.ErrFenced
+	}
+	ctx, cancel := a.d.p.withTimeout(context.Background(), limit)
+	defer cancel()
+	err := a.g.WriteAt(ctx, p, off)
+	var sense *disk.SenseError
+	switch {
+	case err == nil:
+		a.pathLost = false
+	case errors.Is(err, disk.ErrFenced):
+		if !a.shut && a.g.Fenced() != nil {
+			a.d.lose("another node has removed its key")
+		}
+	case !errors.As(err, &sense):
+		a.uncertain, a.pathLost = true, true
+	}
+	return err
+}
+
+// drained tells whether all that passed the gate before it was shut has been
+// answered.
+func (a *attached) drained() bool {
+	for end := a.d.w.e.now + drainLimit; a.io.held; {
+		if a.d.w.e.now >= end {
+			return false
+		}
+		a.d.w.e.sleep(10 * time.Millisecond)
+	}
+	return !a.uncertain
+}
+
+func (a *attached) unregister(x *nexus) error {
+	err := pastAttention(func() error {
+		return x.Reserve(context.Background(), disk.ReserveOut{Action: disk.Register, Key: a.key})
+	})
+	if errors.Is(err, disk.ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+// fenceKey fences another node on the volume's LUN, while no I/O of this one is
+// under way.
+func (a *attached) fenceKey(victim disk.Key) (uint32, error) {
+	a.io.Lock()
+	defer a.io.Unlock()
+	if a.shut {
+		return 0, disk.ErrFenced
+	}
+	ctx, cancel := a.d.p.withTimeout(context.Background(), time.Minute)
+	defer cancel()
+	proof, err := disk.Fence(ctx, a.x, disk.FenceRequest{Own: a.key, Victim: victim, Type: disk.WriteExclusiveRegistrantsOnly})
+	if err == nil {
+		a.uncertain = false
+	}
+	return proof.Generation, err
+}
+
+// coordinate begins to serve the volume: what the coordinator before wrote is read
+// first.
+func (a *attached) coordinate(epoch uint64) error {
+	if a.d.state != "active" || a.d.permit() != nil {
+		return fence.ErrNoLease
+	}
+	if a.coord != nil && a.coord.epoch >= epoch {
+		return nil
+	}
+	if a.coord != nil {
+		if err := a.relinquish(); err != nil {
+			return err
+		}
+	}
+	b := make([]byte, blockSize)
+	ctx, cancel := a.d.p.withTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := a.g.ReadAt(ctx, b, metaOffset); err != nil {
+		return err
+	}
+	a.d.w.checks.coordinating(a, epoch, stampOf(b))
+	a.coord = &coordinator{epoch: epoch}
+	a.metadata()
+	return nil
+}
+
+// relinquish ends coordinating; nothing of it can write after nil.
+func (a *attached) relinquish() error {
+	a.coord = nil
+	a.io.Lock()
+	defer a.io.Unlock()
+	if !a.uncertain {
+		return nil
+	}
+	ctx, cancel := a.d.p.withTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := a.x.ResetUnit(ctx)
+	if err == nil {
+		a.uncertain = false
+	}
+	return err
+}
+
+// metadata is a coordinator's writing, and for others a look at whether the path
+// is there.
+func (a *attached) metadata() {
+	if a.shut || a.io.held || a.d.volumes[a.name] != a {
+		return
+	}
+	a.d.p.spawn(func() {
+		if c := a.coord; c != nil {
+			c.count++
+			_ = a.write(metaOffset, stamp{kind: stampCoordinator, node: a.d.n.id, epoch: c.epoch, count: c.count}.encode(), 5*time.Second)
+			return
+		}
+		ctx, cancel := a.d.p.withTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		err := a.g.ReadAt(ctx, make([]byte, blockSize), metaOffset)
+		a.pathLost = err != nil && !errors.Is(err, disk.ErrFenced) && !errors.Is(err, disk.ErrClosed)
+	})
+}
+
+// status is the volume's state, as the database knows it.
+func (a *attached) status() (state, reason string) {
+	switch {
+	case a.g.Fenced() != nil:
+		return "fenced", "its key was removed"
+	case a.pathLost:
+		return "path-lost", "path-lost"
+	}
+	return "direct", ""
+}
+
+// Where things lie on a volume, in bytes.
+const (
+	metaOffset = blockSize
+	diskOffset = 1 << 20
+)
+
+// stamp is what is in a block that was written: by whom.
+type stamp struct {
+	kind  uint64
+	node  uint64
+	epoch uint64 // of the coordinator, or the number of the machine's process
+	group uint64
+	count uint64
+}
+
+const (
+	stampCoordinator = 1
+	stampMachine     = 2
+)
+
+func (s stamp) encode() []byte {
+	b := make([]byte, blockSize)
+	for i, v := range []uint64{s.kind, s.node, s.epoch, s.group, s.count} {
+		binary.LittleEndian.PutUint64(b[8*i:], v)
+	}
+	return b
+}
+
+func stampOf(b []byte) stamp {
+	at := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	return stamp{kind: at(0), node: at(1), epoch: at(2), group: at(3), count: at(4)}
+}
+
+// pastAttention repeats a command that a unit attention kept from being performed.
+func pastAttention(do func() error) error {
+	var err error
+	for range 8 {
+		var ua *disk.AttentionError
+		if err = do(); !errors.As(err, &ua) {
+			break
+		}
+	}
+	return err
+}

@@ -1,0 +1,63 @@
+package sim
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// quorumCheck: no voter, the witness first of all, votes twice in a term; and two
+// sides never both have quorum: once somebody has been elected, no majority
+// follows the leader of an earlier term any more.
+type quorumCheck struct {
+	w       *world
+	votes   map[[2]uint64]uint64 // by voter and term: for whom
+	elected map[uint64]elected   // by term
+}
+
+type elected struct {
+	at time.Duration
+	by string
+}
+
+func (c *quorumCheck) sent(n *node, m *raftpb.Message, _ uint64) {
+	switch m.GetType() {
+	case raftpb.MsgVoteResp:
+		if !m.GetReject() {
+			c.vote(n, m.GetFrom(), m.GetTerm(), m.GetTo())
+		}
+	case raftpb.MsgVote:
+		c.vote(n, m.GetFrom(), m.GetTerm(), m.GetFrom())
+	}
+}
+
+func (c *quorumCheck) vote(n *node, voter, term, who uint64) {
+	k := [2]uint64{voter, term}
+	if have, ok := c.votes[k]; ok && have != who {
+		c.w.fail("quorum", "%s, on %s, votes for %s in term %d, and has voted for %s", voterName(voter), n.name, voterName(who), term, voterName(have))
+	}
+	c.votes[k] = who
+}
+
+// slack is for clocks that are converted into one another.
+const slack = 2 * time.Millisecond
+
+func (c *quorumCheck) seen(v *voter) {
+	st := v.v.Status()
+	if !st.IsLeader {
+		return
+	}
+	if _, ok := c.elected[st.Term]; !ok {
+		c.elected[st.Term] = elected{at: c.w.e.now, by: v.db.by}
+	}
+	if st.LastQuorum.IsZero() {
+		return
+	}
+	mono := st.LastQuorum.Sub(epoch)
+	begun := mono - mono/1e6*time.Duration(v.c.n.ppm)
+	for term, e := range c.elected {
+		if term > st.Term && e.at+slack < begun {
+			c.w.fail("quorum", "a majority followed %s, of term %d, after %v; but since %v %s leads in term %d", v.db.by, st.Term, begun, e.at, e.by, term)
+		}
+	}
+}

@@ -1,0 +1,254 @@
+package sim
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"quorate/cluster"
+	pb "quorate/cluster/clusterpb"
+	"quorate/disk"
+	"quorate/quorum/witness"
+)
+
+// Options say what to simulate.
+type Options struct {
+	// Seed makes the run: the same one gives the same run.
+	Seed uint64
+	// Length is of the run, in simulated time.
+	Length time.Duration
+	// Nodes is how many there are at the beginning, 0 for a number by the seed.
+	Nodes int
+	// Groups is how many machines, 0 for a number by the seed.
+	Groups int
+	// Story keeps the log of what happened.
+	Story bool
+	// Skip are the faults, by number, that are left out.
+	Skip map[int]bool
+	// Calm leaves all faults out.
+	Calm bool
+}
+
+// DefaultLength is that of a run, where nothing else is said.
+const DefaultLength = 20 * time.Minute
+
+// Result is how a run ended.
+type Result struct {
+	Seed uint64
+	// Violation is what a checker found, or nil.
+	Violation *Violation
+	// Simulated is how far the run came.
+	Simulated time.Duration
+	// Hash is over all that happened: equal runs have equal ones.
+	Hash uint64
+	// Story is one line for each thing of note.
+	Story []string
+	// Faults is how many there were, and Done what the cluster did meanwhile.
+	Faults int
+	Done   Done
+}
+
+// Done counts what happened in a run: a run in which nothing does proves nothing.
+type Done struct {
+	Commits, Elections, Takeovers, NodesDown, Fences, Starts, Moves, MovesFailed, LateWrites, Reads, Settled int
+}
+
+// Violation is what a checker found.
+type Violation struct {
+	Checker string
+	At      time.Duration
+	What    string
+}
+
+// Error implements error.
+func (v *Violation) Error() string { return fmt.Sprintf("%s at %v: %s", v.Checker, v.At, v.What) }
+
+// world is everything in one run.
+type world struct {
+	e       *engine
+	opt     Options
+	profile cluster.Profile
+	id      string
+	nodes   []*node
+	nets    []*network
+	witness *lun
+	volumes []*lun // in the order of their names
+	luns    map[string]*lun
+	checks  checks
+	done    Done
+	story   []string
+	faults  *faults
+	admin   *admin
+	groups  []string
+	// pauseFirst: QEMU is of a version that must be paused while it is copied.
+	pauseFirst bool
+	pids       int
+	qemus      int
+}
+
+// seeded is a random source for what draws from crypto/rand: raft its election
+// timeouts.
+type seeded struct{ *mathrand.PCG }
+
+// Read implements io.Reader.
+func (s seeded) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(s.Uint64() >> 32)
+	}
+	return len(p), nil
+}
+
+// Run simulates once. It must not be called by two goroutines at once: raft has
+// one random source for all.
+func Run(opt Options) (res Result) {
+	if opt.Length == 0 {
+		opt.Length = DefaultLength
+	}
+	real := rand.Reader
+	rand.Reader = seeded{mathrand.NewPCG(opt.Seed, 0xe1ec)}
+	defer func() { rand.Reader = real }()
+	w := newWorld(opt)
+	defer func() {
+		if r := recover(); r != nil {
+			v, ok := r.(*Violation)
+			if !ok {
+				v = &Violation{Checker: "panic", At: w.e.now, What: fmt.Sprintf("%v\n%s", r, stack())}
+			}
+			res.Violation = v
+		}
+		w.e.close()
+		res.Seed, res.Simulated, res.Hash, res.Story, res.Faults, res.Done = opt.Seed, w.e.now, w.e.hash, w.story, len(w.faults.plan), w.done
+	}()
+	w.begin()
+	w.e.run(opt.Length)
+	w.checks.atEnd()
+	return res
+}
+
+// fail ends the run.
+func (w *world) fail(checker, format string, a ...any) {
+	panic(&Violation{Checker: checker, At: w.e.now, What: fmt.Sprintf(format, a...)})
+}
+
+// tell adds a line to the story.
+func (w *world) tell(who, format string, a ...any) {
+	if w.opt.Story {
+		w.story = append(w.story, fmt.Sprintf("%10.3f  %-8s  %s", w.e.now.Seconds(), who, fmt.Sprintf(format, a...)))
+	}
+}
+
+func newWorld(opt Options) *world {
+	e := newEngine(opt.Seed)
+	w := &world{e: e, opt: opt, id: "c1", luns: map[string]*lun{}}
+	w.profile = cluster.Profiles()[0]
+	if e.chance(4) {
+		w.profile = cluster.Profiles()[1]
+	}
+	w.pauseFirst = e.chance(3)
+	w.checks.w = w
+	w.checks.init()
+	w.faults = &faults{w: w}
+	return w
+}
+
+// Sizes of LUNs, in bytes.
+const (
+	witnessSize = 16 << 20
+	volumeSize  = 1 << 30
+)
+
+// begin founds the cluster, as `cluster create` and what follows leave it, and
+// starts its nodes.
+func (w *world) begin() {
+	n := w.opt.Nodes
+	if n == 0 {
+		n = 2 + w.e.rand.IntN(4)
+	}
+	for range 1 + w.e.rand.IntN(2) {
+		w.nets = append(w.nets, newNetwork(w))
+	}
+	w.witness = w.addLUN("Q", witnessSize)
+	for i := range 1 + w.e.rand.IntN(2) {
+		w.volumes = append(w.volumes, w.addLUN(fmt.Sprintf("V%d", i+1), volumeSize))
+	}
+	for i := range n {
+		w.nodes = append(w.nodes, newNode(w, uint64(i+1)))
+	}
+	w.format()
+	snap := w.found()
+	for _, x := range w.nodes {
+		x.enrol(snap)
+		x.powerOn()
+	}
+	w.admin = newAdmin(w)
+	w.admin.begin()
+	w.faults.begin()
+}
+
+// format makes the witness's LUN what it is.
+func (w *world) format() {
+	p := &process{e: w.e, name: "setup"}
+	p.spawn(func() {
+		x, err := w.witness.open(w.nodes[0], p, "format")
+		if err == nil {
+			err = witness.Format(context.Background(), x, w.id, false)
+		}
+		if err != nil {
+			panic(err)
+		}
+	})
+	w.e.run(time.Second)
+}
+
+func (w *world) addLUN(name string, size int64) *lun {
+	l := newLUN(w, name, size)
+	w.luns[l.table.Info().ID] = l
+	return l
+}
+
+// travel is how long a command of the SAN or its answer is under way.
+func (w *world) travel() time.Duration { return w.e.between(40*time.Microsecond, 150*time.Microsecond) }
+
+// landing is how long a write is under way at the target: late, now and then.
+func (w *world) landing(l *lun) time.Duration {
+	if w.e.chance(500) {
+		w.done.LateWrites++
+		return w.e.between(time.Millisecond, 900*time.Millisecond)
+	}
+	return w.e.between(50*time.Microsecond, 300*time.Microsecond)
+}
+
+func (w *world) node(id uint64) *node {
+	for _, n := range w.nodes {
+		if n.id == id {
+			return n
+		}
+	}
+	return nil
+}
+
+func isPathLost(err error) bool { return errors.Is(err, disk.ErrPathLost) }
+
+// apply is one command at the founding.
+func mustApply(d *cluster.Database, c *pb.Command) {
+	if res := d.Apply(c, 1); res.Code != pb.Code_CODE_OK {
+		panic(fmt.Sprintf("founding: %v", res))
+	}
+}
+
+func encode(c *pb.Command) []byte {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// Text is the story in one string.
+func (r Result) Text() string { return strings.Join(r.Story, "\n") }
