@@ -7,6 +7,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -X quorate/cluster.Version=$(VERSION)
 # Packages whose tests raise labs, guests and targets, and so go one at a time.
 HEAVY   := ./test/...
+# For how long `make test` simulates fresh seeds, besides the fixed ones.
+SIM_FRESH ?= 2m
 # The linter is pinned here and not by a tool line of go.mod: there its several
 # hundred modules would choose versions for the product's own.
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -34,7 +36,7 @@ demo: build ## the main job, for real, on this one machine: create, move, pull t
 .PHONY: test
 test: build ## all tests, end to end ones too
 	$(GO) test -timeout 10m $$($(GO) list ./... | grep -v '^quorate/test')
-	$(GO) test -p 1 -timeout 20m $(HEAVY)
+	SIM_FRESH=$(SIM_FRESH) $(GO) test -p 1 -timeout 20m $(HEAVY)
 
 .PHONY: scenarios
 scenarios: build ## failures played on the lab and told as stories; RUN=name for some of them
@@ -51,6 +53,16 @@ check: deps ## format, vet, lint, import directions, package docs, generated cod
 	$(GO) test -count=1 ./test
 	@$(MAKE) --no-print-directory fresh
 	$(GO) run $(LINT) run ./...
+
+.PHONY: sim
+sim: ## simulate clusters: the fixed seeds, or SEED=n with its story
+	$(GO) run ./test/sim/run $(if $(SEED),-seed $(SEED))
+
+.PHONY: sim-soak
+sim-soak: ## simulate fresh seeds on all processors, for HOURS=h simulated hours
+	@mkdir -p $(BIN)
+	$(GO) build -o $(BIN)/sim ./test/sim/run
+	$(BIN)/sim -hours $(or $(HOURS),100)
 
 .PHONY: bench
 bench: build ## figures beside what a user would pick instead

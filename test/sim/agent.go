@@ -10,11 +10,11 @@ import (
 )
 
 // look is the agent's loop once: see what is here, ask what is to be done, begin it.
-func (c *clusterd) look() {
+func (c *clusterd) look() bool {
 	c.acting = false
 	s := c.db.State()
 	if s.Cluster == nil {
-		return
+		return true
 	}
 	for _, act := range cluster.Act(s, c.local()) {
 		c.lane(act.Lane(), func() {
@@ -23,13 +23,14 @@ func (c *clusterd) look() {
 			}
 		})
 	}
+	return true
 }
 
 // again has the agent look soon.
 func (c *clusterd) again() {
 	if !c.acting {
 		c.acting = true
-		c.w.e.after(time.Millisecond, c.p, c.look)
+		c.w.e.after(time.Millisecond, c.p, func() { c.look() })
 	}
 }
 

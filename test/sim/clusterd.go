@@ -83,17 +83,21 @@ func (c *clusterd) start() {
 	}
 	c.observe()
 	c.n.every(c.p, agentInterval, c.look)
-	c.n.every(c.p, c.w.profile.Tick, c.keepAlive)
+	c.n.every(c.p, keepAliveTicks*c.w.profile.Tick, c.keepAlive)
 }
 
+// keepAliveTicks is how many ticks lie between signs of life. The product sends one
+// in each; fewer cost less.
+const keepAliveTicks = 2
+
 // keepAlive is what the transport sends on each path besides raft's messages.
-func (c *clusterd) keepAlive() {
-	if c.v.v.Status().IsLeader {
-		return // it sends heartbeats anyway
+func (c *clusterd) keepAlive() bool {
+	if !c.v.v.Status().IsLeader { // a leader sends heartbeats anyway
+		for _, id := range c.peers() {
+			c.frame(id, nil, 0)
+		}
 	}
-	for _, id := range c.peers() {
-		c.frame(id, nil, 0)
-	}
+	return true
 }
 
 func (c *clusterd) peers() []uint64 {
@@ -131,7 +135,11 @@ func (c *clusterd) frame(to uint64, m *raftpb.Message, generation uint64) {
 			if m == nil || m.GetTo() != d.n.id && m.GetTo() < consensus.FirstWitness {
 				return
 			}
-			d.deliver(proto.Clone(m).(*raftpb.Message), generation)
+			if len(m.GetEntries()) > 0 { // raft changes these, and a message may come twice
+				d.deliver(proto.Clone(m).(*raftpb.Message), generation)
+				return
+			}
+			d.deliver(m, generation)
 		})
 	})
 }
@@ -169,7 +177,7 @@ func (c *clusterd) observe() {
 	c.host()
 	if !c.acting {
 		c.acting = true
-		c.w.e.after(time.Millisecond, c.p, c.look)
+		c.w.e.after(time.Millisecond, c.p, func() { c.look() })
 	}
 }
 

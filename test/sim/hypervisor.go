@@ -29,7 +29,7 @@ func (n *node) launch(group, volume string, incoming bool) *machine {
 	n.w.qemus++
 	m := &machine{n: n, p: n.process("qemu"), group: group, pid: uint64(n.w.qemus), incoming: incoming}
 	n.machines = append(n.machines, m)
-	n.every(m.p, 700*time.Millisecond, func() { m.work(volume) })
+	n.every(m.p, 700*time.Millisecond, func() bool { m.work(volume); return true })
 	if !incoming {
 		n.w.done.Starts++
 		m.run("started")

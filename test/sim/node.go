@@ -68,13 +68,15 @@ func (n *node) process(kind string) *process {
 	return &process{e: n.w.e, id: n.w.pids, name: n.name + "/" + kind, still: n.frozen}
 }
 
-// every has do happen in a process again and again, d of the node's time apart.
-func (n *node) every(p *process, d time.Duration, do func()) {
+// every has do happen in a process again and again, d of the node's time apart,
+// until it returns false.
+func (n *node) every(p *process, d time.Duration, do func() bool) {
 	wait := n.real(d)
 	var again func()
 	again = func() {
-		do()
-		n.w.e.after(wait, p, again)
+		if do() {
+			n.w.e.after(wait, p, again)
+		}
 	}
 	n.w.e.after(n.w.e.between(0, wait), p, again)
 }

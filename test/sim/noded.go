@@ -76,9 +76,9 @@ func (d *noded) killMachines() {
 }
 
 // renew asks for the lease once.
-func (d *noded) renew() {
+func (d *noded) renew() bool {
 	if d.state != "waiting" && d.state != "active" {
-		return
+		return true
 	}
 	if d.leader != 0 {
 		leader, heard := d.leader, false
@@ -88,11 +88,12 @@ func (d *noded) renew() {
 				d.leader = 0
 			}
 		})
-		return
+		return true
 	}
 	for _, n := range d.w.nodes {
 		d.question(n.id, func(bool) {})
 	}
+	return true
 }
 
 // question asks one clusterd, and where that one sends it.
@@ -486,9 +487,9 @@ func (a *attached) relinquish() error {
 
 // metadata is a coordinator's writing, and for others a look at whether the path
 // is there.
-func (a *attached) metadata() {
+func (a *attached) metadata() bool {
 	if a.shut || a.io.held || a.d.volumes[a.name] != a {
-		return
+		return !a.shut
 	}
 	a.d.p.spawn(func() {
 		if c := a.coord; c != nil {
@@ -501,6 +502,7 @@ func (a *attached) metadata() {
 		err := a.g.ReadAt(ctx, make([]byte, blockSize), metaOffset)
 		a.pathLost = err != nil && !errors.Is(err, disk.ErrFenced) && !errors.Is(err, disk.ErrClosed)
 	})
+	return true
 }
 
 // status is the volume's state, as the database knows it.

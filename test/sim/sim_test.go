@@ -1,25 +1,77 @@
 package sim
 
 import (
-	"flag"
+	"os"
+	"slices"
 	"testing"
 	"time"
 )
 
-var seed = flag.Uint64("seed", 1, "seed")
-var count = flag.Int("seeds", 1, "how many")
-var length = flag.Duration("length", DefaultLength, "of a run")
+// fixed is how many seeds are run each time.
+const fixed = 12
 
-func TestSeed(t *testing.T) {
-	for i := range *count {
-		began := time.Now()
-		r := Run(Options{Seed: *seed + uint64(i), Length: *length, Story: *count == 1})
-		t.Logf("seed %d: %v simulated in %v, %d faults, %+v, hash %x", r.Seed, r.Simulated, time.Since(began), r.Faults, r.Done, r.Hash)
-		if r.Violation != nil {
-			t.Errorf("seed %d: %v", r.Seed, r.Violation)
+// check runs a seed and reports what it violates, with the shortest story of it.
+func check(t *testing.T, opt Options) Result {
+	t.Helper()
+	r := Run(opt)
+	if r.Violation != nil {
+		o, short := Shrink(opt, r, 20*time.Second)
+		t.Fatalf("seed %d violates %v\nthe shortest run that shows it lasts %v:\n%s%v", r.Seed, r.Violation, o.Until, short.Text(), short.Violation)
+	}
+	return r
+}
+
+// TestSeeds runs the fixed seeds, and says what happened in them: a simulation in
+// which nothing does proves nothing.
+func TestSeeds(t *testing.T) {
+	var all Done
+	for i := range fixed {
+		r := check(t, Options{Seed: uint64(i + 1)})
+		t.Logf("seed %d: %d faults, %+v", r.Seed, r.Faults, r.Done)
+		all.add(r.Done)
+	}
+	for what, n := range map[string]int{
+		"commits": all.Commits, "elections": all.Elections, "takeovers of the witness": all.Takeovers, "dead nodes": all.NodesDown,
+		"fences": all.Fences, "starts": all.Starts, "moves": all.Moves, "moves that failed": all.MovesFailed, "late writes": all.LateWrites,
+		"reads": all.Reads, "judgements of a calm": all.Settled,
+	} {
+		if n == 0 {
+			t.Errorf("in all seeds there were no %s", what)
 		}
-		if *count == 1 {
-			t.Log("\n" + r.Text())
+	}
+}
+
+// TestFreshSeeds runs others each time, for as long as SIM_FRESH says.
+func TestFreshSeeds(t *testing.T) {
+	fresh, err := time.ParseDuration(os.Getenv("SIM_FRESH"))
+	if err != nil {
+		t.Skip("SIM_FRESH says for how long, and does not:", err)
+	}
+	began, simulated, n := time.Now(), time.Duration(0), 0
+	for first := uint64(began.UnixNano()); time.Since(began) < fresh; n++ {
+		simulated += check(t, Options{Seed: first + uint64(n)}).Simulated
+	}
+	t.Logf("%d fresh seeds, %.1f hours simulated, %.1f per real minute", n, simulated.Hours(), simulated.Hours()/time.Since(began).Minutes())
+}
+
+// TestSameSeedSameRun: two runs of a seed are the same, byte for byte, and those of
+// two seeds are not.
+func TestSameSeedSameRun(t *testing.T) {
+	opt := Options{Seed: 7, Story: true, Length: 8 * time.Minute}
+	one, two := Run(opt), Run(opt)
+	if one.Hash != two.Hash || !slices.Equal(one.Story, two.Story) {
+		for i := range min(len(one.Story), len(two.Story)) {
+			if one.Story[i] != two.Story[i] {
+				t.Fatalf("the stories part at line %d:\n%s\n%s", i, one.Story[i], two.Story[i])
+			}
 		}
+		t.Fatalf("hashes %x and %x, %d and %d lines", one.Hash, two.Hash, len(one.Story), len(two.Story))
+	}
+	if len(one.Story) < 50 || one.Faults == 0 {
+		t.Fatalf("little happened: %d faults, %d lines", one.Faults, len(one.Story))
+	}
+	opt.Seed++
+	if Run(opt).Hash == one.Hash {
+		t.Fatal("another seed gives the same run")
 	}
 }

@@ -80,11 +80,12 @@ func (c *clusterd) startVoter(cfg consensus.VoterConfig, db *replica, changed fu
 		return nil, err
 	}
 	c.p.spawn(v.run)
-	c.n.every(c.p, cfg.TickEvery, func() {
-		if !v.ticking && !v.over() {
+	c.n.every(c.p, cfg.TickEvery, func() bool {
+		if !v.ticking {
 			v.ticking = true
 			v.do(func() { v.ticking = false; v.v.Tick(c.n.now()) })
 		}
+		return !v.over()
 	})
 	return v, nil
 }
@@ -109,7 +110,7 @@ func (v *voter) do(f func()) {
 
 func (v *voter) poke() {
 	if v.wake != nil {
-		v.wake.fire()
+		v.wake.fireNow()
 	}
 }
 

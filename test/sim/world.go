@@ -23,6 +23,9 @@ type Options struct {
 	Seed uint64
 	// Length is of the run, in simulated time.
 	Length time.Duration
+	// Until ends the run earlier; what happens until then is the same. 0: it does
+	// not.
+	Until time.Duration
 	// Nodes is how many there are at the beginning, 0 for a number by the seed.
 	Nodes int
 	// Groups is how many machines, 0 for a number by the seed.
@@ -57,6 +60,20 @@ type Result struct {
 // Done counts what happened in a run: a run in which nothing does proves nothing.
 type Done struct {
 	Commits, Elections, Takeovers, NodesDown, Fences, Starts, Moves, MovesFailed, LateWrites, Reads, Settled int
+}
+
+func (d *Done) add(o Done) {
+	d.Commits += o.Commits
+	d.Elections += o.Elections
+	d.Takeovers += o.Takeovers
+	d.NodesDown += o.NodesDown
+	d.Fences += o.Fences
+	d.Starts += o.Starts
+	d.Moves += o.Moves
+	d.MovesFailed += o.MovesFailed
+	d.LateWrites += o.LateWrites
+	d.Reads += o.Reads
+	d.Settled += o.Settled
 }
 
 // Violation is what a checker found.
@@ -126,7 +143,10 @@ func Run(opt Options) (res Result) {
 		res.Seed, res.Simulated, res.Hash, res.Story, res.Faults, res.Done = opt.Seed, w.e.now, w.e.hash, w.story, len(w.faults.plan), w.done
 	}()
 	w.begin()
-	w.e.run(opt.Length)
+	if opt.Until == 0 || opt.Until > opt.Length {
+		opt.Until = opt.Length
+	}
+	w.e.run(opt.Until)
 	w.checks.atEnd()
 	return res
 }
@@ -147,7 +167,7 @@ func newWorld(opt Options) *world {
 	e := newEngine(opt.Seed)
 	w := &world{e: e, opt: opt, id: "c1", luns: map[string]*lun{}}
 	w.profile = cluster.Profiles()[0]
-	if e.chance(4) {
+	if e.chance(8) {
 		w.profile = cluster.Profiles()[1]
 	}
 	w.pauseFirst = e.chance(3)
@@ -159,7 +179,7 @@ func newWorld(opt Options) *world {
 
 // Sizes of LUNs, in bytes.
 const (
-	witnessSize = 16 << 20
+	witnessSize = 5 << 20
 	volumeSize  = 1 << 30
 )
 
@@ -168,7 +188,7 @@ const (
 func (w *world) begin() {
 	n := w.opt.Nodes
 	if n == 0 {
-		n = 2 + w.e.rand.IntN(4)
+		n = []int{2, 2, 2, 3, 3, 3, 4, 5}[w.e.rand.IntN(8)]
 	}
 	for range 1 + w.e.rand.IntN(2) {
 		w.nets = append(w.nets, newNetwork(w))
@@ -251,4 +271,4 @@ func encode(c *pb.Command) []byte {
 }
 
 // Text is the story in one string.
-func (r Result) Text() string { return strings.Join(r.Story, "\n") }
+func (r Result) Text() string { return strings.Join(r.Story, "\n") + "\n" }
