@@ -56,19 +56,24 @@ func (d *Database) quorumSet(c *pb.Command, k *pb.QuorumSet) *pb.Result {
 			return refuse(pb.Code_CODE_REFUSED, "%s holds a volume and cannot be the witness", disk.Name)
 		}
 	}
-	if old := d.s.Disks[q.WitnessDisk]; old != nil && old.Role == pb.DiskRole_DISK_ROLE_WITNESS {
-		old.Role = pb.DiskRole_DISK_ROLE_AVAILABLE
-	}
+	wanted := k.WitnessDisk
 	if !needs {
-		q.WitnessDisk, q.WitnessHost = "", 0
-	} else {
-		if q.WitnessDisk != k.WitnessDisk {
+		wanted = ""
+	}
+	if wanted != q.WitnessDisk {
+		if q.FormerVoter != 0 {
+			return refuse(pb.Code_CODE_REFUSED, "the witness before is still losing its vote: look at `clusterctl quorum show`, and try again when it is gone")
+		}
+		if q.WitnessDisk != "" {
+			q.FormerDisk, q.FormerVoter = q.WitnessDisk, q.WitnessVoter
+		}
+		q.WitnessDisk, q.WitnessHost, q.WitnessGeneration = wanted, 0, 0
+		if needs {
 			// A new witness is a new voter: it knows nothing of what the old one
 			// promised.
 			q.WitnessVoter = max(q.WitnessVoter+1, FirstWitness)
-			q.WitnessDisk, q.WitnessHost, q.WitnessGeneration = k.WitnessDisk, 0, 0
+			d.s.Disks[wanted].Role = pb.DiskRole_DISK_ROLE_WITNESS
 		}
-		d.s.Disks[k.WitnessDisk].Role = pb.DiskRole_DISK_ROLE_WITNESS
 	}
 	q.Mode, q.Why = k.Mode, k.Why
 	d.event(c, Info, "quorum-set", ModeOf(q.Mode), "quorum is %s: %s", ModeOf(q.Mode), k.Why)
@@ -77,11 +82,29 @@ func (d *Database) quorumSet(c *pb.Command, k *pb.QuorumSet) *pb.Result {
 
 func (d *Database) witnessHosted(c *pb.Command, k *pb.WitnessHosted) *pb.Result {
 	q := d.s.Quorum
+	if k.Voter != q.WitnessVoter {
+		return refuse(pb.Code_CODE_STALE, "voter %d is not the witness", k.Voter)
+	}
 	if k.Generation <= q.WitnessGeneration {
 		return stale("the witness", q.WitnessGeneration, k.Generation)
 	}
 	q.WitnessHost, q.WitnessGeneration = k.Node, k.Generation
 	d.event(c, Info, "witness-hosted", d.nodeName(k.Node), "%s hosts the witness", d.nodeName(k.Node))
+	return ok()
+}
+
+// witnessDropped records that the witness of before has no vote any more: its disk
+// is free.
+func (d *Database) witnessDropped(c *pb.Command, k *pb.WitnessDropped) *pb.Result {
+	q := d.s.Quorum
+	if q.FormerVoter == 0 || q.FormerVoter != k.Voter {
+		return refuse(pb.Code_CODE_STALE, "voter %d is not the witness of before", k.Voter)
+	}
+	if old := d.s.Disks[q.FormerDisk]; old != nil && q.FormerDisk != q.WitnessDisk {
+		old.Role = pb.DiskRole_DISK_ROLE_AVAILABLE
+		d.event(c, Info, "witness-dropped", old.Name, "%s is the witness no more", old.Name)
+	}
+	q.FormerDisk, q.FormerVoter = "", 0
 	return ok()
 }
 

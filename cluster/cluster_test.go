@@ -223,7 +223,7 @@ var normal, _ = ProfileNamed("normal")
 // input is a leader's view: node 1 leads since long, node 2 was heard at t.
 func input(d *db, now time.Time, heard Heard) Input {
 	return Input{
-		Now: now, Self: 1, State: d.State(), Term: 7, LeaderSince: t0, Heard: map[uint64]Heard{1: {Raft: now, Renewed: now, Granted: now}, 2: heard},
+		Now: now, Self: 1, Leader: 1, State: d.State(), Term: 7, LeaderSince: t0, Heard: map[uint64]Heard{1: {Raft: now, Renewed: now, Granted: now}, 2: heard},
 		Conf: quorum.Configuration{Voters: []uint64{1, 2, FirstWitness}}, CaughtUp: map[uint64]bool{1: true, 2: true, FirstWitness: true},
 	}
 }

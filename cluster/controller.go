@@ -37,6 +37,8 @@ type Input struct {
 	// Gossip is what gossip says of nodes, "alive", "dead" or "left": the
 	// second opinion, which is told with a decision and never makes one.
 	Gossip map[uint64]string
+	// Leader is the voter that leads: this node's, or the witness that it hosts.
+	Leader uint64
 	// Conf is raft's configuration, CaughtUp who is heard and up to date in it.
 	Conf     quorum.Configuration
 	CaughtUp map[uint64]bool
@@ -89,6 +91,7 @@ func (c *Controller) Step(in Input) Decisions {
 	}
 	d.Commands = append(d.Commands, c.volumes(in)...)
 	d.Commands = append(d.Commands, c.groups(in)...)
+	d.Commands = append(d.Commands, dropFormer(in)...)
 	for _, cmd := range d.Commands {
 		cmd.Term = in.Term
 	}

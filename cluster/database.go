@@ -103,6 +103,8 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.quorumSet(c, k.QuorumSet)
 	case *pb.Command_WitnessHosted:
 		return d.witnessHosted(c, k.WitnessHosted)
+	case *pb.Command_WitnessDropped:
+		return d.witnessDropped(c, k.WitnessDropped)
 	case *pb.Command_PortalAdd:
 		return d.portalAdd(c, k.PortalAdd)
 	case *pb.Command_CsvEnable:

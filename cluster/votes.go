@@ -24,28 +24,30 @@ func NewVoteWatch(p Profile) *VoteWatch {
 // a while, so that a restart of clusterd or a witness that changes hosts moves no
 // votes.
 func (w *VoteWatch) View(in Input) quorum.View {
-	e := ElectorateOf(in.State)
-	e.Leader, e.Voting = in.Self, in.Conf.Voters
-	v := quorum.View{Now: in.Conf, Leader: in.Self, Ready: in.CaughtUp}
-	for i := range e.Nodes {
-		n := &e.Nodes[i]
-		patience := w.profile.Lease
-		if in.State.Nodes[n.ID].State == pb.NodeState_NODE_STATE_DOWN {
-			patience = 0
-		}
-		n.Here = w.here(in, n.ID, patience)
+	e := ElectorateOf(in.State, in.Conf, func(id uint64) bool { return w.here(in, id) })
+	e.Leader = in.Self
+	v := quorum.View{Now: in.Conf, Leader: in.Leader, Ready: in.CaughtUp, Voters: quorum.Assign(e).Voters}
+	for _, n := range e.Nodes {
 		v.Members = append(v.Members, n.ID)
 	}
 	if e.Witness != 0 {
-		e.WitnessHere = w.here(in, e.Witness, w.profile.PathLost)
 		v.Members = append(v.Members, e.Witness)
+		if own := in.State.Quorum.WitnessVoter; own != e.Witness {
+			v.Members = append(v.Members, own) // it catches up meanwhile
+		}
 	}
-	v.Voters = quorum.Assign(e).Voters
 	return v
 }
 
 // here tells whether a member is heard, or is a voter that was heard lately.
-func (w *VoteWatch) here(in Input, id uint64, patience time.Duration) bool {
+func (w *VoteWatch) here(in Input, id uint64) bool {
+	patience := w.profile.Lease
+	switch n := in.State.Nodes[id]; {
+	case n == nil:
+		patience = w.profile.PathLost // the witness
+	case n.State == pb.NodeState_NODE_STATE_DOWN:
+		patience = 0
+	}
 	if in.CaughtUp[id] {
 		delete(w.away, id)
 		return true
@@ -58,15 +60,30 @@ func (w *VoteWatch) here(in Input, id uint64, patience time.Duration) bool {
 	return slices.Contains(in.Conf.Voters, id) && in.Now.Sub(since) < patience
 }
 
-// ElectorateOf is who may vote, as the database has it. Who is here, leads and
-// votes is for the caller to fill in.
-func ElectorateOf(s *pb.State) quorum.Electorate {
-	e := quorum.Electorate{Mode: quorum.Mode(ModeOf(s.Quorum.GetMode()))}
+// ElectorateOf is who may vote, by database, configuration and who is here. A
+// witness that is being replaced counts until the new one is here. The leader is
+// for the caller to fill in.
+func ElectorateOf(s *pb.State, conf quorum.Configuration, here func(uint64) bool) quorum.Electorate {
+	q := s.Quorum
+	e := quorum.Electorate{Mode: quorum.Mode(ModeOf(q.GetMode())), Voting: conf.Voters}
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
-		e.Nodes = append(e.Nodes, quorum.Node{ID: id, Site: s.Nodes[id].Site})
+		e.Nodes = append(e.Nodes, quorum.Node{ID: id, Site: s.Nodes[id].Site, Here: here(id)})
 	}
-	if e.Mode.NeedsWitness() {
-		e.Witness = s.Quorum.GetWitnessVoter()
+	if !e.Mode.NeedsWitness() {
+		return e
+	}
+	e.Witness, e.WitnessHere = q.WitnessVoter, here(q.WitnessVoter)
+	if !e.WitnessHere && slices.Contains(conf.Voters, q.FormerVoter) {
+		e.Witness, e.WitnessHere = q.FormerVoter, here(q.FormerVoter)
 	}
 	return e
+}
+
+// dropFormer records that the witness of before is out of raft's group.
+func dropFormer(in Input) []*pb.Command {
+	voter := in.State.Quorum.GetFormerVoter()
+	if voter == 0 || slices.Contains(slices.Concat(in.Conf.Voters, in.Conf.Outgoing, in.Conf.Learners), voter) {
+		return nil
+	}
+	return []*pb.Command{{Kind: &pb.Command_WitnessDropped{WitnessDropped: &pb.WitnessDropped{Voter: voter}}}}
 }

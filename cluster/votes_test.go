@@ -21,7 +21,7 @@ func three(t *testing.T) *db {
 }
 
 func (d *db) votes(w *VoteWatch, now time.Time, heard ...uint64) []uint64 {
-	in := Input{Now: now, Self: 1, State: d.State(), Conf: quorum.Configuration{Voters: []uint64{1, 2, 3}}, CaughtUp: map[uint64]bool{}}
+	in := Input{Now: now, Self: 1, Leader: 1, State: d.State(), Conf: quorum.Configuration{Voters: []uint64{1, 2, 3}}, CaughtUp: map[uint64]bool{}}
 	for _, id := range heard {
 		in.CaughtUp[id] = true
 	}
@@ -70,7 +70,7 @@ func TestSiteOfANode(t *testing.T) {
 	d.must(&pb.Command{Kind: &pb.Command_NodeSet{NodeSet: &pb.NodeSet{Node: 2, Site: "hall-b"}}})
 	d.refused(&pb.Command{Kind: &pb.Command_NodeSet{NodeSet: &pb.NodeSet{Node: 2, Site: "a site"}}}, "letters")
 	d.refused(&pb.Command{Kind: &pb.Command_NodeSet{NodeSet: &pb.NodeSet{Node: 9}}}, "no node")
-	if e := ElectorateOf(d.State()); e.Nodes[1].Site != "hall-b" {
+	if e := ElectorateOf(d.State(), quorum.Configuration{}, func(uint64) bool { return true }); e.Nodes[1].Site != "hall-b" {
 		t.Fatalf("%+v", e)
 	}
 }
@@ -78,7 +78,7 @@ func TestSiteOfANode(t *testing.T) {
 // BenchmarkController64 is one step on a cluster of 64 nodes with 4,000 groups.
 func BenchmarkController64(b *testing.B) {
 	s := Found(&pb.Cluster{Id: "c1", Name: "cl"}, &pb.Node{Id: 1, Name: "s1"}).State()
-	in := Input{Self: 1, State: s, Term: 7, LeaderSince: t0, Now: t0.Add(time.Hour), Heard: map[uint64]Heard{}, CaughtUp: map[uint64]bool{}}
+	in := Input{Self: 1, Leader: 1, State: s, Term: 7, LeaderSince: t0, Now: t0.Add(time.Hour), Heard: map[uint64]Heard{}, CaughtUp: map[uint64]bool{}}
 	s.Volumes = map[string]*pb.Volume{}
 	for i := range uint64(16) {
 		name := fmt.Sprintf("Volume%d", i+1)

@@ -19,8 +19,8 @@ const (
 	Promote
 	Demote
 	Remove
-	// Transfer is no change: leadership must leave the leader before it can
-	// be removed or demoted.
+	// Transfer is no change: leadership must go to this voter before the
+	// leader can be removed or demoted.
 	Transfer
 )
 
@@ -75,10 +75,13 @@ func Next(v View) []Change {
 			waiting = true
 		}
 	}
-	leads := false
+	heir, leads := uint64(0), false
 	for _, id := range v.Now.Voters {
 		switch {
 		case in(v.Voters, id), in(v.Members, id) && waiting:
+			if heir == 0 && v.Ready[id] && in(v.Voters, id) {
+				heir = id
+			}
 		case id == v.Leader:
 			leads = true
 		case in(v.Members, id):
@@ -87,15 +90,38 @@ func Next(v View) []Change {
 			take = append(take, Change{Remove, id})
 		}
 	}
+	if leads {
+		if heir != 0 {
+			return []Change{{Transfer, heir}}
+		}
+		return v.company(give)
+	}
 	for _, step := range [][]Change{append(slices.Clone(give), take...), give} {
 		if len(step) > 0 && v.stands(step) {
 			return step
 		}
 	}
-	if leads && len(give) == 0 {
-		return []Change{{Transfer, v.Leader}}
-	}
 	return nil
+}
+
+// company gives votes beside a leader that must lose its own, and to one more
+// where they would be even: one of two cannot be lost.
+func (v View) company(give []Change) []Change {
+	if len(give) == 0 {
+		return nil
+	}
+	for _, id := range v.Now.Learners {
+		if (len(v.Now.Voters)+len(give))%2 == 1 {
+			break
+		}
+		if v.Ready[id] && slices.Contains(v.Members, id) && !slices.Contains(give, Change{Promote, id}) {
+			give = append(give, Change{Promote, id})
+		}
+	}
+	if !v.stands(give) {
+		return nil
+	}
+	return give
 }
 
 // Made tells whether a configuration shows a step.

@@ -1282,8 +1282,11 @@ type Quorum struct {
 	WitnessHost       uint64                 `protobuf:"varint,4,opt,name=witness_host,json=witnessHost,proto3" json:"witness_host,omitempty"`    // node, as last recorded
 	WitnessGeneration uint64                 `protobuf:"varint,5,opt,name=witness_generation,json=witnessGeneration,proto3" json:"witness_generation,omitempty"`
 	Why               string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The witness of before: it is hosted until it has no vote any more.
+	FormerDisk    string `protobuf:"bytes,30,opt,name=former_disk,json=formerDisk,proto3" json:"former_disk,omitempty"`
+	FormerVoter   uint64 `protobuf:"varint,31,opt,name=former_voter,json=formerVoter,proto3" json:"former_voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Quorum) Reset() {
@@ -1356,6 +1359,20 @@ func (x *Quorum) GetWhy() string {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *Quorum) GetFormerDisk() string {
+	if x != nil {
+		return x.FormerDisk
+	}
+	return ""
+}
+
+func (x *Quorum) GetFormerVoter() uint64 {
+	if x != nil {
+		return x.FormerVoter
+	}
+	return 0
 }
 
 type Disk struct {
@@ -2167,6 +2184,7 @@ type Command struct {
 	//	*Command_Note
 	//	*Command_NetworkSet
 	//	*Command_PathsReport
+	//	*Command_WitnessDropped
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2480,6 +2498,15 @@ func (x *Command) GetPathsReport() *PathsReport {
 	return nil
 }
 
+func (x *Command) GetWitnessDropped() *WitnessDropped {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_WitnessDropped); ok {
+			return x.WitnessDropped
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -2592,6 +2619,10 @@ type Command_PathsReport struct {
 	PathsReport *PathsReport `protobuf:"bytes,71,opt,name=paths_report,json=pathsReport,proto3,oneof"`
 }
 
+type Command_WitnessDropped struct {
+	WitnessDropped *WitnessDropped `protobuf:"bytes,72,opt,name=witness_dropped,json=witnessDropped,proto3,oneof"`
+}
+
 func (*Command_NodeAdd) isCommand_Kind() {}
 
 func (*Command_NodeDown) isCommand_Kind() {}
@@ -2645,6 +2676,8 @@ func (*Command_Note) isCommand_Kind() {}
 func (*Command_NetworkSet) isCommand_Kind() {}
 
 func (*Command_PathsReport) isCommand_Kind() {}
+
+func (*Command_WitnessDropped) isCommand_Kind() {}
 
 type NodeAdd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3194,6 +3227,7 @@ type WitnessHosted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
 	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Voter         uint64                 `protobuf:"varint,30,opt,name=voter,proto3" json:"voter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3242,6 +3276,57 @@ func (x *WitnessHosted) GetGeneration() uint64 {
 	return 0
 }
 
+func (x *WitnessHosted) GetVoter() uint64 {
+	if x != nil {
+		return x.Voter
+	}
+	return 0
+}
+
+type WitnessDropped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Voter         uint64                 `protobuf:"varint,1,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WitnessDropped) Reset() {
+	*x = WitnessDropped{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WitnessDropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WitnessDropped) ProtoMessage() {}
+
+func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WitnessDropped.ProtoReflect.Descriptor instead.
+func (*WitnessDropped) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *WitnessDropped) GetVoter() uint64 {
+	if x != nil {
+		return x.Voter
+	}
+	return 0
+}
+
 type CsvEnable struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Enabled       bool                   `protobuf:"varint,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
@@ -3251,7 +3336,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3348,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3361,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -3297,7 +3382,7 @@ type VolumeAdd struct {
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3309,7 +3394,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3322,7 +3407,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -3358,7 +3443,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3370,7 +3455,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3383,7 +3468,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -3429,7 +3514,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3526,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3539,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -3515,7 +3600,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3612,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3625,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -3559,7 +3644,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3571,7 +3656,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3584,7 +3669,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -3605,7 +3690,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3617,7 +3702,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3630,7 +3715,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -3666,7 +3751,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +3763,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +3776,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -3732,7 +3817,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3744,7 +3829,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3757,7 +3842,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GroupReport) GetName() string {
@@ -3784,7 +3869,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3796,7 +3881,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3809,7 +3894,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -3837,7 +3922,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3849,7 +3934,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3862,7 +3947,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -3897,7 +3982,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3909,7 +3994,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3922,7 +4007,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -3956,7 +4041,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3968,7 +4053,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3981,7 +4066,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -4010,7 +4095,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4022,7 +4107,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4035,7 +4120,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Note) GetLevel() string {
@@ -4078,7 +4163,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4090,7 +4175,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4103,7 +4188,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -4145,7 +4230,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4157,7 +4242,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4170,7 +4255,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -4299,14 +4384,17 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\bsince_ms\x18\x04 \x01(\x03R\asinceMs\x12\x14\n" +
 	"\x05disks\x18\x05 \x03(\tR\x05disks\x121\n" +
 	"\x06proofs\x18\x06 \x03(\v2\x19.quorate.cluster.v1.ProofR\x06proofs\x12\x17\n" +
-	"\adone_ms\x18\a \x01(\x03R\x06doneMs\"\xe8\x01\n" +
+	"\adone_ms\x18\a \x01(\x03R\x06doneMs\"\xac\x02\n" +
 	"\x06Quorum\x122\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x1e.quorate.cluster.v1.QuorumModeR\x04mode\x12!\n" +
 	"\fwitness_disk\x18\x02 \x01(\tR\vwitnessDisk\x12#\n" +
 	"\rwitness_voter\x18\x03 \x01(\x04R\fwitnessVoter\x12!\n" +
 	"\fwitness_host\x18\x04 \x01(\x04R\vwitnessHost\x12-\n" +
 	"\x12witness_generation\x18\x05 \x01(\x04R\x11witnessGeneration\x12\x10\n" +
-	"\x03why\x18\x06 \x01(\tR\x03why\"\xb6\x02\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12\x1f\n" +
+	"\vformer_disk\x18\x1e \x01(\tR\n" +
+	"formerDisk\x12!\n" +
+	"\fformer_voter\x18\x1f \x01(\x04R\vformerVoter\"\xb6\x02\n" +
 	"\x04Disk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -4383,7 +4471,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xf3\x0e\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xc2\x0f\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -4424,7 +4512,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04note\x18< \x01(\v2\x18.quorate.cluster.v1.NoteH\x00R\x04note\x12A\n" +
 	"\vnetwork_set\x18F \x01(\v2\x1e.quorate.cluster.v1.NetworkSetH\x00R\n" +
 	"networkSet\x12D\n" +
-	"\fpaths_report\x18G \x01(\v2\x1f.quorate.cluster.v1.PathsReportH\x00R\vpathsReportB\x06\n" +
+	"\fpaths_report\x18G \x01(\v2\x1f.quorate.cluster.v1.PathsReportH\x00R\vpathsReport\x12M\n" +
+	"\x0fwitness_dropped\x18H \x01(\v2\".quorate.cluster.v1.WitnessDroppedH\x00R\x0ewitnessDroppedB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"7\n" +
 	"\aNodeAdd\x12,\n" +
 	"\x04node\x18\x01 \x01(\v2\x18.quorate.cluster.v1.NodeR\x04node\" \n" +
@@ -4461,12 +4550,15 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\tQuorumSet\x122\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x1e.quorate.cluster.v1.QuorumModeR\x04mode\x12!\n" +
 	"\fwitness_disk\x18\x02 \x01(\tR\vwitnessDisk\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"C\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"Y\n" +
 	"\rWitnessHosted\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation\"%\n" +
+	"generation\x12\x14\n" +
+	"\x05voter\x18\x1e \x01(\x04R\x05voter\"&\n" +
+	"\x0eWitnessDropped\x12\x14\n" +
+	"\x05voter\x18\x01 \x01(\x04R\x05voter\"%\n" +
 	"\tCsvEnable\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\"U\n" +
 	"\tVolumeAdd\x12\x12\n" +
@@ -4592,7 +4684,7 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),        // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),          // 1: quorate.cluster.v1.NodeState
@@ -4633,40 +4725,41 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(*PortalAdd)(nil),       // 36: quorate.cluster.v1.PortalAdd
 	(*QuorumSet)(nil),       // 37: quorate.cluster.v1.QuorumSet
 	(*WitnessHosted)(nil),   // 38: quorate.cluster.v1.WitnessHosted
-	(*CsvEnable)(nil),       // 39: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),       // 40: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),    // 41: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),    // 42: quorate.cluster.v1.VolumeReport
-	(*GroupAdd)(nil),        // 43: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),     // 44: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),     // 45: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),     // 46: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),     // 47: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),  // 48: quorate.cluster.v1.MigrationStart
-	(*MigrationSwitch)(nil), // 49: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),    // 50: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil), // 51: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),            // 52: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),      // 53: quorate.cluster.v1.NetworkSet
-	(*PathsReport)(nil),     // 54: quorate.cluster.v1.PathsReport
-	nil,                     // 55: quorate.cluster.v1.State.NodesEntry
-	nil,                     // 56: quorate.cluster.v1.State.DisksEntry
-	nil,                     // 57: quorate.cluster.v1.State.VolumesEntry
-	nil,                     // 58: quorate.cluster.v1.State.GroupsEntry
-	nil,                     // 59: quorate.cluster.v1.State.NetworksEntry
-	nil,                     // 60: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                     // 61: quorate.cluster.v1.Volume.StatusEntry
+	(*WitnessDropped)(nil),  // 39: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),       // 40: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),       // 41: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),    // 42: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),    // 43: quorate.cluster.v1.VolumeReport
+	(*GroupAdd)(nil),        // 44: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),     // 45: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),     // 46: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),     // 47: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),     // 48: quorate.cluster.v1.GroupReport
+	(*MigrationStart)(nil),  // 49: quorate.cluster.v1.MigrationStart
+	(*MigrationSwitch)(nil), // 50: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),    // 51: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil), // 52: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),            // 53: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),      // 54: quorate.cluster.v1.NetworkSet
+	(*PathsReport)(nil),     // 55: quorate.cluster.v1.PathsReport
+	nil,                     // 56: quorate.cluster.v1.State.NodesEntry
+	nil,                     // 57: quorate.cluster.v1.State.DisksEntry
+	nil,                     // 58: quorate.cluster.v1.State.VolumesEntry
+	nil,                     // 59: quorate.cluster.v1.State.GroupsEntry
+	nil,                     // 60: quorate.cluster.v1.State.NetworksEntry
+	nil,                     // 61: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                     // 62: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	55, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	56, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
 	17, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	56, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	57, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	58, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	57, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	58, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	59, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
 	24, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
 	25, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	59, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	60, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
 	0,  // 9: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
 	13, // 10: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
 	1,  // 11: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
@@ -4677,8 +4770,8 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	15, // 16: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	3,  // 17: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	4,  // 18: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	60, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	61, // 20: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	61, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	62, // 20: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
 	5,  // 21: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
 	22, // 22: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
 	23, // 23: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
@@ -4695,46 +4788,47 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	37, // 34: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
 	38, // 35: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
 	36, // 36: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	39, // 37: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	40, // 38: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	41, // 39: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	42, // 40: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	40, // 37: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	41, // 38: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	42, // 39: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	43, // 40: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
 	30, // 41: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	43, // 42: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	44, // 43: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	45, // 44: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	46, // 45: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	47, // 46: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	48, // 47: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	49, // 48: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	50, // 49: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	51, // 50: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	52, // 51: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	53, // 52: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	54, // 53: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	11, // 54: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	15, // 55: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	14, // 56: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	13, // 57: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	18, // 58: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	3,  // 59: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	20, // 60: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	21, // 61: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,  // 62: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	22, // 63: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	0,  // 64: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	12, // 65: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	11, // 66: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	18, // 67: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	19, // 68: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	21, // 69: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	10, // 70: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	20, // 71: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	72, // [72:72] is the sub-list for method output_type
-	72, // [72:72] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	44, // 42: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	45, // 43: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	46, // 44: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	47, // 45: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	48, // 46: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	49, // 47: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	50, // 48: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	51, // 49: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	52, // 50: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	53, // 51: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	54, // 52: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	55, // 53: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	39, // 54: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	11, // 55: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	15, // 56: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	14, // 57: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	13, // 58: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	18, // 59: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	3,  // 60: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	20, // 61: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	21, // 62: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,  // 63: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	22, // 64: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	0,  // 65: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	12, // 66: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	11, // 67: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	18, // 68: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	19, // 69: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	21, // 70: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	10, // 71: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	20, // 72: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	73, // [73:73] is the sub-list for method output_type
+	73, // [73:73] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -4770,6 +4864,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_Note)(nil),
 		(*Command_NetworkSet)(nil),
 		(*Command_PathsReport)(nil),
+		(*Command_WitnessDropped)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4777,7 +4872,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   54,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

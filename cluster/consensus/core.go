@@ -95,6 +95,7 @@ type Core struct {
 	sinceHup    int    // ticks since the last forced campaign
 	transferred uint64 // the term before an election by transfer
 	hosting     bool
+	keep        bool
 }
 
 // NewCore starts a voter from what its log held.
@@ -139,6 +140,16 @@ func (c *Core) Tick() {
 
 // SetHosting tells a node's voter whether the witness lives with it.
 func (c *Core) SetHosting(on bool) { c.hosting = on }
+
+// SetKeep tells a witness whether it keeps leadership once it has it: where it
+// alone is to vote.
+func (c *Core) SetKeep(on bool) { c.keep = on }
+
+// rules tells whether a leader leads for good: a node does, and a witness that
+// keeps leadership or can give it to nobody.
+func (c *Core) rules() bool {
+	return c.Leader() && (!c.cfg.Witness || c.keep || len(c.conf.GetVoters()) == 1 && len(c.conf.GetVotersOutgoing()) == 0)
+}
 
 // Campaign starts an election now.
 func (c *Core) Campaign() error { return c.rn.Campaign() }
@@ -194,7 +205,7 @@ func (c *Core) ahead(m *raftpb.Message) bool {
 
 // giveAway makes a witness that leads pass leadership on: to its host first.
 func (c *Core) giveAway() {
-	if !c.Leader() {
+	if !c.Leader() || c.keep {
 		return
 	}
 	st := c.rn.Status()
@@ -236,7 +247,7 @@ func (c *Core) Process(ctx context.Context) (Output, error) {
 	if err := c.persist(ctx, rd, &out); err != nil {
 		return out, err
 	}
-	if len(messages) > 0 && c.cfg.Confirm != nil {
+	if c.cfg.Confirm != nil && len(messages)+len(rd.ReadStates) > 0 {
 		if err := c.cfg.Confirm(ctx); err != nil {
 			return out, err
 		}

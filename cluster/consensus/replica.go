@@ -119,6 +119,10 @@ func (r *Replica) Step(m *raftpb.Message, generation uint64) {
 // false where the loop is too busy to hear it: say it again.
 func (r *Replica) SetHosting(on bool) bool { return r.offer(func(v *Voter) { v.SetHosting(on) }) }
 
+// SetKeep tells a witness whether it keeps leadership once it has it. It returns
+// false where the loop is too busy to hear it.
+func (r *Replica) SetKeep(on bool) bool { return r.offer(func(v *Voter) { v.SetKeep(on) }) }
+
 // Campaign starts an election.
 func (r *Replica) Campaign() { r.do(func(v *Voter) { _ = v.Campaign() }) }
 

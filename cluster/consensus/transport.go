@@ -107,11 +107,11 @@ func (t *Transport) SetPeers(peers map[uint64][]string) {
 	}
 }
 
-// SetHosting says which generation of the witness lives here; 0 for none.
-func (t *Transport) SetHosting(generation uint64) {
+// SetHosting says which generation of a witness lives here; 0 for none.
+func (t *Transport) SetHosting(voter, generation uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.mu.routes.SetHosting(generation)
+	t.mu.routes.SetHosting(voter, generation)
 }
 
 // Heard returns when each peer was last heard, over any path.
@@ -155,25 +155,30 @@ func (t *Transport) Send(ms []*raftpb.Message, generation uint64) {
 			t.opt.Log.Error("raft message cannot be encoded", zap.Error(err))
 			continue
 		}
-		frame := t.frame(data, gen)
+		f := t.frame()
+		f.Message, f.Generation = data, gen
+		frame := encodeFrame(f)
 		for _, id := range targets {
 			t.send(id, frame)
 		}
 	}
 }
 
-func (t *Transport) frame(message []byte, generation uint64) []byte {
+// frame is what goes with every frame of this node.
+func (t *Transport) frame() *consensuspb.Frame {
+	f := &consensuspb.Frame{From: t.opt.Self}
 	t.mu.Lock()
-	f := &consensuspb.Frame{From: t.opt.Self, Message: message, Generation: generation, Hosting: t.mu.routes.Hosting()}
-	t.mu.Unlock()
-	return encodeFrame(f)
+	defer t.mu.Unlock()
+	for _, h := range t.mu.routes.Hosting() {
+		f.Hosted = append(f.Hosted, &consensuspb.Hosted{Voter: h.Voter, Generation: h.Generation})
+	}
+	return f
 }
 
 // keepalive is a frame without a message, which the peer answers.
 func (t *Transport) keepalive() []byte {
-	t.mu.Lock()
-	f := &consensuspb.Frame{From: t.opt.Self, Hosting: t.mu.routes.Hosting(), Ack: true}
-	t.mu.Unlock()
+	f := t.frame()
+	f.Ack = true
 	return encodeFrame(f)
 }
 
@@ -233,15 +238,19 @@ func (t *Transport) Serve(conn net.Conn, peer uint64) error {
 }
 
 func (t *Transport) receive(f *consensuspb.Frame) error {
-	t.mu.Lock()
-	t.mu.routes.Receive(time.Now(), f.From, f.Hosting, f.Generation)
-	t.mu.Unlock()
-	if len(f.Message) == 0 {
-		return nil
-	}
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(f.Message, m); err != nil {
 		return fmt.Errorf("node %d sends a damaged raft message: %w", f.From, err)
+	}
+	var hosted []Hosted
+	for _, h := range f.Hosted {
+		hosted = append(hosted, Hosted{h.Voter, h.Generation})
+	}
+	t.mu.Lock()
+	t.mu.routes.Receive(time.Now(), f.From, hosted, m, f.Generation)
+	t.mu.Unlock()
+	if len(f.Message) == 0 {
+		return nil
 	}
 	if m.GetFrom() < FirstWitness && m.GetFrom() != f.From {
 		return fmt.Errorf("node %d sends a raft message in the name of voter %d", f.From, m.GetFrom())
@@ -265,10 +274,9 @@ func (t *Transport) Close() {
 	t.wg.Wait()
 }
 
-// Host returns the other node that hosts the newest witness, as far as it is
-// known, or 0.
-func (t *Transport) Host() uint64 {
+// Host returns the other node that hosts a witness, as far as it is known, or 0.
+func (t *Transport) Host(voter uint64) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.mu.routes.Host()
+	return t.mu.routes.Host(voter)
 }

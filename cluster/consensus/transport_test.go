@@ -79,12 +79,12 @@ func TestTransportReachesNodeAndHostOfWitness(t *testing.T) {
 	if got := <-inB; got.m.GetFrom() != 1 || got.m.GetTerm() != 3 {
 		t.Fatalf("got %v", got)
 	}
-	b.SetHosting(7)
+	b.SetHosting(FirstWitness, 7)
 	eventually(t, "1 knows the host", func() bool {
 		a.mu.Lock()
 		nodes, local := a.mu.routes.Targets(FirstWitness, nil)
 		a.mu.Unlock()
-		return !local && len(nodes) == 1 && nodes[0] == 2 && a.Host() == 2
+		return !local && len(nodes) == 1 && nodes[0] == 2 && a.Host(FirstWitness) == 2
 	})
 	for len(inB) > 0 { // the copy over the second path
 		<-inB
@@ -187,6 +187,6 @@ func TestForgedFramesEndTheConnection(t *testing.T) {
 }
 
 func FuzzFrame(f *testing.F) {
-	f.Add(encodeFrame(&consensuspb.Frame{From: 1, Message: []byte("x"), Hosting: 3}))
+	f.Add(encodeFrame(&consensuspb.Frame{From: 1, Message: []byte("x"), Hosted: []*consensuspb.Hosted{{Voter: FirstWitness, Generation: 3}}}))
 	f.Fuzz(func(_ *testing.T, data []byte) { readFrame(bytes.NewReader(data)) })
 }

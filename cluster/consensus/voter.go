@@ -79,7 +79,7 @@ func (v *Voter) Status() Status { return v.status }
 // follows.
 func (v *Voter) Tick(now time.Time) {
 	v.Core.Tick()
-	if v.Leader() && !v.cfg.Witness {
+	if v.rules() {
 		v.rounds[v.Read()] = now
 	}
 }

@@ -208,6 +208,10 @@ func (m *member) prepareWitness(ctx context.Context, name string, force bool) (s
 	if d.Id == present {
 		return d.Id, nil
 	}
+	// Before anything is written: what is in use is no witness, forced or not.
+	if d.Role != pb.DiskRole_DISK_ROLE_AVAILABLE {
+		return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is in use already, as %s: choose a disk that is available", d.Name, cluster.RoleOf(d.Role)))
+	}
 	if d.Size < quorum.MinWitnessSize {
 		return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s has %d MiB, a witness needs %d MiB", d.Name, d.Size>>20, quorum.MinWitnessSize>>20))
 	}
@@ -223,18 +227,19 @@ func (m *member) waitVotes(ctx context.Context) error {
 		changed := m.raft.Changed()
 		standing := m.standing()
 		var e quorum.Electorate
-		m.db.view(func(s *pb.State) { e = cluster.ElectorateOf(s) })
-		e.Leader, e.Voting, e.WitnessHere = m.raft.Status().Leader, standing.Now.Voters, true
-		for i := range e.Nodes {
-			e.Nodes[i].Here = standing.Here[e.Nodes[i].ID]
-		}
+		var voter uint64
+		m.db.view(func(s *pb.State) {
+			voter = s.Quorum.WitnessVoter
+			e = cluster.ElectorateOf(s, standing.Now, func(id uint64) bool { return id == voter || standing.Here[id] })
+		})
+		e.Leader = m.leaderNode()
 		have := slices.Sorted(slices.Values(standing.Now.Voters))
 		if len(standing.Now.Outgoing) == 0 && slices.Equal(have, quorum.Assign(e).Voters) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			h, _ := m.hosting.status()
+			h, _ := m.hosting.status(voter)
 			return fmt.Errorf("the mode is set, but the votes are not yet as it wants them (the witness is %s here: %s): see `clusterctl quorum show`: %w", h.State, h.Reason, ctx.Err())
 		case <-changed:
 		case <-time.After(200 * time.Millisecond):

@@ -4,53 +4,187 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
+	"github.com/google/uuid"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
+	"quorate/cluster/validate"
 	"quorate/disk"
 	"quorate/disk/journal"
 	"quorate/quorum"
 	"quorate/quorum/witness"
 )
 
-// hosting is this node's part in the witness: it watches the LUN, and runs the
-// voter while it is this node's turn.
-type hosting struct {
+// hostings is this node's part in the witness, and in the one of before while it
+// still has a vote.
+type hostings struct {
 	m *member
 
-	mu    sync.Mutex
-	host  *witness.Host
-	voter uint64 // whose witness the host watches
-	url   string
-	inst  *consensus.Replica // while this node hosts
-	gen   uint64
+	mu  sync.Mutex
+	all map[uint64]*hosting // by voter
 }
 
-func newHosting(m *member) *hosting { return &hosting{m: m} }
+func newHostings(m *member) *hostings { return &hostings{m: m, all: map[uint64]*hosting{}} }
 
-// run keeps the host as the database wants it.
-func (h *hosting) run() {
+// run keeps them as the database wants it.
+func (hs *hostings) run() {
+	defer hs.want(nil)
 	for {
-		next := h.m.db.next()
-		var voter uint64
-		var url string
-		h.m.db.view(func(s *pb.State) {
-			if q := s.GetQuorum(); q.GetWitnessDisk() != "" {
-				voter, url = q.WitnessVoter, diskURL(s.Disks[q.WitnessDisk], h.m.id.NodeID)
+		next := hs.m.db.next()
+		urls := map[uint64]string{} // by voter
+		keep := false
+		hs.m.db.view(func(s *pb.State) {
+			q := s.GetQuorum()
+			keep = q.GetMode() == pb.QuorumMode_QUORUM_MODE_DISK_ONLY
+			for voter, disk := range map[uint64]string{q.GetWitnessVoter(): q.GetWitnessDisk(), q.GetFormerVoter(): q.GetFormerDisk()} {
+				if disk != "" {
+					urls[voter] = diskURL(s.Disks[disk], hs.m.id.NodeID)
+				}
 			}
 		})
-		h.want(voter, url)
+		hs.want(urls)
+		for _, h := range hs.list() {
+			h.setKeep(keep)
+		}
 		select {
-		case <-h.m.ctx.Done():
+		case <-hs.m.ctx.Done():
 			return
 		case <-next:
 		}
+	}
+}
+
+// want ends the hosts of what is no witness any more, and begins new ones.
+func (hs *hostings) want(urls map[uint64]string) {
+	for _, h := range hs.list() {
+		if url, ok := urls[h.voter]; !ok || url != h.url {
+			hs.mu.Lock()
+			delete(hs.all, h.voter)
+			hs.mu.Unlock()
+			h.host.Stop()
+		}
+	}
+	for voter, url := range urls {
+		hs.mu.Lock()
+		known := hs.all[voter] != nil
+		hs.mu.Unlock()
+		if known || hs.m.ctx.Err() != nil {
+			continue
+		}
+		h := newHosting(hs.m, voter, url)
+		hs.mu.Lock()
+		hs.all[voter] = h
+		hs.mu.Unlock()
+	}
+}
+
+func (hs *hostings) list() []*hosting {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return slices.Collect(maps.Values(hs.all))
+}
+
+func (hs *hostings) of(voter uint64) *hosting {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return hs.all[voter]
+}
+
+// deliver gives a witness a message, if it is here.
+func (hs *hostings) deliver(msg *raftpb.Message, generation uint64) {
+	if h := hs.of(msg.GetTo()); h != nil {
+		if r := h.instance(); r != nil {
+			r.Step(msg, generation)
+		}
+	}
+}
+
+// hosts tells whether a witness is here.
+func (hs *hostings) hosts(voter uint64) bool {
+	h := hs.of(voter)
+	return h != nil && h.instance() != nil
+}
+
+// votes tells whether one is here that has a vote.
+func (hs *hostings) votes() bool {
+	voters := hs.m.raft.Status().Voters
+	return slices.ContainsFunc(hs.list(), func(h *hosting) bool { return h.instance() != nil && slices.Contains(voters, h.voter) })
+}
+
+// statuses are those of the witnesses that are here.
+func (hs *hostings) statuses() []consensus.Status {
+	var out []consensus.Status
+	for _, h := range hs.list() {
+		if r := h.instance(); r != nil {
+			out = append(out, r.Status())
+		}
+	}
+	return out
+}
+
+// status is for operators.
+func (hs *hostings) status(voter uint64) (witness.Status, bool) {
+	if h := hs.of(voter); h != nil {
+		return h.host.Status(), true
+	}
+	return witness.Status{}, false
+}
+
+func (hs *hostings) stop() {
+	hs.want(nil)
+}
+
+// hosting is one witness: this node watches its LUN, and runs the voter while it
+// is this node's turn.
+type hosting struct {
+	m     *member
+	voter uint64
+	url   string
+	host  *witness.Host
+
+	mu   sync.Mutex
+	inst *consensus.Replica // while this node hosts
+	keep bool               // see Core.SetKeep
+}
+
+func newHosting(m *member, voter uint64, url string) *hosting {
+	h := &hosting{m: m, voter: voter, url: url}
+	p := m.profile
+	h.host = witness.StartHost(witness.Options{
+		ClusterID: m.id.ClusterID, Voter: voter, Node: m.id.NodeID, Every: p.WitnessBeat,
+		Timing: quorum.Timing{Window: p.Challenge, MaxGap: p.Challenge},
+		Open: func(ctx context.Context) (disk.LUN, error) {
+			ctx, cancel := context.WithTimeout(ctx, openTimeout)
+			defer cancel()
+			return m.n.san.Open(ctx, url, "witness")
+		},
+		Situation: h.situation, Start: h.start, Log: m.log.Named("witness"),
+	})
+	return h
+}
+
+// instance is the voter, while it is here.
+func (h *hosting) instance() *consensus.Replica {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.inst
+}
+
+// setKeep tells the voter, and those that follow it here, whether it keeps
+// leadership.
+func (h *hosting) setKeep(on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.keep != on && (h.inst == nil || h.inst.SetKeep(on)) {
+		h.keep = on
 	}
 }
 
@@ -62,38 +196,11 @@ func diskURL(d *pb.Disk, node uint64) string {
 	return d.GetUrl()
 }
 
-func (h *hosting) want(voter uint64, url string) {
-	h.mu.Lock()
-	if h.voter == voter && h.url == url {
-		h.mu.Unlock()
-		return
-	}
-	old := h.host
-	h.host, h.voter, h.url = nil, voter, url
-	h.mu.Unlock()
-	if old != nil {
-		old.Stop()
-	}
-	if voter == 0 || h.m.ctx.Err() != nil {
-		return
-	}
-	p := h.m.profile
-	host := witness.StartHost(witness.Options{
-		ClusterID: h.m.id.ClusterID, Voter: voter, Node: h.m.id.NodeID, Every: p.WitnessBeat,
-		Timing: quorum.Timing{Window: p.Challenge, MaxGap: p.Challenge},
-		Open: func(ctx context.Context) (disk.LUN, error) {
-			ctx, cancel := context.WithTimeout(ctx, openTimeout)
-			defer cancel()
-			return h.m.n.san.Open(ctx, url, "witness")
-		},
-		Situation: h.situation, Start: h.start, Log: h.m.log.Named("witness"),
-	})
-	h.mu.Lock()
-	h.host = host
-	h.mu.Unlock()
-}
-
-const openTimeout = 5 * time.Second
+const (
+	openTimeout = 5 * time.Second
+	// formatTimeout bounds the test and the formatting of a new witness.
+	formatTimeout = 60 * time.Second
+)
 
 func (h *hosting) situation() quorum.Situation {
 	s := quorum.Situation{Self: h.m.id.NodeID, Wanted: true}
@@ -137,9 +244,10 @@ func (h *hosting) start(w witness.Hosted) (witness.Instance, error) {
 		return nil, err
 	}
 	h.mu.Lock()
-	h.inst, h.gen = r, w.Generation
+	h.inst = r
+	r.SetKeep(h.keep) // its loop is still empty
 	h.mu.Unlock()
-	h.m.transport.SetHosting(w.Generation)
+	h.m.transport.SetHosting(h.voter, w.Generation)
 	go h.recordHosting(w.Generation)
 	return &instance{Replica: r, h: h}, nil
 }
@@ -149,7 +257,7 @@ func (h *hosting) start(w witness.Hosted) (witness.Instance, error) {
 func (h *hosting) recordHosting(generation uint64) {
 	ctx, cancel := context.WithTimeout(h.m.ctx, 10*proposeTimeout)
 	defer cancel()
-	cmd := &pb.Command{Kind: &pb.Command_WitnessHosted{WitnessHosted: &pb.WitnessHosted{Node: h.m.id.NodeID, Generation: generation}}}
+	cmd := &pb.Command{Kind: &pb.Command_WitnessHosted{WitnessHosted: &pb.WitnessHosted{Node: h.m.id.NodeID, Generation: generation, Voter: h.voter}}}
 	for ctx.Err() == nil {
 		_, err := h.m.propose(ctx, cmd)
 		var refused *RefusedError
@@ -169,58 +277,17 @@ type instance struct {
 func (i *instance) Stop() {
 	i.h.mu.Lock()
 	if i.h.inst == i.Replica {
-		i.h.inst, i.h.gen = nil, 0
-		i.h.m.transport.SetHosting(0)
+		i.h.inst = nil
+		i.h.m.transport.SetHosting(i.h.voter, 0)
 	}
 	i.h.mu.Unlock()
 	i.Replica.Stop()
 }
 
-// deliver gives the voter a message, if it is here.
-func (h *hosting) deliver(msg *raftpb.Message, generation uint64) {
-	h.mu.Lock()
-	r := h.inst
-	if h.voter != msg.GetTo() {
-		r = nil
-	}
-	h.mu.Unlock()
-	if r != nil {
-		r.Step(msg, generation)
-	}
-}
-
-// hosts tells whether the voter is here.
-func (h *hosting) hosts() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.inst != nil
-}
-
-// status is for operators.
-func (h *hosting) status() (witness.Status, bool) {
-	h.mu.Lock()
-	host := h.host
-	h.mu.Unlock()
-	if host == nil {
-		return witness.Status{}, false
-	}
-	return host.Status(), true
-}
-
-func (h *hosting) stop() {
-	h.mu.Lock()
-	host := h.host
-	h.host = nil
-	h.mu.Unlock()
-	if host != nil {
-		host.Stop()
-	}
-}
-
 // formatWitness makes a LUN the witness of this cluster.
 func (m *member) formatWitness(ctx context.Context, d *pb.Disk, force bool) error {
 	url := diskURL(d, m.id.NodeID)
-	ctx, cancel := context.WithTimeout(ctx, 2*openTimeout)
+	ctx, cancel := context.WithTimeout(ctx, formatTimeout)
 	defer cancel()
 	lun, err := m.n.san.Open(ctx, url, "format")
 	if err != nil {
@@ -237,9 +304,44 @@ func (m *member) formatWitness(ctx context.Context, d *pb.Disk, force bool) erro
 	if !caps.Reservations {
 		return fmt.Errorf("%s has no persistent reservations, and cannot be a witness: choose a LUN of a SAN that has (SPC-4 5.13)", url)
 	}
-	h, ok := m.hosting.status()
-	if ok && h.State == "hosting" {
-		m.log.Info("the witness is replaced", zap.String("by", url))
+	was, err := witness.Free(ctx, lun, m.id.ClusterID)
+	if err != nil && !(force && errors.Is(err, witness.ErrForeign)) {
+		return connect.NewError(connect.CodeFailedPrecondition, err)
+	}
+	if was || err != nil {
+		if err := witness.Clear(ctx, lun, witness.Key(m.id.ClusterID, m.id.NodeID, 0)); err != nil {
+			return fmt.Errorf("clear what lies on %s: %w", url, err)
+		}
+	}
+	if err := m.testWitness(ctx, d); err != nil {
+		return err
 	}
 	return witness.Format(ctx, lun, m.id.ClusterID, force)
+}
+
+// testWitness refuses a LUN whose reservations do not hold between the nodes that
+// are up. One node alone cannot find that out.
+func (m *member) testWitness(ctx context.Context, d *pb.Disk) error {
+	members, done, err := m.n.toValidate(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer done()
+	var up []string
+	m.db.view(func(s *pb.State) {
+		for _, n := range s.Nodes {
+			if n.State == pb.NodeState_NODE_STATE_UP {
+				up = append(up, n.Name)
+			}
+		}
+	})
+	members = slices.DeleteFunc(members, func(v validate.Member) bool { return !slices.Contains(up, v.Name) })
+	if len(members) < 2 {
+		m.log.Warn("the witness's reservations are not tested: it takes two nodes", zap.String("disk", d.Name))
+		return nil
+	}
+	if err := validate.Reservations(ctx, members, uuid.NewString(), d.Id); err != nil {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s cannot be the witness: %w; choose another, and look at it with `clusterctl validate`", d.Name, err))
+	}
+	return nil
 }

@@ -31,10 +31,10 @@ func (m *member) lead() {
 	defer ticker.Stop()
 	for {
 		next := m.db.next()
-		if now := m.hosting.hosts(); now != hosting && m.raft.SetHosting(now) {
+		if now := m.hosting.votes(); now != hosting && m.raft.SetHosting(now) {
 			hosting = now
 		}
-		st := m.raft.Status()
+		st := m.leading()
 		if !st.IsLeader {
 			c = nil
 		} else if leadership(st).MayDecide(time.Now(), m.profile) {
@@ -53,6 +53,46 @@ func (m *member) lead() {
 	}
 }
 
+// leading is the status of the voter on this node that leads, else of the node's
+// own: where the witness alone votes, it leads on its host.
+func (m *member) leading() consensus.Status {
+	own := m.raft.Status()
+	if own.IsLeader {
+		return own
+	}
+	for _, w := range m.hosting.statuses() {
+		if w.IsLeader {
+			w.Applied = own.Applied // the database that is read is the node's
+			return w
+		}
+	}
+	return own
+}
+
+// leaderNode is the node that leads, by its own voter or by the witness, or 0.
+func (m *member) leaderNode() uint64 {
+	st := m.leading()
+	switch {
+	case st.IsLeader:
+		return m.id.NodeID
+	case st.Leader >= consensus.FirstWitness:
+		return m.transport.Host(st.Leader)
+	}
+	return st.Leader
+}
+
+// passOn hands leadership to a voter, from whichever on this node has it.
+func (m *member) passOn(ctx context.Context, to uint64) {
+	m.raft.Transfer(to)
+	for m.raft.Status().IsLeader {
+		select {
+		case <-m.raft.Changed():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes, wg *sync.WaitGroup) {
 	var d cluster.Decisions
 	m.db.view(func(s *pb.State) {
@@ -60,9 +100,9 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 			return
 		}
 		d = c.Step(cluster.Input{
-			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince,
+			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID,
 			Quiet: min(st.Quiet, m.profile.Challenge), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
-			Gossip: m.rumours(s), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing}, CaughtUp: leadership(st).CaughtUp(m.id.NodeID),
+			Gossip: m.rumours(s), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing}, CaughtUp: leadership(st).CaughtUp(st.ID),
 		})
 	})
 	for _, cmd := range d.Commands {
@@ -114,7 +154,7 @@ func (m *member) change(step []quorum.Change) {
 	ctx, cancel := context.WithTimeout(m.ctx, proposeTimeout)
 	defer cancel()
 	if step[0].Kind == quorum.Transfer {
-		m.handOver()
+		m.passOn(ctx, step[0].ID)
 		return
 	}
 	types := map[quorum.ChangeKind]raftpb.ConfChangeType{

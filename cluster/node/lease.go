@@ -46,13 +46,13 @@ func (l *leases) Renew(ctx context.Context, r *connect.Request[keeperpb.RenewReq
 	if r.Msg.ClusterId != l.m.id.ClusterID {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("this node is of another cluster"))
 	}
-	st := l.m.raft.Status()
+	st := l.m.leading()
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var a cluster.LeaseAnswer
 	l.m.db.view(func(s *pb.State) { a = l.leases.Renew(now, leadership(st), s, r.Msg.NodeId, r.Msg.NodeEpoch) })
-	res := &keeperpb.RenewResponse{Granted: a.Reason == "", Reason: a.Reason, LeaderAddrs: l.leaderAddresses(st.Leader)}
+	res := &keeperpb.RenewResponse{Granted: a.Reason == "", Reason: a.Reason, LeaderAddrs: l.leaderAddresses(l.m.leaderNode())}
 	switch {
 	case res.Granted:
 		res.AgeMs, res.LeaseMs = a.Age.Milliseconds()+1, a.Lease.Milliseconds()

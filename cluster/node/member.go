@@ -44,7 +44,7 @@ type member struct {
 	raft      *consensus.Replica
 	transport *consensus.Transport
 	gossip    atomic.Pointer[membership.Gossip]
-	hosting   *hosting
+	hosting   *hostings
 	leases    *leases
 	moves     *moves
 	host      *vm.Host
@@ -127,7 +127,7 @@ func (m *member) start(fresh bool) error {
 		},
 		Deliver: m.deliver,
 	})
-	m.hosting = newHosting(m)
+	m.hosting = newHostings(m)
 	guard := guardTicks
 	if fresh {
 		guard = 0
@@ -269,18 +269,11 @@ func (m *member) handOver() {
 	if !st.IsLeader {
 		return
 	}
-	for _, id := range st.Voters {
-		if id != m.id.NodeID && id < consensus.FirstWitness && st.Active[id] {
-			m.raft.Transfer(id)
-			break
-		}
-	}
 	ctx, cancel := context.WithTimeout(m.ctx, m.profile.Election)
 	defer cancel()
-	for m.raft.Status().IsLeader {
-		select {
-		case <-m.raft.Changed():
-		case <-ctx.Done():
+	for _, id := range st.Voters {
+		if id != m.id.NodeID && id < consensus.FirstWitness && st.Active[id] {
+			m.passOn(ctx, id)
 			return
 		}
 	}

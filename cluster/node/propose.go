@@ -107,18 +107,12 @@ func (m *member) standing() quorum.Standing {
 	}
 	for _, id := range slices.Concat(st.Voters, st.Learners, st.Outgoing) {
 		if id >= consensus.FirstWitness {
-			s.Here[id] = m.hosting.hosts() || m.hostHeard(limit)
+			s.Here[id] = m.hosting.hosts(id) || heard[m.transport.Host(id)].After(limit)
 		} else if id != m.id.NodeID {
 			s.Here[id] = heard[id].After(limit)
 		}
 	}
 	return s
-}
-
-// hostHeard tells whether another node that hosts the witness is heard.
-func (m *member) hostHeard(limit time.Time) bool {
-	host := m.transport.Host()
-	return host != 0 && m.transport.Heard()[host].After(limit)
 }
 
 // raftLogger gives raft's own words to zap, a level down: they are for those who

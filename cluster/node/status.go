@@ -76,7 +76,7 @@ func (m *member) quorumInfo(s *pb.State) *apipb.QuorumInfo {
 	v, standing := m.votes(), m.standing()
 	q := &apipb.QuorumInfo{
 		Mode: cluster.ModeOf(s.Quorum.Mode), Have: int32(v.Have), Needed: int32(v.Needed), Total: int32(v.Total), Why: s.Quorum.Why,
-		Survives: int32(standing.Survives()), Leader: nameOf(s, m.raft.Status().Leader),
+		Survives: int32(standing.Survives()), Leader: nameOf(s, m.leaderNode()),
 		Witness: &apipb.Witness{State: "none"}, Votes: m.voteInfo(s, standing),
 	}
 	for _, id := range standing.Fatal() {
@@ -91,8 +91,8 @@ func (m *member) quorumInfo(s *pb.State) *apipb.QuorumInfo {
 		q.State = "ok"
 	}
 	if d := s.Disks[s.Quorum.WitnessDisk]; d != nil {
-		host := m.transport.Host()
-		if m.hosting.hosts() {
+		host := m.transport.Host(s.Quorum.WitnessVoter)
+		if m.hosting.hosts(s.Quorum.WitnessVoter) {
 			host = m.id.NodeID
 		}
 		q.Witness = &apipb.Witness{Disk: d.Name, State: "offline", Host: nameOf(s, host)}
@@ -113,12 +113,8 @@ func voterName(s *pb.State, id uint64) string {
 
 // voteInfo tells of every member whether it has a vote, and why.
 func (m *member) voteInfo(s *pb.State, standing quorum.Standing) []*apipb.Vote {
-	e := cluster.ElectorateOf(s)
-	e.Leader, e.Voting = m.raft.Status().Leader, standing.Now.Voters
-	for i := range e.Nodes {
-		e.Nodes[i].Here = standing.Here[e.Nodes[i].ID]
-	}
-	e.WitnessHere = standing.Here[e.Witness]
+	e := cluster.ElectorateOf(s, standing.Now, func(id uint64) bool { return standing.Here[id] })
+	e.Leader = m.leaderNode()
 	want := quorum.Assign(e)
 	var out []*apipb.Vote
 	tell := func(id uint64, site string) {

@@ -2,12 +2,43 @@ package validate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"quorate/cluster/api/apipb"
 	"quorate/disk"
 )
+
+// Reservations tests one LUN, by its identity, before a cluster rests on it: whether
+// its reservations keep the nodes that see it from writing. The LUN must be empty.
+// The error says what is wrong with it.
+func Reservations(ctx context.Context, members []Member, session, id string) error {
+	r := &run{opt: Options{Session: session}, report: &apipb.Report{}, update: func(*apipb.ValidateUpdate) {}}
+	for _, m := range members {
+		r.nodes = append(r.nodes, &node{Member: m, luns: map[string]*apipb.Lun{}})
+	}
+	faults := r.listLUNs(ctx)
+	for _, l := range r.gather() {
+		if l.id != id {
+			continue
+		}
+		if r.testLUN(ctx, l); l.unfit == "" {
+			return nil
+		}
+		var why []string
+		for _, c := range r.report.Checks {
+			if c.Result != Passed && c.Result != Warning {
+				why = append(why, c.Text)
+			}
+		}
+		return fmt.Errorf("%s: %s", l.unfit, strings.Join(why, "; "))
+	}
+	for n, f := range faults {
+		return fmt.Errorf("%s does not list it: %s", n.Name, strings.Join(f, "; "))
+	}
+	return errors.New("no node sees it")
+}
 
 // checkReservations plays a fence between each node and the next, and the last
 // and the first, so that each is the one that fences and the one that is fenced.

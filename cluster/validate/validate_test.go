@@ -128,6 +128,32 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestReservationsOfOneLUN: a LUN that lies is refused for what it did, another is
+// not looked at.
+func TestReservationsOfOneLUN(t *testing.T) {
+	a, b := pair()
+	members := []Member{{"s1", a}, {"s2", b}}
+	if err := Reservations(t.Context(), members, "t", "naa.1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := Reservations(t.Context(), members, "t", "naa.9"); err == nil || !strings.Contains(err.Error(), "no node sees it") {
+		t.Fatalf("got %v", err)
+	}
+	b.answer = func(r *apipb.ProbeLunRequest, res *apipb.ProbeLunResponse) {
+		if r.Step == "write" {
+			res.Conflict = false
+		}
+	}
+	if err := Reservations(t.Context(), members, "t", "naa.1"); err == nil || !strings.Contains(err.Error(), "a node that is not registered can write") {
+		t.Fatalf("got %v", err)
+	}
+	b.answer = nil
+	a.holds["iscsi://san/q/1"] = "an XFS file system"
+	if err := Reservations(t.Context(), members, "t", "naa.1"); err == nil || !strings.Contains(err.Error(), "XFS") {
+		t.Fatalf("got %v", err)
+	}
+}
+
 // TestInUse touches nothing on LUNs that are in use.
 func TestInUse(t *testing.T) {
 	a, b := pair()

@@ -62,27 +62,45 @@ func Key(clusterID string, node, generation uint64) disk.Key {
 // Format makes a LUN the witness of a cluster. A LUN that holds anything else is
 // refused with ErrForeign, unless force is given.
 func Format(ctx context.Context, lun disk.LUN, clusterID string, force bool) error {
+	if _, err := Free(ctx, lun, clusterID); err != nil && (!force || !errors.Is(err, ErrForeign)) {
+		return err
+	}
 	head := make([]byte, logOffset)
-	if err := retried(func() error { return lun.ReadAt(ctx, head, 0) }); err != nil {
-		return fmt.Errorf("read the witness LUN %s: %w", lun.Info().URL, err)
-	}
-	owner, labelled := decodeLabel(head)
-	blank := len(bytes.Trim(head, "\x00")) == 0
-	switch {
-	case labelled && owner == clusterID:
-		// An unfinished format of ours.
-	case labelled && !force:
-		return fmt.Errorf("make %s the witness: %w: it is the witness of cluster %s; evict it there, or use --force if that cluster is gone", lun.Info().URL, ErrForeign, owner)
-	case !blank && !force:
-		return fmt.Errorf("make %s the witness: %w: its first megabyte is not empty; use --force to overwrite it", lun.Info().URL, ErrForeign)
-	}
-	clear(head)
 	copy(head[labelOffset:], encodeLabel(clusterID))
 	copy(head[beatOffset:], encodeBeat(quorum.Beat{}))
 	if err := retried(func() error { return lun.WriteAt(ctx, head, 0) }); err != nil {
 		return fmt.Errorf("label the witness LUN %s: %w", lun.Info().URL, err)
 	}
 	return retried(func() error { return lun.Flush(ctx) })
+}
+
+// Free refuses a LUN that holds anything but an old witness of this cluster, with
+// ErrForeign; was tells that it holds one.
+func Free(ctx context.Context, lun disk.LUN, clusterID string) (was bool, err error) {
+	head := make([]byte, logOffset)
+	if err := retried(func() error { return lun.ReadAt(ctx, head, 0) }); err != nil {
+		return false, fmt.Errorf("read the witness LUN %s: %w", lun.Info().URL, err)
+	}
+	owner, labelled := decodeLabel(head)
+	switch {
+	case labelled && owner == clusterID:
+		return true, nil
+	case labelled:
+		return false, fmt.Errorf("make %s the witness: %w: it is the witness of cluster %s; evict it there, or use --force if that cluster is gone", lun.Info().URL, ErrForeign, owner)
+	case len(bytes.Trim(head, "\x00")) != 0:
+		return false, fmt.Errorf("make %s the witness: %w: its first megabyte is not empty; use --force to overwrite it", lun.Info().URL, ErrForeign)
+	}
+	return false, nil
+}
+
+// Clear removes every key from a LUN and empties its beginning, whoever's it was.
+func Clear(ctx context.Context, lun disk.LUN, own disk.Key) error {
+	for _, r := range []disk.ReserveOut{{Action: disk.RegisterIgnore, ServiceKey: own}, {Action: disk.Clear, Key: own}} {
+		if err := retried(func() error { return lun.Reserve(ctx, r) }); err != nil {
+			return err
+		}
+	}
+	return retried(func() error { return lun.WriteAt(ctx, make([]byte, logOffset), 0) })
 }
 
 func encodeLabel(clusterID string) []byte {

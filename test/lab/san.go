@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -115,6 +116,30 @@ func run(ctx context.Context, b box.Box, argv, env []string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+	}
+	return nil
+}
+
+// TakeLUN takes one LUN away from all nodes; GiveLUN gives it back. tgt alone can.
+func (l *Lab) TakeLUN(ctx context.Context, name string) error { return l.setLUN(ctx, name, false) }
+
+// GiveLUN gives back a LUN that was taken away.
+func (l *Lab) GiveLUN(ctx context.Context, name string) error { return l.setLUN(ctx, name, true) }
+
+func (l *Lab) setLUN(ctx context.Context, name string, there bool) error {
+	i := slices.IndexFunc(luns, func(lun tgt.LUN) bool { return lun.Name == name })
+	if i < 0 || l.o.SAN != SANTgt {
+		return fmt.Errorf("a LUN %q of %s cannot be taken away or given back", name, l.o.SAN)
+	}
+	t := l.tgt()
+	steps := [][]string{t.Take(luns[i].Number)}
+	if there {
+		steps = t.Give(luns[i])
+	}
+	for _, argv := range steps {
+		if err := run(ctx, l.box(sanBox), argv, t.Env()); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -107,6 +107,20 @@ func (s *Stage) StartSAN() {
 	s.Check(s.Lab.StartSAN(context.Background()))
 }
 
+// TakeLUN takes one LUN away from all nodes.
+func (s *Stage) TakeLUN(name string) {
+	s.t.Helper()
+	s.Tell("the SAN's LUN %s is gone", name)
+	s.Check(s.Lab.TakeLUN(context.Background(), name))
+}
+
+// GiveLUN gives it back.
+func (s *Stage) GiveLUN(name string) {
+	s.t.Helper()
+	s.Tell("the SAN's LUN %s is back", name)
+	s.Check(s.Lab.GiveLUN(context.Background(), name))
+}
+
 // StartDaemon starts one that was ended.
 func (s *Stage) StartDaemon(node, daemon string) {
 	s.t.Helper()

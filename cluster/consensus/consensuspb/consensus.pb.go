@@ -83,9 +83,9 @@ type Frame struct {
 	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`             // the sending node, not the raft sender
 	Message       []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`        // raftpb.Message; empty in a keepalive
 	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"` // of the witness: its own on its messages, the highest heard on those to it
-	Hosting       uint64                 `protobuf:"varint,4,opt,name=hosting,proto3" json:"hosting,omitempty"`       // the generation of the witness that the sender hosts, or 0
 	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`           // the sender's, as it knows it
 	Ack           bool                   `protobuf:"varint,50,opt,name=ack,proto3" json:"ack,omitempty"`              // the receiver answers with one byte: the path is whole
+	Hosted        []*Hosted              `protobuf:"bytes,30,rep,name=hosted,proto3" json:"hosted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,13 +141,6 @@ func (x *Frame) GetGeneration() uint64 {
 	return 0
 }
 
-func (x *Frame) GetHosting() uint64 {
-	if x != nil {
-		return x.Hosting
-	}
-	return 0
-}
-
 func (x *Frame) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
@@ -162,6 +155,66 @@ func (x *Frame) GetAck() bool {
 	return false
 }
 
+func (x *Frame) GetHosted() []*Hosted {
+	if x != nil {
+		return x.Hosted
+	}
+	return nil
+}
+
+// Hosted is a witness that the sender of a frame hosts.
+type Hosted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Voter         uint64                 `protobuf:"varint,1,opt,name=voter,proto3" json:"voter,omitempty"`
+	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hosted) Reset() {
+	*x = Hosted{}
+	mi := &file_cluster_consensus_consensuspb_consensus_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hosted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hosted) ProtoMessage() {}
+
+func (x *Hosted) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_consensus_consensuspb_consensus_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hosted.ProtoReflect.Descriptor instead.
+func (*Hosted) Descriptor() ([]byte, []int) {
+	return file_cluster_consensus_consensuspb_consensus_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Hosted) GetVoter() uint64 {
+	if x != nil {
+		return x.Voter
+	}
+	return 0
+}
+
+func (x *Hosted) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
 var File_cluster_consensus_consensuspb_consensus_proto protoreflect.FileDescriptor
 
 const file_cluster_consensus_consensuspb_consensus_proto_rawDesc = "" +
@@ -170,16 +223,21 @@ const file_cluster_consensus_consensuspb_consensus_proto_rawDesc = "" +
 	"\x06Record\x12\x1d\n" +
 	"\n" +
 	"hard_state\x18\x01 \x01(\fR\thardState\x12\x18\n" +
-	"\aentries\x18\x02 \x03(\fR\aentries\"\x97\x01\n" +
+	"\aentries\x18\x02 \x03(\fR\aentries\"\xb9\x01\n" +
 	"\x05Frame\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\fR\amessage\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x03 \x01(\x04R\n" +
-	"generation\x12\x18\n" +
-	"\ahosting\x18\x04 \x01(\x04R\ahosting\x12\x14\n" +
+	"generation\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03ack\x182 \x01(\bR\x03ackB'Z%quorate/cluster/consensus/consensuspbb\x06proto3"
+	"\x03ack\x182 \x01(\bR\x03ack\x124\n" +
+	"\x06hosted\x18\x1e \x03(\v2\x1c.quorate.consensus.v1.HostedR\x06hostedJ\x04\b\x04\x10\x05\">\n" +
+	"\x06Hosted\x12\x14\n" +
+	"\x05voter\x18\x01 \x01(\x04R\x05voter\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generationB'Z%quorate/cluster/consensus/consensuspbb\x06proto3"
 
 var (
 	file_cluster_consensus_consensuspb_consensus_proto_rawDescOnce sync.Once
@@ -193,17 +251,19 @@ func file_cluster_consensus_consensuspb_consensus_proto_rawDescGZIP() []byte {
 	return file_cluster_consensus_consensuspb_consensus_proto_rawDescData
 }
 
-var file_cluster_consensus_consensuspb_consensus_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_cluster_consensus_consensuspb_consensus_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_cluster_consensus_consensuspb_consensus_proto_goTypes = []any{
 	(*Record)(nil), // 0: quorate.consensus.v1.Record
 	(*Frame)(nil),  // 1: quorate.consensus.v1.Frame
+	(*Hosted)(nil), // 2: quorate.consensus.v1.Hosted
 }
 var file_cluster_consensus_consensuspb_consensus_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	2, // 0: quorate.consensus.v1.Frame.hosted:type_name -> quorate.consensus.v1.Hosted
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_cluster_consensus_consensuspb_consensus_proto_init() }
@@ -217,7 +277,7 @@ func file_cluster_consensus_consensuspb_consensus_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_consensus_consensuspb_consensus_proto_rawDesc), len(file_cluster_consensus_consensuspb_consensus_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

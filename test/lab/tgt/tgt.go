@@ -122,6 +122,20 @@ func (o Options) Env() []string {
 // Ping is the command that succeeds when tgtd is up.
 func (o Options) Ping() []string { return o.admin("--op", "show", "--mode", "sys") }
 
+// Take is the command that takes a LUN away.
+func (o Options) Take(number int) []string {
+	return o.admin("--op", "delete", "--mode", "logicalunit", "--tid", "1", "--lun", strconv.Itoa(number))
+}
+
+// Give are the commands that make a LUN, or give it back.
+func (o Options) Give(l LUN) [][]string {
+	steps := o.lun(l)
+	for i, s := range steps {
+		steps[i] = o.admin(s...)
+	}
+	return steps
+}
+
 func (o Options) admin(args ...string) []string {
 	return append([]string{find("tgtadm"), "-C", "7", "--lld", "iscsi"}, args...)
 }
@@ -196,19 +210,7 @@ func (t *Target) await(ctx context.Context) error {
 func (o Options) Setup() [][]string {
 	steps := [][]string{{"--op", "new", "--mode", "target", "--tid", "1", "-T", o.IQN}}
 	for _, l := range o.LUNs {
-		lun := strconv.Itoa(l.Number)
-		step := []string{"--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", lun, "-b", o.file(l)}
-		if l.Sync {
-			step = append(step, "--bsoflags", "sync")
-		}
-		params := "vendor_id=QUORATE,product_id=" + l.Name
-		if l.ID != "" {
-			params += ",scsi_id=" + l.ID
-		}
-		if l.Serial != "" {
-			params += ",scsi_sn=" + l.Serial
-		}
-		steps = append(steps, step, []string{"--op", "update", "--mode", "logicalunit", "--tid", "1", "--lun", lun, "--params", params})
+		steps = append(steps, o.lun(l)...)
 	}
 	if o.User != "" {
 		steps = append(steps,
@@ -220,6 +222,23 @@ func (o Options) Setup() [][]string {
 		steps[i] = o.admin(s...)
 	}
 	return steps
+}
+
+// lun is how one LUN is made, without the program's name.
+func (o Options) lun(l LUN) [][]string {
+	lun := strconv.Itoa(l.Number)
+	step := []string{"--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", lun, "-b", o.file(l)}
+	if l.Sync {
+		step = append(step, "--bsoflags", "sync")
+	}
+	params := "vendor_id=QUORATE,product_id=" + l.Name
+	if l.ID != "" {
+		params += ",scsi_id=" + l.ID
+	}
+	if l.Serial != "" {
+		params += ",scsi_sn=" + l.Serial
+	}
+	return [][]string{step, {"--op", "update", "--mode", "logicalunit", "--tid", "1", "--lun", lun, "--params", params}}
 }
 
 func (t *Target) configure(ctx context.Context) error {
