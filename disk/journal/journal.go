@@ -97,21 +97,32 @@ type Journal struct {
 	err   error
 }
 
-// Create writes an empty journal with the given snapshot over whatever is there.
+// Create writes an empty journal with the given snapshot over whatever is there. Its
+// areas are numbered on from what was there, so that no record of an earlier journal
+// is ever taken for one of this.
 func Create(ctx context.Context, dev disk.Device, opt Options, snapshot []byte) (*Journal, error) {
 	if err := opt.validate(dev.Info()); err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
 	j := &Journal{dev: dev, opt: opt}
-	// Both headers go: an old one must not win over the new one.
-	if err := dev.WriteAt(ctx, make([]byte, headerCount*blockSize), opt.Offset); err != nil {
+	heads := make([]byte, headerCount*blockSize)
+	if err := dev.ReadAt(ctx, heads, opt.Offset); err != nil {
 		return nil, fmt.Errorf("create journal on %s: %w", dev.Info().URL, err)
 	}
-	if err := dev.Flush(ctx); err != nil {
-		return nil, fmt.Errorf("create journal on %s: %w", dev.Info().URL, err)
+	for i := range headerCount {
+		if seq, _, ok := decodeHeader(heads[i*blockSize:][:blockSize]); ok {
+			j.seq = max(j.seq, seq)
+		}
 	}
 	if err := j.Compact(ctx, snapshot, nil); err != nil {
 		return nil, err
+	}
+	// The other header goes: it may be another owner's.
+	if err := dev.WriteAt(ctx, make([]byte, blockSize), j.slot(j.seq+1)); err != nil {
+		return nil, j.fail("create", err)
+	}
+	if err := dev.Flush(ctx); err != nil {
+		return nil, j.fail("create", err)
 	}
 	return j, nil
 }
@@ -191,8 +202,7 @@ func (j *Journal) Compact(ctx context.Context, snapshot []byte, keep [][]byte) e
 	if err := j.dev.Flush(ctx); err != nil {
 		return j.fail("compact", err)
 	}
-	slot := j.opt.Offset + int64(seq%headerCount)*blockSize
-	if err := j.dev.WriteAt(ctx, encodeHeader(seq, j.opt.Owner), slot); err != nil {
+	if err := j.dev.WriteAt(ctx, encodeHeader(seq, j.opt.Owner), j.slot(seq)); err != nil {
 		return j.fail("compact", err)
 	}
 	if err := j.dev.Flush(ctx); err != nil {
@@ -213,6 +223,11 @@ func (j *Journal) fail(what string, err error) error {
 
 func (j *Journal) areaSize() int64 {
 	return (j.opt.Size - headerCount*blockSize) / 2 / blockSize * blockSize
+}
+
+// slot is where the header of an area lies.
+func (j *Journal) slot(seq uint64) int64 {
+	return j.opt.Offset + int64(seq%headerCount)*blockSize
 }
 
 func (j *Journal) areaOffset(seq uint64) int64 {

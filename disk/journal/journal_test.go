@@ -248,3 +248,33 @@ func FuzzOpen(f *testing.F) {
 		Open(context.Background(), dev, opt) // must not panic
 	})
 }
+
+// TestNewJournalHasNothingOfTheOld: records of a journal that was there before are
+// never taken for the new one's, though they lie where its own will.
+func TestNewJournalHasNothingOfTheOld(t *testing.T) {
+	ctx, dev := t.Context(), memory()
+	old := opt
+	old.Owner = "cluster-1/another"
+	j, err := Create(ctx, dev, old, []byte("old"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		if err := j.Append(ctx, fmt.Appendf(nil, "old %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		if j, err = Create(ctx, dev, opt, []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		check(t, dev, "new", nil)
+		if err := j.Append(ctx, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		check(t, dev, "new", [][]byte{[]byte("x")})
+	}
+	if _, _, err := Open(ctx, dev, old); !errors.Is(err, ErrForeign) {
+		t.Fatal(err)
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
-	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
 	"quorate/cluster"
@@ -205,7 +204,7 @@ func (c *clusterd) lead() {
 	}
 	d := c.control.Step(cluster.Input{
 		Now: c.n.now(), Self: c.n.id, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Quiet: min(st.Quiet, c.w.profile.Challenge),
-		Heard: heard, Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners}, CaughtUp: l.CaughtUp(c.n.id),
+		Heard: heard, Conf: configuration(st), CaughtUp: l.CaughtUp(c.n.id),
 	})
 	for _, cmd := range d.Commands {
 		if p := cmd.GetFenceProof(); p != nil {
@@ -219,9 +218,13 @@ func (c *clusterd) lead() {
 			_, _ = c.propose(cmd)
 		})
 	}
-	if d.Change.Kind != quorum.NoChange {
-		c.lane("change", func() { c.change(d.Change) })
+	if len(d.Changes) > 0 {
+		c.lane("change", func() { c.change(d.Changes) })
 	}
+}
+
+func configuration(st consensus.Status) quorum.Configuration {
+	return quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing}
 }
 
 // lane does f in a coroutine, unless that lane is busy.
@@ -236,9 +239,9 @@ func (c *clusterd) lane(name string, f func()) {
 	})
 }
 
-// change makes one change of raft's configuration.
-func (c *clusterd) change(ch quorum.Change) {
-	if ch.Kind == quorum.Transfer {
+// change takes raft's configuration one step on.
+func (c *clusterd) change(step []quorum.Change) {
+	if step[0].Kind == quorum.Transfer {
 		st := c.v.v.Status()
 		for _, id := range st.Voters {
 			if id != c.n.id && id < consensus.FirstWitness && st.Active[id] {
@@ -249,28 +252,24 @@ func (c *clusterd) change(ch quorum.Change) {
 		c.w.e.sleep(c.w.profile.Election)
 		return
 	}
-	kind := map[quorum.ChangeKind]raftpb.ConfChangeType{
+	types := map[quorum.ChangeKind]raftpb.ConfChangeType{
 		quorum.AddLearner: raftpb.ConfChangeAddLearnerNode, quorum.Demote: raftpb.ConfChangeAddLearnerNode,
 		quorum.Promote: raftpb.ConfChangeAddNode, quorum.Remove: raftpb.ConfChangeRemoveNode,
-	}[ch.Kind]
-	made := func() bool {
-		st := c.v.v.Status()
-		voter, learner := slices.Contains(st.Voters, ch.ID), slices.Contains(st.Learners, ch.ID)
-		switch ch.Kind {
-		case quorum.Promote:
-			return voter
-		case quorum.AddLearner, quorum.Demote:
-			return learner
-		}
-		return !voter && !learner
 	}
-	for end := c.w.e.now + proposeTimeout; c.w.e.now < end; {
-		if made() {
-			c.w.tell(c.n.name, "votes changed: %v of %s; voters %v", kind, voterName(ch.ID), c.v.v.Status().Voters)
+	cc := &raftpb.ConfChangeV2{}
+	for _, ch := range step {
+		cc.Changes = append(cc.Changes, &raftpb.ConfChangeSingle{Type: types[ch.Kind].Enum(), NodeId: proto.Uint64(ch.ID)})
+	}
+	for end, next := c.w.e.now+proposeTimeout, c.w.e.now; c.w.e.now < end; {
+		if st := c.v.v.Status(); len(st.Outgoing) == 0 && quorum.Made(configuration(st), step) {
+			c.w.tell(c.n.name, "votes changed: voters %v, learners %v", st.Voters, st.Learners)
 			return
 		}
-		c.v.do(func() { _ = c.v.v.ProposeConf(&raftpb.ConfChange{Type: kind.Enum(), NodeId: proto.Uint64(ch.ID)}) })
-		c.w.e.sleep(retryPropose / 8)
+		if c.w.e.now >= next {
+			next = c.w.e.now + retryPropose
+			c.v.do(func() { _ = c.v.v.ProposeConf(cc) })
+		}
+		c.w.e.sleep(20 * time.Millisecond)
 	}
 }
 
@@ -379,7 +378,7 @@ func (c *clusterd) host() {
 	c.hostCtx = ctx
 	h := witness.NewHost(witness.Options{
 		ClusterID: c.w.id, Voter: voter, Node: c.n.id, Every: c.w.profile.WitnessBeat,
-		Timing: quorum.Timing{Window: c.w.profile.Challenge, MaxGap: c.w.profile.Challenge}, Log: zap.NewNop(), Clock: hostClock{c},
+		Timing: quorum.Timing{Window: c.w.profile.Challenge, MaxGap: c.w.profile.Challenge}, Log: c.n.words(), Clock: hostClock{c},
 		Open:      func(context.Context) (disk.LUN, error) { return l.open(c.n, c.p, "witness") },
 		Situation: c.situation,
 		Start:     func(h witness.Hosted) (witness.Instance, error) { return c.startWitness(voter, h) },

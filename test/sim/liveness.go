@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
-	"quorate/quorum"
 )
 
 // livenessCheck: when faults have stopped, then within settleTime there is a
@@ -57,9 +57,8 @@ func (c *livenessCheck) wrong() string {
 			return wrong
 		}
 	}
-	st := lead.v.v.Status()
-	if want := c.votes(s); !slices.Equal(want, slices.Sorted(slices.Values(st.Voters))) {
-		return fmt.Sprintf("voters are %v, wanted are %v", st.Voters, want)
+	if st := lead.v.v.Status(); !slices.Equal(slices.Sorted(slices.Values(st.Voters)), c.votes(lead)) {
+		return fmt.Sprintf("voters are %v, wanted are %v", st.Voters, c.votes(lead))
 	}
 	return ""
 }
@@ -90,13 +89,15 @@ func (c *livenessCheck) group(g *pb.Group) string {
 	return ""
 }
 
-func (c *livenessCheck) votes(s *pb.State) []uint64 {
-	mode := quorum.NodeMajority
-	switch s.Quorum.Mode {
-	case pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY:
-		mode = quorum.NodeAndDiskMajority
-	case pb.QuorumMode_QUORUM_MODE_DISK_ONLY:
-		mode = quorum.DiskOnly
+// votes is who should have one when everybody is there.
+func (c *livenessCheck) votes(lead *clusterd) []uint64 {
+	st := lead.v.v.Status()
+	in := cluster.Input{Self: lead.n.id, State: lead.db.State(), Conf: configuration(st), CaughtUp: map[uint64]bool{}}
+	for id := range in.State.Nodes {
+		in.CaughtUp[id] = true
 	}
-	return quorum.Voters(mode, sorted(s.Nodes), s.Quorum.WitnessVoter)
+	if v := in.State.Quorum.GetWitnessVoter(); v != 0 {
+		in.CaughtUp[v] = true
+	}
+	return cluster.NewVoteWatch(c.w.profile).View(in).Voters
 }
