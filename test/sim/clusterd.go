@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -15,10 +14,7 @@ import (
 	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
-	"quorate/disk"
-	"quorate/disk/journal"
 	"quorate/quorum"
-	"quorate/quorum/witness"
 )
 
 // clusterd is what decides on a node: the glue of cluster/node around the
@@ -38,10 +34,8 @@ type clusterd struct {
 	moves   moves
 	acting  bool // the agent is to look as soon as it can
 
-	hosted   uint64 // the voter whose witness is watched here
-	hostCtx  *simContext
-	inst     *voter // while the witness is here
-	hostWake *signal
+	hostings map[uint64]*hosting // by voter
+	here     bool                // the voter was told that a witness lives here
 	leads    bool
 }
 
@@ -62,7 +56,7 @@ func (n *node) startClusterd() {
 	p := n.process("clusterd")
 	c := &clusterd{
 		n: n, w: n.w, p: p, routes: consensus.NewRoutes(n.id), leases: cluster.NewLeases(n.w.profile),
-		busy: map[string]bool{}, keys: map[string]uint64{},
+		busy: map[string]bool{}, keys: map[string]uint64{}, hostings: map[uint64]*hosting{},
 	}
 	c.moves.c = c
 	n.clusterd = c
@@ -120,7 +114,7 @@ func (c *clusterd) sendAll(ms []*raftpb.Message, generation uint64) {
 }
 
 func (c *clusterd) frame(to uint64, m *raftpb.Message, generation uint64) {
-	from, hosting := c.n.id, c.routes.Hosting()
+	from, hosted := c.n.id, c.routes.Hosting()
 	if m != nil {
 		m = proto.Clone(m).(*raftpb.Message)
 	}
@@ -130,7 +124,7 @@ func (c *clusterd) frame(to uint64, m *raftpb.Message, generation uint64) {
 			return
 		}
 		c.w.e.happen(d.p, func() {
-			d.routes.Receive(d.n.now(), from, hosting, generation)
+			d.routes.Receive(d.n.now(), from, hosted, m, generation)
 			if m == nil || m.GetTo() != d.n.id && m.GetTo() < consensus.FirstWitness {
 				return
 			}
@@ -145,8 +139,8 @@ func (c *clusterd) frame(to uint64, m *raftpb.Message, generation uint64) {
 
 func (c *clusterd) deliver(m *raftpb.Message, generation uint64) {
 	if m.GetTo() >= consensus.FirstWitness {
-		if c.inst != nil && c.hosted == m.GetTo() {
-			c.inst.step(m, generation)
+		if h := c.hostings[m.GetTo()]; h != nil && h.inst != nil {
+			h.inst.step(m, generation)
 		}
 		return
 	}
@@ -155,7 +149,7 @@ func (c *clusterd) deliver(m *raftpb.Message, generation uint64) {
 
 // observe follows a change of the voter's status or of the database.
 func (c *clusterd) observe() {
-	st := c.v.v.Status()
+	st := c.leading()
 	if st.IsLeader && !c.leads {
 		c.leads = true
 		c.w.done.Elections++
@@ -174,6 +168,7 @@ func (c *clusterd) observe() {
 		c.w.tell(c.n.name, "leads no more")
 	}
 	c.host()
+	c.rehost()
 	if !c.acting {
 		c.acting = true
 		c.w.e.after(time.Millisecond, c.p, func() { c.look() })
@@ -187,9 +182,38 @@ func leadership(st consensus.Status) cluster.Leadership {
 	}
 }
 
+// leading is the status of the voter on this node that leads, else of the node's own.
+func (c *clusterd) leading() consensus.Status {
+	own := c.v.v.Status()
+	if own.IsLeader {
+		return own
+	}
+	for _, id := range sorted(c.hostings) {
+		if inst := c.hostings[id].inst; inst != nil {
+			if w := inst.v.Status(); w.IsLeader {
+				w.Applied = own.Applied
+				return w
+			}
+		}
+	}
+	return own
+}
+
+// leaderNode is the node that leads, by its own voter or by the witness, or 0.
+func (c *clusterd) leaderNode() uint64 {
+	st := c.leading()
+	switch {
+	case st.IsLeader:
+		return c.n.id
+	case st.Leader >= consensus.FirstWitness:
+		return c.routes.Host(st.Leader)
+	}
+	return st.Leader
+}
+
 // lead runs the controller once.
 func (c *clusterd) lead() {
-	st := c.v.v.Status()
+	st := c.leading()
 	l := leadership(st)
 	s := c.db.State()
 	if !l.MayDecide(c.n.now(), c.w.profile) || s.Cluster == nil {
@@ -203,8 +227,8 @@ func (c *clusterd) lead() {
 		heard[id] = c.leases.Heard(st.Term, id, c.routes.Last(id))
 	}
 	d := c.control.Step(cluster.Input{
-		Now: c.n.now(), Self: c.n.id, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Quiet: min(st.Quiet, c.w.profile.Challenge),
-		Heard: heard, Conf: configuration(st), CaughtUp: l.CaughtUp(c.n.id),
+		Now: c.n.now(), Self: c.n.id, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID, Quiet: min(st.Quiet, c.w.profile.Challenge),
+		Heard: heard, Conf: configuration(st), CaughtUp: l.CaughtUp(st.ID),
 	})
 	for _, cmd := range d.Commands {
 		if p := cmd.GetFenceProof(); p != nil {
@@ -242,13 +266,7 @@ func (c *clusterd) lane(name string, f func()) {
 // change takes raft's configuration one step on.
 func (c *clusterd) change(step []quorum.Change) {
 	if step[0].Kind == quorum.Transfer {
-		st := c.v.v.Status()
-		for _, id := range st.Voters {
-			if id != c.n.id && id < consensus.FirstWitness && st.Active[id] {
-				c.v.do(func() { c.v.v.Transfer(id) })
-				break
-			}
-		}
+		c.v.do(func() { c.v.v.Transfer(step[0].ID) })
 		c.w.e.sleep(c.w.profile.Election)
 		return
 	}
@@ -355,136 +373,3 @@ func (c *clusterd) barrier() error {
 	}
 	return errUnknown
 }
-
-// host keeps the witness's host as the database wants it.
-func (c *clusterd) host() {
-	var voter uint64
-	var l *lun
-	if q := c.db.State().GetQuorum(); q.GetWitnessDisk() != "" {
-		voter, l = q.WitnessVoter, c.w.luns[q.WitnessDisk]
-	}
-	if c.hosted == voter {
-		return
-	}
-	c.hosted = voter
-	if c.hostCtx != nil {
-		c.hostCtx.cancel(context.Canceled)
-		c.hostCtx = nil
-	}
-	if voter == 0 {
-		return
-	}
-	ctx := newContext(context.Background())
-	c.hostCtx = ctx
-	h := witness.NewHost(witness.Options{
-		ClusterID: c.w.id, Voter: voter, Node: c.n.id, Every: c.w.profile.WitnessBeat,
-		Timing: quorum.Timing{Window: c.w.profile.Challenge, MaxGap: c.w.profile.Challenge}, Log: c.n.words(), Clock: hostClock{c},
-		Open:      func(context.Context) (disk.LUN, error) { return l.open(c.n, c.p, "witness") },
-		Situation: c.situation,
-		Start:     func(h witness.Hosted) (witness.Instance, error) { return c.startWitness(voter, h) },
-	})
-	c.p.spawn(func() { h.Run(ctx) })
-}
-
-func (c *clusterd) situation() quorum.Situation {
-	s := quorum.Situation{Self: c.n.id, Wanted: true}
-	st := c.v.v.Status()
-	switch {
-	case st.IsLeader:
-		s.Leader = c.n.id
-	case st.Leader != 0 && st.Leader < consensus.FirstWitness && c.w.profile.Follows(c.n.now(), c.routes.Last(st.Leader)):
-		s.Leader = st.Leader
-	}
-	return s
-}
-
-// startWitness runs the witness's voter from the log on the LUN.
-func (c *clusterd) startWitness(id uint64, h witness.Hosted) (witness.Instance, error) {
-	ctx, cancel := c.p.withTimeout(context.Background(), openTimeout)
-	defer cancel()
-	log, state, err := consensus.OpenLog(ctx, h.Device, h.Journal)
-	if voting := slices.Contains(c.v.v.Status().Voters, id); errors.Is(err, journal.ErrForeign) && !voting {
-		log, state, err = consensus.CreateLog(ctx, h.Device, h.Journal, &raftpb.Snapshot{})
-	}
-	if err != nil {
-		return nil, err
-	}
-	guard := guardTicks
-	if h.Challenged {
-		guard = 0
-	}
-	db := &replica{w: c.w, by: fmt.Sprintf("witness on %s", c.n.name), db: cluster.NewDatabase()}
-	v, err := c.startVoter(consensus.VoterConfig{Generation: h.Generation, CoreConfig: consensus.CoreConfig{
-		ID: id, Log: log, State: state, Guard: guard, Witness: true, Host: c.n.id, Confirm: h.Confirm,
-	}}, db, func() {})
-	if err != nil {
-		return nil, err
-	}
-	c.w.done.Takeovers++
-	c.w.tell(c.n.name, "hosts the witness, generation %d", h.Generation)
-	c.inst = v
-	c.routes.SetHosting(h.Generation)
-	c.v.do(func() { c.v.v.SetHosting(true) })
-	v.onEnd = append(v.onEnd, func() {
-		if c.hostWake != nil {
-			c.hostWake.fire()
-		}
-	})
-	c.p.spawn(func() {
-		cmd := &pb.Command{Kind: &pb.Command_WitnessHosted{WitnessHosted: &pb.WitnessHosted{Node: c.n.id, Generation: h.Generation}}}
-		for end := c.w.e.now + 10*proposeTimeout; c.w.e.now < end; {
-			if _, err := c.propose(cmd); !errors.Is(err, errUnknown) {
-				return
-			}
-		}
-	})
-	return v, nil
-}
-
-func (c *clusterd) unhost(v *voter) {
-	if c.inst != v {
-		return
-	}
-	c.inst = nil
-	c.routes.SetHosting(0)
-	c.v.do(func() { c.v.v.SetHosting(false) })
-	c.w.tell(c.n.name, "hosts the witness no more: %v", v.err)
-}
-
-// hostClock is the witness host's clock.
-type hostClock struct{ c *clusterd }
-
-var _ witness.Clock = hostClock{}
-
-// Now implements witness.Clock.
-func (h hostClock) Now() time.Time { return h.c.n.now() }
-
-// Sleep implements witness.Clock. The one thing that wakes it is the end of the
-// voter.
-func (h hostClock) Sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) {
-	s := h.c.w.e.signal()
-	c := contextOf(ctx)
-	if c.err != nil {
-		return
-	}
-	hook := c.onEnd(s.fire)
-	defer hook.remove()
-	if wake != nil {
-		select {
-		case <-wake:
-			return
-		default:
-		}
-		h.c.hostWake = s
-	}
-	h.c.w.e.after(h.c.n.real(d), h.c.p, s.fire)
-	s.wait()
-}
-
-// WithTimeout implements witness.Clock.
-func (h hostClock) WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return h.c.p.withTimeout(ctx, h.c.n.real(d))
-}
-
-// NewLock implements witness.Clock.
-func (h hostClock) NewLock() sync.Locker { return &lock{e: h.c.w.e} }

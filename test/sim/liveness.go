@@ -32,8 +32,8 @@ func (c *livenessCheck) judge() {
 func (c *livenessCheck) wrong() string {
 	var lead *clusterd
 	for _, n := range c.w.nodes {
-		if n.clusterd != nil && n.clusterd.v != nil && leadership(n.clusterd.v.v.Status()).MayDecide(n.now(), c.w.profile) {
-			if lead == nil || lead.v.v.Status().Term < n.clusterd.v.v.Status().Term {
+		if n.clusterd != nil && n.clusterd.v != nil && leadership(n.clusterd.leading()).MayDecide(n.now(), c.w.profile) {
+			if lead == nil || lead.leading().Term < n.clusterd.leading().Term {
 				lead = n.clusterd
 			}
 		}
@@ -57,7 +57,7 @@ func (c *livenessCheck) wrong() string {
 			return wrong
 		}
 	}
-	if st := lead.v.v.Status(); !slices.Equal(slices.Sorted(slices.Values(st.Voters)), c.votes(lead)) {
+	if st := lead.leading(); !slices.Equal(slices.Sorted(slices.Values(st.Voters)), c.votes(lead)) {
 		return fmt.Sprintf("voters are %v, wanted are %v", st.Voters, c.votes(lead))
 	}
 	return ""
@@ -91,8 +91,8 @@ func (c *livenessCheck) group(g *pb.Group) string {
 
 // votes is who should have one when everybody is there.
 func (c *livenessCheck) votes(lead *clusterd) []uint64 {
-	st := lead.v.v.Status()
-	in := cluster.Input{Self: lead.n.id, State: lead.db.State(), Conf: configuration(st), CaughtUp: map[uint64]bool{}}
+	st := lead.leading()
+	in := cluster.Input{Self: lead.n.id, Leader: st.ID, State: lead.db.State(), Conf: configuration(st), CaughtUp: map[uint64]bool{}}
 	for id := range in.State.Nodes {
 		in.CaughtUp[id] = true
 	}

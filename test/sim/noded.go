@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"quorate/cluster/consensus"
 	"quorate/cluster/fence"
 	"quorate/disk"
 )
@@ -134,16 +133,12 @@ type leaseAnswer struct {
 }
 
 func (c *clusterd) renew(node, epoch uint64) leaseAnswer {
-	st := c.v.v.Status()
 	if c.db.State().Cluster == nil {
 		return leaseAnswer{}
 	}
-	a := c.leases.Renew(c.n.now(), leadership(st), c.db.State(), node, epoch)
+	a := c.leases.Renew(c.n.now(), leadership(c.leading()), c.db.State(), node, epoch)
 	if a.Reason != "" {
-		if st.Leader >= consensus.FirstWitness {
-			return leaseAnswer{}
-		}
-		return leaseAnswer{leader: st.Leader}
+		return leaseAnswer{leader: c.leaderNode()}
 	}
 	return leaseAnswer{granted: true, age: a.Age + time.Millisecond, lease: a.Lease}
 }

@@ -63,6 +63,7 @@ type voter struct {
 	reads   map[uint64]func(uint64)
 	witness bool
 	gen     uint64
+	unhost  func() // of a witness
 }
 
 // maxInbox is consensus's bound of messages that wait for the loop.
@@ -193,7 +194,7 @@ func (v *voter) Err() error { return v.err }
 // Stop implements witness.Instance: it waits until the voter touches its log no
 // more.
 func (v *voter) Stop() {
-	v.c.unhost(v)
+	v.unhost()
 	if v.c.p.dead || v.over() {
 		return
 	}
