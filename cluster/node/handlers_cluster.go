@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 
@@ -247,7 +248,7 @@ func (h *handlers) Events(ctx context.Context, r *connect.Request[apipb.EventsRe
 	}
 	last := r.Msg.After
 	for {
-		next := m.db.next()
+		next := m.db.nextEvent()
 		var events []*apipb.Event
 		m.db.view(func(s *pb.State) {
 			for _, e := range s.Events {
@@ -278,4 +279,23 @@ func (h *handlers) Events(ctx context.Context, r *connect.Request[apipb.EventsRe
 // folder is where a machine lies on a volume, from this node.
 func (m *member) folder(volume, name string) string {
 	return filepath.Join(m.n.opt.StorageDir, volume, name)
+}
+
+// maxNote bounds an administrator's note, in bytes.
+const maxNote = 1000
+
+// EventAdd implements the service.
+func (h *handlers) EventAdd(ctx context.Context, r *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	text := r.Msg.Text
+	if text == "" || len(text) > maxNote || !utf8.ValidString(text) {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("a note has 1 to %d bytes of text, this one has %d", maxNote, len(text)))
+	}
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_Note{Note: &pb.Note{Level: cluster.Info, Kind: "note", Subject: "administrator", Text: text}}}); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apipb.EventAddResponse{}), nil
 }

@@ -16,6 +16,7 @@ import (
 	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
+	"quorate/cluster/membership"
 	"quorate/quorum"
 )
 
@@ -95,6 +96,7 @@ func (m *member) passOn(ctx context.Context, to uint64) {
 
 func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes, wg *sync.WaitGroup) {
 	var d cluster.Decisions
+	gossip := m.gossipStates()
 	m.db.view(func(s *pb.State) {
 		if s.Cluster == nil {
 			return
@@ -102,7 +104,7 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 		d = c.Step(cluster.Input{
 			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID,
 			Quiet: min(st.Quiet, m.profile.Challenge), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
-			Gossip: m.rumours(s), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing}, CaughtUp: leadership(st).CaughtUp(st.ID),
+			Gossip: rumours(s, gossip), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing}, CaughtUp: leadership(st).CaughtUp(st.ID),
 		})
 	})
 	for _, cmd := range d.Commands {
@@ -121,13 +123,18 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 	}
 }
 
-// rumours are what gossip says of each node.
-func (m *member) rumours(s *pb.State) map[uint64]string {
+// gossipStates is what gossip says, by name. It is asked before the database is
+// locked, for gossip asks the database where nodes are.
+func (m *member) gossipStates() map[string]membership.State {
 	g := m.gossip.Load()
 	if g == nil {
 		return nil
 	}
-	states := g.States()
+	return g.States()
+}
+
+// rumours are what gossip says of each node.
+func rumours(s *pb.State, states map[string]membership.State) map[uint64]string {
 	out := map[uint64]string{}
 	for id, n := range s.Nodes {
 		out[id] = string(states[n.Name])

@@ -46,28 +46,33 @@ func (l *leases) Renew(ctx context.Context, r *connect.Request[keeperpb.RenewReq
 	if r.Msg.ClusterId != l.m.id.ClusterID {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("this node is of another cluster"))
 	}
-	st := l.m.leading()
+	return connect.NewResponse(l.answer(l.m.leading(), l.m.leaderNode(), r.Msg)), nil
+}
+
+// answer decides on a question; leader is the node that leads. The database is locked before the leases are,
+// here as where the leader decides: a command that waits to be applied between the
+// two keeps out whoever would lock the database second.
+func (l *leases) answer(st consensus.Status, leader uint64, q *keeperpb.RenewRequest) *keeperpb.RenewResponse {
 	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var a cluster.LeaseAnswer
-	l.m.db.view(func(s *pb.State) { a = l.leases.Renew(now, leadership(st), s, r.Msg.NodeId, r.Msg.NodeEpoch) })
-	res := &keeperpb.RenewResponse{Granted: a.Reason == "", Reason: a.Reason, LeaderAddrs: l.leaderAddresses(l.m.leaderNode())}
-	switch {
-	case res.Granted:
-		res.AgeMs, res.LeaseMs = a.Age.Milliseconds()+1, a.Lease.Milliseconds()
-	case !st.IsLeader && len(res.LeaderAddrs) > 0:
-		res.LeaderAddr = res.LeaderAddrs[0]
-	}
-	return connect.NewResponse(res), nil
+	res := &keeperpb.RenewResponse{}
+	l.m.db.view(func(s *pb.State) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		a := l.leases.Renew(now, leadership(st), s, q.NodeId, q.NodeEpoch)
+		res.Granted, res.Reason = a.Reason == "", a.Reason
+		res.LeaderAddrs = cluster.Endpoints(s, s.Nodes[leader], s.Nodes[leader].GetApiPort())
+		switch {
+		case res.Granted:
+			res.AgeMs, res.LeaseMs = a.Age.Milliseconds()+1, a.Lease.Milliseconds()
+		case !st.IsLeader && len(res.LeaderAddrs) > 0:
+			res.LeaderAddr = res.LeaderAddrs[0]
+		}
+	})
+	return res
 }
 
-func (l *leases) leaderAddresses(leader uint64) (out []string) {
-	l.m.db.view(func(s *pb.State) { out = cluster.Endpoints(s, s.Nodes[leader], s.Nodes[leader].GetApiPort()) })
-	return out
-}
-
-// heard is what the controller wants to know.
+// heard is what the controller wants to know. It is called with the database
+// locked.
 func (l *leases) heard(term uint64, nodes []uint64) map[uint64]cluster.Heard {
 	raft := l.m.transport.Heard()
 	l.mu.Lock()

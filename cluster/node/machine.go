@@ -12,13 +12,15 @@ import (
 
 // replica is the database as consensus drives it, readable by everyone.
 type replica struct {
-	mu      sync.RWMutex
-	db      *cluster.Database
-	changed chan struct{} // closed and replaced at each change
+	mu sync.RWMutex
+	db *cluster.Database
+	// Both are closed and replaced: changed at each change of anything but the
+	// events, told at each command.
+	changed, told chan struct{}
 }
 
 func newReplica() *replica {
-	return &replica{db: cluster.NewDatabase(), changed: make(chan struct{})}
+	return &replica{db: cluster.NewDatabase(), changed: make(chan struct{}), told: make(chan struct{})}
 }
 
 // Apply implements consensus.Machine.
@@ -31,7 +33,10 @@ func (r *replica) Apply(index, term uint64, data []byte) (uint64, any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	res := r.db.Apply(cmd, term)
-	r.notifyLocked()
+	if cmd.GetNote() == nil && res.Code == pb.Code_CODE_OK {
+		r.changed = renewed(r.changed)
+	}
+	r.told = renewed(r.told)
 	return cmd.Id, res
 }
 
@@ -46,13 +51,14 @@ func (r *replica) Snapshot() ([]byte, error) {
 func (r *replica) Restore(data []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	defer r.notifyLocked()
+	defer func() { r.changed, r.told = renewed(r.changed), renewed(r.told) }()
 	return r.db.Restore(data)
 }
 
-func (r *replica) notifyLocked() {
-	close(r.changed)
-	r.changed = make(chan struct{})
+// renewed wakes those who wait on a channel, and makes the next one.
+func renewed(c chan struct{}) chan struct{} {
+	close(c)
+	return make(chan struct{})
 }
 
 // view calls f with the state, which f must neither change nor keep.
@@ -69,9 +75,17 @@ func (r *replica) clone() *pb.State {
 	return proto.Clone(r.db.State()).(*pb.State)
 }
 
-// next returns a channel that is closed at the next change.
+// next returns a channel that is closed at the next change of anything but the
+// events.
 func (r *replica) next() <-chan struct{} {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.changed
+}
+
+// nextEvent returns one that is closed when there may be another event.
+func (r *replica) nextEvent() <-chan struct{} {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.told
 }

@@ -28,6 +28,7 @@ With -o json each event is one object on a line of its own.`,
 	}
 	cmd.Flags().BoolVarP(&c.req.Follow, "follow", "f", false, "go on as they happen")
 	cmd.Flags().Uint64Var(&c.req.After, "after", 0, "only those after the event with this `id`")
+	cmd.AddCommand((&cmdEventsAdd{c.app}).command())
 	return cmd
 }
 
@@ -62,4 +63,22 @@ func (c *cmdEvents) run(ctx context.Context, cl *client.Client, _ []string) erro
 		return nil // who follows ends it by interrupting
 	}
 	return stream.Err()
+}
+
+// cmdEventsAdd writes a note among the events.
+type cmdEventsAdd struct{ app *app }
+
+func (c *cmdEventsAdd) command() *cobra.Command {
+	return &cobra.Command{
+		Use: "add TEXT", Short: "Write a note among the events", Args: cobra.ExactArgs(1),
+		Long: `Writes a note among the cluster's events, for whoever reads them later: what was
+done to a switch, who was called. It is on a majority's disks when the command ends.`,
+		Example: "  clusterctl events add 'the switch of rack 2 is replaced now'",
+		RunE:    c.app.once(c.run),
+	}
+}
+
+func (c *cmdEventsAdd) run(ctx context.Context, cl *client.Client, args []string) error {
+	_, err := cl.Cluster.EventAdd(ctx, connect.NewRequest(&apipb.EventAddRequest{Text: args[0]}))
+	return err
 }

@@ -5234,6 +5234,86 @@ func (x *MigrationUpdate) GetQemuPauseMs() int64 {
 	return 0
 }
 
+type EventAddRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventAddRequest) Reset() {
+	*x = EventAddRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventAddRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventAddRequest) ProtoMessage() {}
+
+func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
+func (*EventAddRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *EventAddRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type EventAddResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventAddResponse) Reset() {
+	*x = EventAddResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventAddResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventAddResponse) ProtoMessage() {}
+
+func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
+func (*EventAddResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+}
+
 type EventsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Follow        bool                   `protobuf:"varint,1,opt,name=follow,proto3" json:"follow,omitempty"`
@@ -5244,7 +5324,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5256,7 +5336,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5269,7 +5349,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -5300,7 +5380,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5312,7 +5392,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5325,7 +5405,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Event) GetId() uint64 {
@@ -5779,7 +5859,10 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06reason\x18\x0e \x01(\tR\x06reason\x12\x19\n" +
 	"\btotal_ms\x18\x0f \x01(\x03R\atotalMs\x12\x19\n" +
 	"\bpause_us\x18\x10 \x01(\x03R\apauseUs\x12\"\n" +
-	"\rqemu_pause_ms\x18\x11 \x01(\x03R\vqemuPauseMs\"=\n" +
+	"\rqemu_pause_ms\x18\x11 \x01(\x03R\vqemuPauseMs\"%\n" +
+	"\x0fEventAddRequest\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\x12\n" +
+	"\x10EventAddResponse\"=\n" +
 	"\rEventsRequest\x12\x16\n" +
 	"\x06follow\x18\x01 \x01(\bR\x06follow\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\"\x84\x01\n" +
@@ -5803,7 +5886,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\bProbeLun\x12\x1f.quorate.api.v1.ProbeLunRequest\x1a .quorate.api.v1.ProbeLunResponse\x12D\n" +
 	"\x05Reach\x12\x1c.quorate.api.v1.ReachRequest\x1a\x1d.quorate.api.v1.ReachResponse\x12S\n" +
 	"\n" +
-	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse2\xae\f\n" +
+	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse2\xfd\f\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -5824,7 +5907,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\tVmConsole\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x129\n" +
 	"\x05VmVnc\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x12T\n" +
 	"\vLiveMigrate\x12\".quorate.api.v1.LiveMigrateRequest\x1a\x1f.quorate.api.v1.MigrationUpdate0\x01\x12@\n" +
-	"\x06Events\x12\x1d.quorate.api.v1.EventsRequest\x1a\x15.quorate.api.v1.Event0\x01\x12S\n" +
+	"\x06Events\x12\x1d.quorate.api.v1.EventsRequest\x1a\x15.quorate.api.v1.Event0\x01\x12M\n" +
+	"\bEventAdd\x12\x1f.quorate.api.v1.EventAddRequest\x1a .quorate.api.v1.EventAddResponse\x12S\n" +
 	"\n" +
 	"NetworkSet\x12!.quorate.api.v1.NetworkSetRequest\x1a\".quorate.api.v1.NetworkSetResponseB\x1bZ\x19quorate/cluster/api/apipbb\x06proto3"
 
@@ -5840,7 +5924,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),          // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),    // 1: quorate.api.v1.ChallengeRequest
@@ -5921,8 +6005,10 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*Chunk)(nil),               // 76: quorate.api.v1.Chunk
 	(*LiveMigrateRequest)(nil),  // 77: quorate.api.v1.LiveMigrateRequest
 	(*MigrationUpdate)(nil),     // 78: quorate.api.v1.MigrationUpdate
-	(*EventsRequest)(nil),       // 79: quorate.api.v1.EventsRequest
-	(*Event)(nil),               // 80: quorate.api.v1.Event
+	(*EventAddRequest)(nil),     // 79: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),    // 80: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),       // 81: quorate.api.v1.EventsRequest
+	(*Event)(nil),               // 82: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,  // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
@@ -5989,42 +6075,44 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	76, // 61: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
 	76, // 62: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
 	77, // 63: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	79, // 64: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	44, // 65: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	2,  // 66: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,  // 67: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,  // 68: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,  // 69: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12, // 70: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15, // 71: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19, // 72: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21, // 73: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23, // 74: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	25, // 75: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	28, // 76: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	31, // 77: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	33, // 78: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	29, // 79: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	29, // 80: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	39, // 81: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	41, // 82: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	57, // 83: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	59, // 84: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	61, // 85: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	63, // 86: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	65, // 87: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	67, // 88: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	69, // 89: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	71, // 90: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	73, // 91: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	75, // 92: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	76, // 93: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	76, // 94: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	78, // 95: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	80, // 96: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	45, // 97: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	66, // [66:98] is the sub-list for method output_type
-	34, // [34:66] is the sub-list for method input_type
+	81, // 64: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	79, // 65: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	44, // 66: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	2,  // 67: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,  // 68: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,  // 69: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	9,  // 70: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	12, // 71: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	15, // 72: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	19, // 73: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	21, // 74: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	23, // 75: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	25, // 76: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	28, // 77: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	31, // 78: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	33, // 79: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	29, // 80: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	29, // 81: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	39, // 82: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	41, // 83: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	57, // 84: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	59, // 85: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	61, // 86: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	63, // 87: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	65, // 88: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	67, // 89: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	69, // 90: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	71, // 91: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	73, // 92: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	75, // 93: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	76, // 94: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	76, // 95: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	78, // 96: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	82, // 97: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	80, // 98: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	45, // 99: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	67, // [67:100] is the sub-list for method output_type
+	34, // [34:67] is the sub-list for method input_type
 	34, // [34:34] is the sub-list for extension type_name
 	34, // [34:34] is the sub-list for extension extendee
 	0,  // [0:34] is the sub-list for field type_name
@@ -6041,7 +6129,7 @@ func file_cluster_api_apipb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   81,
+			NumMessages:   83,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -108,6 +108,8 @@ const (
 	ClusterServiceLiveMigrateProcedure = "/quorate.api.v1.ClusterService/LiveMigrate"
 	// ClusterServiceEventsProcedure is the fully-qualified name of the ClusterService's Events RPC.
 	ClusterServiceEventsProcedure = "/quorate.api.v1.ClusterService/Events"
+	// ClusterServiceEventAddProcedure is the fully-qualified name of the ClusterService's EventAdd RPC.
+	ClusterServiceEventAddProcedure = "/quorate.api.v1.ClusterService/EventAdd"
 	// ClusterServiceNetworkSetProcedure is the fully-qualified name of the ClusterService's NetworkSet
 	// RPC.
 	ClusterServiceNetworkSetProcedure = "/quorate.api.v1.ClusterService/NetworkSet"
@@ -526,6 +528,8 @@ type ClusterServiceClient interface {
 	VmVnc(context.Context) *connect.BidiStreamForClient[apipb.Chunk, apipb.Chunk]
 	LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest]) (*connect.ServerStreamForClient[apipb.MigrationUpdate], error)
 	Events(context.Context, *connect.Request[apipb.EventsRequest]) (*connect.ServerStreamForClient[apipb.Event], error)
+	// EventAdd writes a note of an administrator's among the events, durably.
+	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
 }
 
@@ -660,6 +664,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("Events")),
 			connect.WithClientOptions(opts...),
 		),
+		eventAdd: connect.NewClient[apipb.EventAddRequest, apipb.EventAddResponse](
+			httpClient,
+			baseURL+ClusterServiceEventAddProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("EventAdd")),
+			connect.WithClientOptions(opts...),
+		),
 		networkSet: connect.NewClient[apipb.NetworkSetRequest, apipb.NetworkSetResponse](
 			httpClient,
 			baseURL+ClusterServiceNetworkSetProcedure,
@@ -691,6 +701,7 @@ type clusterServiceClient struct {
 	vmVnc       *connect.Client[apipb.Chunk, apipb.Chunk]
 	liveMigrate *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
 	events      *connect.Client[apipb.EventsRequest, apipb.Event]
+	eventAdd    *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
 	networkSet  *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
 }
 
@@ -794,6 +805,11 @@ func (c *clusterServiceClient) Events(ctx context.Context, req *connect.Request[
 	return c.events.CallServerStream(ctx, req)
 }
 
+// EventAdd calls quorate.api.v1.ClusterService.EventAdd.
+func (c *clusterServiceClient) EventAdd(ctx context.Context, req *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error) {
+	return c.eventAdd.CallUnary(ctx, req)
+}
+
 // NetworkSet calls quorate.api.v1.ClusterService.NetworkSet.
 func (c *clusterServiceClient) NetworkSet(ctx context.Context, req *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
 	return c.networkSet.CallUnary(ctx, req)
@@ -824,6 +840,8 @@ type ClusterServiceHandler interface {
 	VmVnc(context.Context, *connect.BidiStream[apipb.Chunk, apipb.Chunk]) error
 	LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest], *connect.ServerStream[apipb.MigrationUpdate]) error
 	Events(context.Context, *connect.Request[apipb.EventsRequest], *connect.ServerStream[apipb.Event]) error
+	// EventAdd writes a note of an administrator's among the events, durably.
+	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
 }
 
@@ -954,6 +972,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("Events")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceEventAddHandler := connect.NewUnaryHandler(
+		ClusterServiceEventAddProcedure,
+		svc.EventAdd,
+		connect.WithSchema(clusterServiceMethods.ByName("EventAdd")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceNetworkSetHandler := connect.NewUnaryHandler(
 		ClusterServiceNetworkSetProcedure,
 		svc.NetworkSet,
@@ -1002,6 +1026,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceLiveMigrateHandler.ServeHTTP(w, r)
 		case ClusterServiceEventsProcedure:
 			clusterServiceEventsHandler.ServeHTTP(w, r)
+		case ClusterServiceEventAddProcedure:
+			clusterServiceEventAddHandler.ServeHTTP(w, r)
 		case ClusterServiceNetworkSetProcedure:
 			clusterServiceNetworkSetHandler.ServeHTTP(w, r)
 		default:
@@ -1091,6 +1117,10 @@ func (UnimplementedClusterServiceHandler) LiveMigrate(context.Context, *connect.
 
 func (UnimplementedClusterServiceHandler) Events(context.Context, *connect.Request[apipb.EventsRequest], *connect.ServerStream[apipb.Event]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.Events is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.EventAdd is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
