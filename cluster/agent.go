@@ -49,6 +49,8 @@ type Local struct {
 	Lease       bool
 	Volumes     map[string]LocalVolume
 	Machines    map[string]LocalMachine
+	// Addresses of the cluster are those that noded holds.
+	Addresses []string
 	// Moving are the machines that an action on this node has in its hands: a
 	// migration, as source or target, a start or a stop. Nothing else is done
 	// with them meanwhile.
@@ -110,6 +112,15 @@ type (
 		Group    string
 		Incoming bool
 	}
+	// HoldAddress commits that the cluster's address is here, and puts it on the
+	// interface. Tolerated are MACs of nodes that may still answer for it.
+	HoldAddress struct {
+		Group, Address, Subnet string
+		Epoch                  uint64
+		Tolerated              []string
+	}
+	// DropAddress takes one away that is not this node's any more.
+	DropAddress struct{ Address string }
 	// ResumeMachine lets a machine run on whose disk failed it.
 	ResumeMachine struct{ Group string }
 	// MoveMachine drives a migration from here.
@@ -160,6 +171,12 @@ func (a KillMachine) Lane() string { return machineKey(a.Group) }
 func (a RecoverMachine) Lane() string { return machineKey(a.Group) }
 
 // Lane implements Action.
+func (a HoldAddress) Lane() string { return "address" }
+
+// Lane implements Action.
+func (a DropAddress) Lane() string { return "address" }
+
+// Lane implements Action.
 func (a ResumeMachine) Lane() string { return machineKey(a.Group) }
 
 // Lane implements Action.
@@ -200,8 +217,11 @@ func Act(s *pb.State, l Local) []Action {
 	for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {
 		out = append(out, volume(s, l, s.Volumes[name])...)
 	}
+	out = append(out, addresses(s, l)...)
 	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
-		out = append(out, group(l, s.Groups[name])...)
+		if g := s.Groups[name]; g.Type != TypeCluster {
+			out = append(out, group(l, g)...)
+		}
 	}
 	return out
 }

@@ -12,6 +12,9 @@ func (d *Database) groupAdd(c *pb.Command, k *pb.GroupAdd) *pb.Result {
 	if err := CheckName("group", g.Name); err != nil {
 		return refuse(pb.Code_CODE_INVALID, "%v", err)
 	}
+	if g.Type == TypeCluster {
+		return refuseCluster(g)
+	}
 	switch {
 	case d.s.Groups[g.Name] != nil:
 		return refuse(pb.Code_CODE_REFUSED, "%s is highly available already", g.Name)
@@ -35,6 +38,8 @@ func (d *Database) groupRemove(c *pb.Command, k *pb.GroupRemove) *pb.Result {
 	switch {
 	case g == nil:
 		return notFound("group", k.Name)
+	case g.Type == TypeCluster:
+		return refuseCluster(g)
 	case g.Desire != pb.Desire_DESIRE_STOPPED || g.Status.State != pb.GroupState_GROUP_STATE_OFFLINE:
 		return refuse(pb.Code_CODE_REFUSED, "%s is not off: stop it first", g.Name)
 	}
@@ -43,11 +48,17 @@ func (d *Database) groupRemove(c *pb.Command, k *pb.GroupRemove) *pb.Result {
 	return ok()
 }
 
+func refuseCluster(g *pb.Group) *pb.Result {
+	return refuse(pb.Code_CODE_REFUSED, "%s is the cluster itself and no machine: change its address with `clusterctl cluster set --ip`", g.Name)
+}
+
 func (d *Database) groupDesire(c *pb.Command, k *pb.GroupDesire) *pb.Result {
 	g := d.s.Groups[k.Name]
 	switch {
 	case g == nil:
 		return notFound("group", k.Name)
+	case g.Type == TypeCluster:
+		return refuseCluster(g)
 	case k.Desire == pb.Desire_DESIRE_UNSPECIFIED:
 		return refuse(pb.Code_CODE_INVALID, "the command for %s says neither start nor stop", k.Name)
 	case k.Desire == pb.Desire_DESIRE_STOPPED && g.Migration != nil:
@@ -71,7 +82,7 @@ func (d *Database) mayTake(g *pb.Group) *pb.Result {
 	case old == nil:
 		return nil
 	case old.State == pb.NodeState_NODE_STATE_DOWN:
-		if old.Fence.DoneMs == 0 {
+		if !passed(g, old) {
 			return refuse(pb.Code_CODE_REFUSED, "%s owned %s and is not yet fenced", old.Name, g.Name)
 		}
 		return nil
@@ -80,6 +91,12 @@ func (d *Database) mayTake(g *pb.Group) *pb.Result {
 		return nil // it said that it stopped
 	}
 	return refuse(pb.Code_CODE_REFUSED, "%s owns %s and is up", old.Name, g.Name)
+}
+
+// passed tells whether a node that is down can no longer run a group. An address
+// writes to no disk: for it the node need not be fenced, its lease be over alone.
+func passed(g *pb.Group, old *pb.Node) bool {
+	return old.Fence.DoneMs != 0 || g.Type == TypeCluster && DoesNotAnswer(old.Fence)
 }
 
 // groupAssign gives a group another owner: one command, one epoch.
@@ -116,6 +133,7 @@ const (
 	// goes to another.
 	maxRestarts  = 3
 	restartDelay = 5000 // ms, times the number of failures
+	maxDelays    = 6
 )
 
 func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
@@ -136,7 +154,7 @@ func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
 		g.Restarts, g.NotBeforeMs = 0, 0
 	case pb.GroupState_GROUP_STATE_FAILED:
 		g.Restarts++
-		g.NotBeforeMs = c.AtMs + int64(g.Restarts)*restartDelay
+		g.NotBeforeMs = c.AtMs + int64(min(g.Restarts, maxDelays))*restartDelay
 	}
 	if old.GetState() != k.Status.State || old.GetEpoch() != k.Status.Epoch {
 		level := Info
@@ -172,6 +190,8 @@ func (d *Database) migrationStart(c *pb.Command, k *pb.MigrationStart) *pb.Resul
 	switch {
 	case g == nil:
 		return notFound("group", k.Group)
+	case g.Type == TypeCluster:
+		return refuseCluster(g)
 	case g.Migration != nil:
 		return refuse(pb.Code_CODE_REFUSED, "%s is being moved to %s already", g.Name, d.nodeName(g.Migration.To))
 	case d.s.Nodes[k.To] == nil:

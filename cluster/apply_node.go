@@ -40,7 +40,7 @@ func (d *Database) nodeRemove(c *pb.Command, k *pb.NodeRemove) *pb.Result {
 		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Node)
 	}
 	for name, g := range d.s.Groups {
-		if g.Owner == n.Id {
+		if g.Owner == n.Id && g.Type != TypeCluster { // the controller gives that to another
 			return refuse(pb.Code_CODE_REFUSED, "node %s owns %s: move it first", n.Name, name)
 		}
 	}

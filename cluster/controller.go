@@ -309,6 +309,9 @@ func (c *Controller) groups(in Input) []*pb.Command {
 			if set[i].ID == g.Owner && set[i].Up {
 				set[i].Unfit = "it failed there"
 			}
+			if g.Type == TypeCluster && !onNetworkOf(in.State, g, set[i].ID) {
+				set[i].Unfit = "it is not on the network of " + g.Address
+			}
 		}
 		p := resources.Place(resources.Need{Group: name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, set)
 		if p.Node == 0 {
@@ -333,8 +336,10 @@ func homelessBecause(s *pb.State, g *pb.Group) string {
 	switch {
 	case owner == nil:
 		return "its owner was removed"
-	case owner.State == pb.NodeState_NODE_STATE_DOWN && owner.Fence.DoneMs != 0:
+	case owner.State == pb.NodeState_NODE_STATE_DOWN && passed(g, owner):
 		return owner.Name + " is down"
+	case g.Type == TypeCluster:
+		return strayed(s, g, owner)
 	case owner.State == pb.NodeState_NODE_STATE_UP && g.Desire == pb.Desire_DESIRE_STARTED && g.Restarts >= maxRestarts &&
 		g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch:
 		return fmt.Sprintf("it failed %d times on %s: %s", g.Restarts, owner.Name, g.Status.Detail)

@@ -135,6 +135,8 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.migrationCancel(c, k.MigrationCancel)
 	case *pb.Command_NetworkSet:
 		return d.networkSet(c, k.NetworkSet)
+	case *pb.Command_ClusterSet:
+		return d.clusterSet(c, k.ClusterSet)
 	case *pb.Command_PathsReport:
 		return d.pathsReport(c, k.PathsReport)
 	case *pb.Command_Note:

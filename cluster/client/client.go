@@ -2,8 +2,9 @@
 // and what an error of the API means to who runs the tool.
 //
 // It owns the connection, over a node's socket or over TLS, and the exit
-// statuses that scripts may rely on. cmd/clusterctl calls it, and so may any Go
-// program. It never reads configuration, prints, or ends the process.
+// statuses that scripts may rely on, and the file by which an administrator
+// reaches a cluster from elsewhere. cmd/clusterctl calls it, and so may any Go
+// program. It never prints, or ends the process.
 //
 // Traps: the console and VNC of a machine are bidirectional streams and need
 // HTTP/2, which the transports here speak and http.DefaultClient does not
@@ -14,6 +15,7 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"time"
@@ -58,12 +60,25 @@ func Local(socket string) *Client {
 
 // TLS reaches the node at addr, host:port. The configuration holds the caller's
 // certificate and the authority by which the node is known.
-func TLS(addr string, config *tls.Config) *Client {
+func TLS(addr string, config *tls.Config) *Client { return tlsTo([]string{addr}, config) }
+
+// tlsTo is TLS to the first of several addresses that answers.
+func tlsTo(addrs []string, config *tls.Config) *Client {
 	t := newTransport()
 	t.Protocols.SetHTTP2(true)
 	t.TLSClientConfig = config
-	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
-	return over(t, "https://"+addr)
+	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var errs []error
+		for _, addr := range addrs {
+			c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, addr)
+			if err == nil {
+				return c, nil
+			}
+			errs = append(errs, err)
+		}
+		return nil, errors.Join(errs...)
+	}
+	return over(t, "https://"+addrs[0])
 }
 
 func newTransport() *http.Transport {

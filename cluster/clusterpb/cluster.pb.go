@@ -1654,7 +1654,7 @@ func (x *VolumeStatus) GetNodeEpoch() uint64 {
 type Group struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"` // "vm"
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"` // "vm", "cluster"
 	Volume        string                 `protobuf:"bytes,3,opt,name=volume,proto3" json:"volume,omitempty"`
 	Folder        string                 `protobuf:"bytes,4,opt,name=folder,proto3" json:"folder,omitempty"` // of the machine, on the volume
 	Desire        Desire                 `protobuf:"varint,5,opt,name=desire,proto3,enum=quorate.cluster.v1.Desire" json:"desire,omitempty"`
@@ -1666,6 +1666,7 @@ type Group struct {
 	Restarts      uint32                 `protobuf:"varint,11,opt,name=restarts,proto3" json:"restarts,omitempty"`                            // failed starts since it last was online
 	NotBeforeMs   int64                  `protobuf:"varint,12,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"` // no further start before
 	HardStop      bool                   `protobuf:"varint,13,opt,name=hard_stop,json=hardStop,proto3" json:"hard_stop,omitempty"`
+	Address       string                 `protobuf:"bytes,50,opt,name=address,proto3" json:"address,omitempty"` // of the cluster group
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1789,6 +1790,13 @@ func (x *Group) GetHardStop() bool {
 		return x.HardStop
 	}
 	return false
+}
+
+func (x *Group) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
 }
 
 // GroupStatus is what the owner's agent saw.
@@ -2182,9 +2190,10 @@ type Command struct {
 	//	*Command_MigrationEnd
 	//	*Command_MigrationCancel
 	//	*Command_Note
+	//	*Command_WitnessDropped
 	//	*Command_NetworkSet
 	//	*Command_PathsReport
-	//	*Command_WitnessDropped
+	//	*Command_ClusterSet
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2480,6 +2489,15 @@ func (x *Command) GetNote() *Note {
 	return nil
 }
 
+func (x *Command) GetWitnessDropped() *WitnessDropped {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_WitnessDropped); ok {
+			return x.WitnessDropped
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetNetworkSet() *NetworkSet {
 	if x != nil {
 		if x, ok := x.Kind.(*Command_NetworkSet); ok {
@@ -2498,10 +2516,10 @@ func (x *Command) GetPathsReport() *PathsReport {
 	return nil
 }
 
-func (x *Command) GetWitnessDropped() *WitnessDropped {
+func (x *Command) GetClusterSet() *ClusterSet {
 	if x != nil {
-		if x, ok := x.Kind.(*Command_WitnessDropped); ok {
-			return x.WitnessDropped
+		if x, ok := x.Kind.(*Command_ClusterSet); ok {
+			return x.ClusterSet
 		}
 	}
 	return nil
@@ -2611,16 +2629,20 @@ type Command_Note struct {
 	Note *Note `protobuf:"bytes,60,opt,name=note,proto3,oneof"`
 }
 
+type Command_WitnessDropped struct {
+	WitnessDropped *WitnessDropped `protobuf:"bytes,72,opt,name=witness_dropped,json=witnessDropped,proto3,oneof"`
+}
+
 type Command_NetworkSet struct {
-	NetworkSet *NetworkSet `protobuf:"bytes,70,opt,name=network_set,json=networkSet,proto3,oneof"`
+	NetworkSet *NetworkSet `protobuf:"bytes,90,opt,name=network_set,json=networkSet,proto3,oneof"`
 }
 
 type Command_PathsReport struct {
-	PathsReport *PathsReport `protobuf:"bytes,71,opt,name=paths_report,json=pathsReport,proto3,oneof"`
+	PathsReport *PathsReport `protobuf:"bytes,91,opt,name=paths_report,json=pathsReport,proto3,oneof"`
 }
 
-type Command_WitnessDropped struct {
-	WitnessDropped *WitnessDropped `protobuf:"bytes,72,opt,name=witness_dropped,json=witnessDropped,proto3,oneof"`
+type Command_ClusterSet struct {
+	ClusterSet *ClusterSet `protobuf:"bytes,92,opt,name=cluster_set,json=clusterSet,proto3,oneof"`
 }
 
 func (*Command_NodeAdd) isCommand_Kind() {}
@@ -2673,11 +2695,13 @@ func (*Command_MigrationCancel) isCommand_Kind() {}
 
 func (*Command_Note) isCommand_Kind() {}
 
+func (*Command_WitnessDropped) isCommand_Kind() {}
+
 func (*Command_NetworkSet) isCommand_Kind() {}
 
 func (*Command_PathsReport) isCommand_Kind() {}
 
-func (*Command_WitnessDropped) isCommand_Kind() {}
+func (*Command_ClusterSet) isCommand_Kind() {}
 
 type NodeAdd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4279,6 +4303,50 @@ func (x *PathsReport) GetUnreached() []*Unreached {
 	return nil
 }
 
+type ClusterSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       *string                `protobuf:"bytes,1,opt,name=address,proto3,oneof" json:"address,omitempty"` // empty: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterSet) Reset() {
+	*x = ClusterSet{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterSet) ProtoMessage() {}
+
+func (x *ClusterSet) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
+func (*ClusterSet) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ClusterSet) GetAddress() string {
+	if x != nil && x.Address != nil {
+		return *x.Address
+	}
+	return ""
+}
+
 var File_cluster_clusterpb_cluster_proto protoreflect.FileDescriptor
 
 const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
@@ -4427,7 +4495,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
-	"node_epoch\x18\x03 \x01(\x04R\tnodeEpoch\"\xb1\x03\n" +
+	"node_epoch\x18\x03 \x01(\x04R\tnodeEpoch\"\xcb\x03\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -4443,7 +4511,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	" \x01(\x04R\tmemoryMib\x12\x1a\n" +
 	"\brestarts\x18\v \x01(\rR\brestarts\x12\"\n" +
 	"\rnot_before_ms\x18\f \x01(\x03R\vnotBeforeMs\x12\x1b\n" +
-	"\thard_stop\x18\r \x01(\bR\bhardStop\"\x9a\x01\n" +
+	"\thard_stop\x18\r \x01(\bR\bhardStop\x12\x18\n" +
+	"\aaddress\x182 \x01(\tR\aaddress\"\x9a\x01\n" +
 	"\vGroupStatus\x124\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1e.quorate.cluster.v1.GroupStateR\x05state\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x14\n" +
@@ -4471,7 +4540,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xc2\x0f\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\x85\x10\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -4509,11 +4578,13 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x10migration_switch\x184 \x01(\v2#.quorate.cluster.v1.MigrationSwitchH\x00R\x0fmigrationSwitch\x12G\n" +
 	"\rmigration_end\x185 \x01(\v2 .quorate.cluster.v1.MigrationEndH\x00R\fmigrationEnd\x12P\n" +
 	"\x10migration_cancel\x186 \x01(\v2#.quorate.cluster.v1.MigrationCancelH\x00R\x0fmigrationCancel\x12.\n" +
-	"\x04note\x18< \x01(\v2\x18.quorate.cluster.v1.NoteH\x00R\x04note\x12A\n" +
-	"\vnetwork_set\x18F \x01(\v2\x1e.quorate.cluster.v1.NetworkSetH\x00R\n" +
+	"\x04note\x18< \x01(\v2\x18.quorate.cluster.v1.NoteH\x00R\x04note\x12M\n" +
+	"\x0fwitness_dropped\x18H \x01(\v2\".quorate.cluster.v1.WitnessDroppedH\x00R\x0ewitnessDropped\x12A\n" +
+	"\vnetwork_set\x18Z \x01(\v2\x1e.quorate.cluster.v1.NetworkSetH\x00R\n" +
 	"networkSet\x12D\n" +
-	"\fpaths_report\x18G \x01(\v2\x1f.quorate.cluster.v1.PathsReportH\x00R\vpathsReport\x12M\n" +
-	"\x0fwitness_dropped\x18H \x01(\v2\".quorate.cluster.v1.WitnessDroppedH\x00R\x0ewitnessDroppedB\x06\n" +
+	"\fpaths_report\x18[ \x01(\v2\x1f.quorate.cluster.v1.PathsReportH\x00R\vpathsReport\x12A\n" +
+	"\vcluster_set\x18\\ \x01(\v2\x1e.quorate.cluster.v1.ClusterSetH\x00R\n" +
+	"clusterSetB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"7\n" +
 	"\aNodeAdd\x12,\n" +
 	"\x04node\x18\x01 \x01(\v2\x18.quorate.cluster.v1.NodeR\x04node\" \n" +
@@ -4623,7 +4694,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vPathsReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12;\n" +
-	"\tunreached\x18\x03 \x03(\v2\x1d.quorate.cluster.v1.UnreachedR\tunreached*\x81\x01\n" +
+	"\tunreached\x18\x03 \x03(\v2\x1d.quorate.cluster.v1.UnreachedR\tunreached\"7\n" +
+	"\n" +
+	"ClusterSet\x12\x1d\n" +
+	"\aaddress\x18\x01 \x01(\tH\x00R\aaddress\x88\x01\x01B\n" +
+	"\n" +
+	"\b_address*\x81\x01\n" +
 	"\vNetworkRole\x12\x1c\n" +
 	"\x18NETWORK_ROLE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11NETWORK_ROLE_NONE\x10\x01\x12\x18\n" +
@@ -4684,7 +4760,7 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),        // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),          // 1: quorate.cluster.v1.NodeState
@@ -4742,24 +4818,25 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(*Note)(nil),            // 53: quorate.cluster.v1.Note
 	(*NetworkSet)(nil),      // 54: quorate.cluster.v1.NetworkSet
 	(*PathsReport)(nil),     // 55: quorate.cluster.v1.PathsReport
-	nil,                     // 56: quorate.cluster.v1.State.NodesEntry
-	nil,                     // 57: quorate.cluster.v1.State.DisksEntry
-	nil,                     // 58: quorate.cluster.v1.State.VolumesEntry
-	nil,                     // 59: quorate.cluster.v1.State.GroupsEntry
-	nil,                     // 60: quorate.cluster.v1.State.NetworksEntry
-	nil,                     // 61: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                     // 62: quorate.cluster.v1.Volume.StatusEntry
+	(*ClusterSet)(nil),      // 56: quorate.cluster.v1.ClusterSet
+	nil,                     // 57: quorate.cluster.v1.State.NodesEntry
+	nil,                     // 58: quorate.cluster.v1.State.DisksEntry
+	nil,                     // 59: quorate.cluster.v1.State.VolumesEntry
+	nil,                     // 60: quorate.cluster.v1.State.GroupsEntry
+	nil,                     // 61: quorate.cluster.v1.State.NetworksEntry
+	nil,                     // 62: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                     // 63: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	56, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	57, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
 	17, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	57, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	58, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	59, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	58, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	59, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	60, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
 	24, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
 	25, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	60, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	61, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
 	0,  // 9: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
 	13, // 10: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
 	1,  // 11: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
@@ -4770,8 +4847,8 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	15, // 16: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	3,  // 17: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	4,  // 18: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	61, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	62, // 20: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	62, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	63, // 20: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
 	5,  // 21: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
 	22, // 22: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
 	23, // 23: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
@@ -4803,32 +4880,33 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	51, // 49: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
 	52, // 50: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
 	53, // 51: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	54, // 52: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	55, // 53: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	39, // 54: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
-	11, // 55: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	15, // 56: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	14, // 57: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	13, // 58: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	18, // 59: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	3,  // 60: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	20, // 61: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	21, // 62: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,  // 63: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	22, // 64: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	0,  // 65: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	12, // 66: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	11, // 67: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	18, // 68: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	19, // 69: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	21, // 70: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	10, // 71: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	20, // 72: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	73, // [73:73] is the sub-list for method output_type
-	73, // [73:73] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	39, // 52: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	54, // 53: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	55, // 54: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	56, // 55: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	11, // 56: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	15, // 57: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	14, // 58: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	13, // 59: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	18, // 60: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	3,  // 61: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	20, // 62: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	21, // 63: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,  // 64: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	22, // 65: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	0,  // 66: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	12, // 67: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	11, // 68: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	18, // 69: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	19, // 70: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	21, // 71: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	10, // 72: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	20, // 73: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -4862,17 +4940,19 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_MigrationEnd)(nil),
 		(*Command_MigrationCancel)(nil),
 		(*Command_Note)(nil),
+		(*Command_WitnessDropped)(nil),
 		(*Command_NetworkSet)(nil),
 		(*Command_PathsReport)(nil),
-		(*Command_WitnessDropped)(nil),
+		(*Command_ClusterSet)(nil),
 	}
+	file_cluster_clusterpb_cluster_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   55,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

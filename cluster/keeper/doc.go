@@ -1,5 +1,5 @@
 // Package keeper is noded: it keeps what must not stop on a node, the volumes and
-// the lease.
+// the lease, and what must stop with it: the machines, and the cluster's address.
 //
 // It owns the node's mounts, its registrations on shared LUNs, the coordinators
 // of the volumes that the node owns, and the lease that permits all that. It is
@@ -12,8 +12,9 @@
 // and LUNs.
 //
 // The order in which a lost lease is dealt with is fixed: close every gate, so
-// that no write is begun; end the LUNs' sessions; SIGKILL the machines; only then
-// answer what still waits in the mounts, with EIO. A machine never sees that error.
+// that no write is begun; SIGKILL the machines; take the cluster's address off its
+// interface; end the LUNs' sessions; only then answer what still waits in the
+// mounts, with EIO. A machine never sees that error.
 //
 // Traps: a hung noded that wakes finds its lease over by CLOCK_BOOTTIME in every
 // single write's check, before any timer of its own has run. A restart of noded

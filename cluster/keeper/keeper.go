@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -47,6 +48,9 @@ type Keeper struct {
 	// but mu.
 	losing sync.Mutex
 
+	// addressing is held while an address comes or goes; it is taken before losing.
+	addressing sync.Mutex
+
 	// until is when the lease ends, on o.Clock; writes are checked against it.
 	until atomic.Int64
 
@@ -60,6 +64,7 @@ type Keeper struct {
 	leader   []string // where the lease was last renewed: all its addresses
 	refusal  string
 	volumes  map[string]*attached
+	held     map[netip.Addr]bool  // addresses of the cluster on this node
 	unclean  map[string]*attached // whose last writes may still be under way
 	inherit  bool                 // a noded before this one may have left writes under way
 	settled  map[string]bool      // volumes for which that was dealt with
@@ -76,12 +81,15 @@ func New(o Options) (*Keeper, error) {
 	if o.OpenLUN == nil {
 		o.OpenLUN = o.openLUN
 	}
+	if o.wire == nil {
+		o.wire = netWire{}
+	}
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("noded: %w", err)
 	}
 	return &Keeper{
 		o: o, log: o.Log, state: unjoined, reason: "this node is in no cluster",
-		volumes: map[string]*attached{}, unclean: map[string]*attached{}, settled: map[string]bool{}, changed: make(chan struct{}),
+		held: map[netip.Addr]bool{}, volumes: map[string]*attached{}, unclean: map[string]*attached{}, settled: map[string]bool{}, changed: make(chan struct{}),
 	}, nil
 }
 
@@ -106,6 +114,9 @@ func (k *Keeper) Start(ctx context.Context) error {
 	}
 	if n := k.o.Kill(); n > 0 {
 		k.log.Warn("machines were killed: their disks went with the last noded", zap.Int("machines", n))
+	}
+	if err := k.dropInherited(); err != nil {
+		return fmt.Errorf("start noded: take the cluster's address away: %w", err)
 	}
 	k.unmountStale()
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -371,12 +371,12 @@ func TestIdleNodeNoticesItsLostPath(t *testing.T) {
 // TestCoordinatorOnAnotherNetwork: the coordinator does not answer at its first
 // address, and is found at its second.
 func TestCoordinatorOnAnotherNetwork(t *testing.T) {
-	if got := address(&keeperpb.Coordinator{NodeId: 2, Addrs: []string{"a:1", "b:2"}}); got != "2@a:1,b:2" {
+	if got := coordinatorName(&keeperpb.Coordinator{NodeId: 2, Addrs: []string{"a:1", "b:2"}}); got != "2@a:1,b:2" {
 		t.Fatal(got)
 	}
 	r := newRig(t)
 	a, b := r.start(1, 1), r.start(2, 1)
-	conn, err := b.dial(t.Context(), address(&keeperpb.Coordinator{NodeId: 1, Addrs: []string{"127.0.0.1:1", a.addr()}}))
+	conn, err := b.dial(t.Context(), coordinatorName(&keeperpb.Coordinator{NodeId: 1, Addrs: []string{"127.0.0.1:1", a.addr()}}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,9 @@ func (k *Keeper) stopAll(why string) map[string]*attached {
 	k.changedLocked()
 	k.mu.Unlock()
 	n := k.o.Kill()
+	if err := k.dropAddresses(); err != nil {
+		k.log.Error("an address of the cluster is left behind", zap.Error(err))
+	}
 	k.log.Error("fenced: all I/O is stopped and the machines are killed", zap.String("reason", why),
 		zap.Uint64("epoch", conf.NodeEpoch), zap.Int("machines", n), zap.Int("volumes", len(volumes)))
 	k.endAll(volumes)

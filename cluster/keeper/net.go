@@ -133,9 +133,9 @@ func (k *Keeper) serveVolume(ctx context.Context, conn net.Conn, node uint64) {
 	c.Serve(ctx, conn, h)
 }
 
-// address is how a coordinator is named towards the client:
+// coordinatorName is how a coordinator is named towards the client:
 // node@host:port,host:port with an address on each network.
-func address(c *keeperpb.Coordinator) string {
+func coordinatorName(c *keeperpb.Coordinator) string {
 	return fmt.Sprintf("%d@%s", c.NodeId, strings.Join(c.Addrs, ","))
 }
 

@@ -41,6 +41,8 @@ type Options struct {
 	// kills the QEMU processes whose command lines name RunDir.
 	Kill func() int
 	Log  *zap.Logger
+
+	wire wire // nil is the node's own interfaces
 }
 
 // DefaultOptions are those of an installed node.

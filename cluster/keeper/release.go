@@ -17,11 +17,11 @@ func (k *Keeper) release(ctx context.Context) (int, error) {
 	n := k.o.Kill()
 	k.losing.Lock() // what a lost lease has begun is done
 	defer k.losing.Unlock()
+	errs := []error{k.dropAddresses()}
 	k.mu.Lock()
 	volumes := k.volumes
 	k.volumes = map[string]*attached{}
 	k.mu.Unlock()
-	var errs []error
 	for _, a := range volumes {
 		a.admin.Lock()
 		err := a.end(ctx)

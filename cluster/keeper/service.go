@@ -189,6 +189,9 @@ func (k *Keeper) status() *keeperpb.StatusResponse {
 		volumes = append(volumes, a)
 	}
 	k.mu.Unlock()
+	for _, addr := range k.addresses() {
+		r.Addresses = append(r.Addresses, addr.String())
+	}
 	for _, a := range volumes {
 		r.Volumes = append(r.Volumes, a.status())
 	}

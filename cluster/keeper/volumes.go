@@ -52,7 +52,7 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 			return "", connect.NewError(connect.CodeFailedPrecondition,
 				fmt.Errorf("volume %q is attached with key %s, not %s: detach it first", m.Volume, a.key, disk.Key(m.Key)))
 		}
-		a.c.SetCoordinator(address(m.Coordinator), m.Epoch)
+		a.c.SetCoordinator(coordinatorName(m.Coordinator), m.Epoch)
 		return a.path, nil
 	}
 	if err := k.settle(ctx); err != nil {
@@ -120,7 +120,7 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 	if err != nil {
 		return nil, err
 	}
-	a.c.SetCoordinator(address(m.Coordinator), m.Epoch)
+	a.c.SetCoordinator(coordinatorName(m.Coordinator), m.Epoch)
 	a.m, err = mount.New(mount.Options{Path: a.path, Name: m.Volume, Volume: a.c, Log: k.log})
 	if err != nil {
 		a.c.Abort()

@@ -22,6 +22,8 @@ const (
 	attachTimeout = 20 * time.Second
 	fenceTimeout  = 60 * time.Second
 	startTimeout  = 60 * time.Second
+	// addressTimeout has room for the kernel's own look for a duplicate (IPv6).
+	addressTimeout = 15 * time.Second
 	// stopGrace is for how long a guest may shut down before it is ended.
 	stopGrace = 60 * time.Second
 )
@@ -47,6 +49,13 @@ func (a *nodeAgent) do(ctx context.Context, act cluster.Action) error {
 		})
 	case cluster.FenceDisk:
 		return a.fence(ctx, act)
+	case cluster.HoldAddress:
+		return a.hold(ctx, act)
+	case cluster.DropAddress:
+		return a.ask(ctx, addressTimeout, func(ctx context.Context) error {
+			_, err := a.keeper.DropAddress(ctx, connect.NewRequest(&keeperpb.DropAddressRequest{Address: act.Address}))
+			return err
+		})
 	case cluster.StartMachine:
 		return a.start(ctx, act)
 	case cluster.StopMachine:
@@ -167,6 +176,34 @@ func (a *nodeAgent) groupReport(name string, epoch uint64, state pb.GroupState, 
 	return &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: name, Status: &pb.GroupStatus{
 		State: state, Node: a.m.id.NodeID, Epoch: epoch, Detail: detail,
 	}}}}
+}
+
+// hold commits that the cluster's address is here, and has noded put it there. One
+// that is refused is tried again by Act, later and later.
+func (a *nodeAgent) hold(ctx context.Context, act cluster.HoldAddress) error {
+	if _, err := a.m.propose(ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_STARTING, "")); err != nil {
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			return nil
+		}
+		return err
+	}
+	err := a.ask(ctx, addressTimeout, func(ctx context.Context) error {
+		_, err := a.keeper.HoldAddress(ctx, connect.NewRequest(&keeperpb.HoldAddressRequest{
+			Address: act.Address, Subnet: act.Subnet, ToleratedMacs: act.Tolerated,
+		}))
+		return err
+	})
+	if err == nil || a.m.ctx.Err() != nil {
+		return err // Act sees that it is here, and reports it
+	}
+	var said *connect.Error
+	detail := err.Error()
+	if errors.As(err, &said) {
+		detail = said.Message()
+	}
+	_, perr := a.m.propose(ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_FAILED, detail))
+	return errors.Join(err, perr)
 }
 
 // start commits that the machine starts here, which is what authorises it, and

@@ -113,7 +113,7 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 	if err == nil {
 		st := res.Msg
 		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, st.State, st.NodeEpoch, st.Lease.GetValid()
-		l.KeeperPeers = st.LeasePeers
+		l.KeeperPeers, l.Addresses = st.LeasePeers, st.Addresses
 		a.mu.Lock()
 		for _, v := range st.Volumes {
 			l.Volumes[v.Name] = localVolume(v, a.keys[v.Name])

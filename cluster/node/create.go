@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 
 	"connectrpc.com/connect"
@@ -36,7 +35,7 @@ func (t teller) warn(step, format string, a ...any) {
 
 // create founds a cluster with this node, and adds the others.
 func (n *Node) create(ctx context.Context, r *apipb.CreateRequest, tell teller) error {
-	if err := n.checkCreate(r); err != nil {
+	if err := n.checkCreate(ctx, r); err != nil {
 		return err
 	}
 	others, err := n.openAll(ctx, r.Nodes)
@@ -62,16 +61,28 @@ func (n *Node) create(ctx context.Context, r *apipb.CreateRequest, tell teller) 
 			return err
 		}
 	}
+	if r.Ip != "" {
+		if err := m.setAddress(ctx, r.Ip); err != nil {
+			return fmt.Errorf("the cluster exists, without an address; mend what follows and run `clusterctl cluster set --ip`: %w", err)
+		}
+	}
 	if err := m.admit(ctx, others, tell); err != nil {
 		return fmt.Errorf("the cluster exists, with fewer nodes; mend what follows and run `clusterctl node add`: %w", err)
 	}
 	if err := m.furnish(ctx, r, tell); err != nil {
 		return fmt.Errorf("the cluster exists, with quorum by node majority; mend what follows and run `clusterctl quorum set`: %w", err)
 	}
+	if r.Ip != "" {
+		if err := m.addressIsHeld(ctx); err != nil {
+			tell.warn("address", "%v", err)
+		} else {
+			tell.say("address", "%s answers for the cluster, at %s now", r.Ip, m.addressOwner())
+		}
+	}
 	return tell(&apipb.Progress{Step: "done", Detail: fmt.Sprintf("cluster %s is up", r.Name), Done: true})
 }
 
-func (n *Node) checkCreate(r *apipb.CreateRequest) error {
+func (n *Node) checkCreate(ctx context.Context, r *apipb.CreateRequest) error {
 	invalid := func(format string, a ...any) error {
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, a...))
 	}
@@ -84,25 +95,7 @@ func (n *Node) checkCreate(r *apipb.CreateRequest) error {
 	if r.Ip == "" {
 		return nil
 	}
-	ip, err := netip.ParseAddr(r.Ip)
-	if err != nil {
-		return invalid("--ip %q is no address", r.Ip)
-	}
-	addrs, err := n.addresses()
-	if err != nil {
-		return err
-	}
-	var networks []string
-	for _, a := range addrs {
-		if a.Host == ip.String() {
-			return invalid("--ip %s is this node's own address: the cluster needs one of its own", ip)
-		}
-		if cluster.OnNetwork(a.Network, r.Ip) {
-			return nil
-		}
-		networks = append(networks, a.Network)
-	}
-	return invalid("--ip %s lies on none of this node's networks, which are %v", ip, networks)
+	return n.checkAddress(ctx, r.Ip)
 }
 
 // isSelf tells whether a --node names this node.
@@ -197,7 +190,7 @@ func (n *Node) found(ctx context.Context, r *apipb.CreateRequest) error {
 	}
 	port, _ := n.opt.apiPort()
 	db := cluster.Found(
-		&pb.Cluster{Id: id, Name: r.Name, Address: r.Ip, CreatedMs: time.Now().UnixMilli()},
+		&pb.Cluster{Id: id, Name: r.Name, CreatedMs: time.Now().UnixMilli()},
 		&pb.Node{Id: 1, Name: n.opt.Name, Addresses: addrs, ApiPort: uint64(port), KeeperPort: uint64(n.opt.KeeperPort), GossipPort: uint64(n.opt.GossipPort), Facts: n.facts(ctx)},
 	)
 	snap, err := foundingSnapshot(db, 1)

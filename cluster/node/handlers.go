@@ -21,10 +21,14 @@ type handlers struct{ n *Node }
 
 func newHandlers(n *Node) *handlers { return &handlers{n: n} }
 
-type peerKey struct{}
+type (
+	peerKey struct{}
+	tlsKey  struct{}
+)
 
 // withPeer puts the member that a connection belongs to into its context.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
+	ctx = context.WithValue(ctx, tlsKey{}, true)
 	conn, ok := c.(*tls.Conn)
 	if !ok || len(conn.ConnectionState().PeerCertificates) == 0 {
 		return ctx
@@ -36,7 +40,14 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, id)
 }
 
-// peerOf is the member that asks, or 0 for root on this node.
+// overTLS tells a question of a node or of an administrator from one of root on
+// this node.
+func overTLS(ctx context.Context) bool {
+	over, _ := ctx.Value(tlsKey{}).(bool)
+	return over
+}
+
+// peerOf is the member that asks, or 0 for root on this node and administrators.
 func peerOf(ctx context.Context) uint64 {
 	id, _ := ctx.Value(peerKey{}).(uint64)
 	return id

@@ -26,7 +26,7 @@ func (h *handlers) Version(context.Context, *connect.Request[apipb.VersionReques
 
 // Create implements the service.
 func (h *handlers) Create(ctx context.Context, r *connect.Request[apipb.CreateRequest], out *connect.ServerStream[apipb.Progress]) error {
-	if peerOf(ctx) != 0 {
+	if overTLS(ctx) {
 		return connect.NewError(connect.CodePermissionDenied, errors.New("a cluster is created by root on one of its nodes"))
 	}
 	return h.n.create(ctx, r.Msg, out.Send)

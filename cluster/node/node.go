@@ -131,7 +131,7 @@ func (n *Node) tlsConfig(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if m == nil {
 		return nil, trust.ErrUnjoined
 	}
-	conf := m.id.ServerTLS(alpnHTTP2, alpnHTTP1, alpnRaft, alpnMigrate)
+	conf := m.id.APIServerTLS([]string{alpnHTTP2, alpnHTTP1}, alpnRaft, alpnMigrate)
 	conf.DynamicRecordSizingDisabled = true // migrations send large records alone
 	return conf, nil
 }

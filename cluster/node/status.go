@@ -35,7 +35,7 @@ func (m *member) status() *apipb.StatusResponse {
 	}
 	p := m.profile
 	res := &apipb.StatusResponse{
-		Cluster:    &apipb.ClusterInfo{Name: s.Cluster.Name, Id: s.Cluster.Id, Address: s.Cluster.Address, CsvEnabled: s.Cluster.CsvEnabled},
+		Cluster:    clusterInfo(s),
 		Quorum:     m.quorumInfo(s),
 		AnsweredBy: m.id.NodeName, Portals: s.Portals,
 		Profile: &apipb.Profile{

@@ -86,3 +86,25 @@ func (a *Authority) SignNode(csr []byte, clusterID, name string, nodeID uint64) 
 	}
 	return encodeCert(der), nil
 }
+
+// SignAdmin makes an administrator's certificate with a key of its own, both PEM.
+func (a *Authority) SignAdmin(clusterID, user string) (certPEM, keyPEM []byte, err error) {
+	key, err := newKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := template(user)
+	if err != nil {
+		return nil, nil, err
+	}
+	t.NotAfter = t.NotBefore.Add(backdate + adminValidity)
+	t.KeyUsage = x509.KeyUsageDigitalSignature
+	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	t.URIs = []*url.URL{adminURI(clusterID, user)}
+	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyPEM, err = encodeKey(key)
+	return encodeCert(der), keyPEM, err
+}

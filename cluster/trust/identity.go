@@ -214,6 +214,35 @@ func (id *Identity) ServerTLS(alpn ...string) *tls.Config {
 	}
 }
 
+// APIServerTLS is ServerTLS for a port that also serves administrators: they may
+// speak the protocols of the API, and only nodes the others.
+func (id *Identity) APIServerTLS(api []string, internal ...string) *tls.Config {
+	conf := id.ServerTLS(append(slices.Clone(api), internal...)...)
+	conf.VerifyConnection = func(cs tls.ConnectionState) error {
+		if slices.Contains(api, cs.NegotiatedProtocol) && id.checkAdmin(cs) == nil {
+			return nil
+		}
+		return id.check(cs, 0)
+	}
+	return conf
+}
+
+// checkAdmin verifies that the other side is an administrator of this cluster.
+func (id *Identity) checkAdmin(cs tls.ConnectionState) error {
+	if len(cs.PeerCertificates) == 0 {
+		return errors.New("the other side shows no certificate")
+	}
+	leaf := cs.PeerCertificates[0]
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: id.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return err
+	}
+	clusterID, _, err := PeerAdmin(leaf)
+	if err == nil && clusterID != id.ClusterID {
+		err = fmt.Errorf("the administrator is of cluster %s, not of %s", clusterID, id.ClusterID)
+	}
+	return err
+}
+
 // ClientTLS is for connections to the node serverNodeID, or to any node of the
 // cluster where it is 0.
 func (id *Identity) ClientTLS(serverNodeID uint64, alpn ...string) *tls.Config {

@@ -5,7 +5,9 @@
 // shows a certificate that it signed itself and that its enrolment line pins;
 // joined, one that the cluster's authority signed, in which a URI names cluster
 // and node: quorate://CLUSTER/node/ID. All traffic between nodes is TLS 1.3 with
-// certificates on both sides, and both check that URI.
+// certificates on both sides, and both check that URI. An administrator has a
+// certificate for clients alone, quorate://CLUSTER/admin/USER, with which he may
+// use the API and nothing else.
 //
 // It is called by cluster/node and the daemons. It opens no connection and
 // decides nothing about the cluster: it makes configurations for crypto/tls.
@@ -40,6 +42,10 @@ var ErrUnjoined = errors.New("this node is in no cluster")
 // validity is how long certificates are good for. There is no renewal yet, so
 // it outlives the hardware.
 const validity = 20 * 365 * 24 * time.Hour
+
+// adminValidity is how long an administrator's certificate is good for: there is
+// no way yet to take one back.
+const adminValidity = 365 * 24 * time.Hour
 
 // backdate allows for clocks of nodes that differ.
 const backdate = 24 * time.Hour
@@ -76,6 +82,21 @@ func PeerNode(cert *x509.Certificate) (clusterID string, nodeID uint64, err erro
 		return u.Host, id, nil
 	}
 	return "", 0, fmt.Errorf("certificate %q is not a node's: it has no quorate:// name", cert.Subject.CommonName)
+}
+
+// adminURI names an administrator in his certificate.
+func adminURI(clusterID, user string) *url.URL {
+	return &url.URL{Scheme: "quorate", Host: clusterID, Path: "/admin/" + user}
+}
+
+// PeerAdmin reads cluster and user out of a verified certificate.
+func PeerAdmin(cert *x509.Certificate) (clusterID, user string, err error) {
+	for _, u := range cert.URIs {
+		if name, is := strings.CutPrefix(u.Path, "/admin/"); is && u.Scheme == "quorate" && name != "" {
+			return u.Host, name, nil
+		}
+	}
+	return "", "", fmt.Errorf("certificate %q is not an administrator's", cert.Subject.CommonName)
 }
 
 func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {

@@ -39,10 +39,24 @@ func joined(t *testing.T, a *Authority, clusterID, name string, id uint64) *Iden
 	return ident
 }
 
+// handshake is over a connection with buffers: over a pipe a side that refuses
+// waits for ever for the other to listen.
 func handshake(server, client *tls.Config) (serverErr, clientErr error) {
-	a, b := net.Pipe()
-	defer a.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err, err
+	}
+	defer l.Close()
+	b, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return err, err
+	}
 	defer b.Close()
+	a, err := l.Accept()
+	if err != nil {
+		return err, err
+	}
+	defer a.Close()
 	done := make(chan error, 1)
 	go func() {
 		c := tls.Server(a, server)
@@ -167,5 +181,55 @@ func TestEnrollKeyFile(t *testing.T) {
 		if _, err := LoadEnrollKey(path); err == nil {
 			t.Errorf("took %q with mode %o", text, mode)
 		}
+	}
+}
+
+// TestAdministratorsMayUseTheAPIAlone: not what nodes say to each other, not noded,
+// not another cluster, and nobody takes one for a node.
+func TestAdministratorsMayUseTheAPIAlone(t *testing.T) {
+	a, err := NewAuthority("c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := joined(t, a, "c1", "s1", 1)
+	admin := func(a *Authority, clusterID string) tls.Certificate {
+		certPEM, keyPEM, err := a.SignAdmin(clusterID, "anna")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair(certPEM, keyPEM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair
+	}
+	b, err := NewAuthority("c2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func(server *tls.Config, cert tls.Certificate, proto string) error {
+		s, c := handshake(server, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, NextProtos: []string{proto}, InsecureSkipVerify: true})
+		return errors.Join(s, c)
+	}
+	api := node.APIServerTLS([]string{"h2"}, "raft")
+	if err := try(api, admin(a, "c1"), "h2"); err != nil {
+		t.Errorf("the API refuses an administrator: %v", err)
+	}
+	for name, err := range map[string]error{
+		"raft":                    try(api, admin(a, "c1"), "raft"),
+		"noded":                   try(node.ServerTLS("volumes"), admin(a, "c1"), "volumes"),
+		"of another cluster":      try(api, admin(b, "c2"), "h2"),
+		"of another cluster's id": try(api, admin(a, "c2"), "h2"),
+	} {
+		if err == nil {
+			t.Errorf("an administrator gets in: %s", name)
+		}
+	}
+	s, c := handshake(&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{admin(a, "c1")}, NextProtos: []string{"h2"}}, node.ClientTLS(0, "h2"))
+	if s == nil && c == nil {
+		t.Error("an administrator is taken for a node")
+	}
+	if s, c := handshake(api, node.ClientTLS(1, "raft")); s != nil || c != nil {
+		t.Errorf("a node is refused: %v, %v", s, c)
 	}
 }

@@ -26,9 +26,11 @@ type app struct {
 	now      func() time.Time
 	zone     *time.Location
 
-	output  outputFormat
-	socket  string
-	timeout time.Duration
+	output outputFormat
+	socket string
+	// clusterName is that of a cluster elsewhere, or its address.
+	clusterName string
+	timeout     time.Duration
 	// started tells a command's own failure from wrong usage.
 	started bool
 }
@@ -101,7 +103,10 @@ func (a *app) with(limit time.Duration, run runner) func(*cobra.Command, []strin
 			ctx, cancel = context.WithTimeout(ctx, limit)
 			defer cancel()
 		}
-		c := client.Local(a.socket)
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
 		defer c.Close()
 		return run(ctx, c, args)
 	}

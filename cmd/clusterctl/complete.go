@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"quorate/cluster/api/apipb"
-	"quorate/cluster/client"
 )
 
 // completeTimeout is for how long a shell that completes a word may wait.
@@ -30,7 +29,10 @@ func (a *app) names(of func(*apipb.StatusResponse) []string) cobra.CompletionFun
 		}
 		ctx, cancel := context.WithTimeout(ctx, completeTimeout)
 		defer cancel()
-		c := client.Local(a.socket)
+		c, err := a.connect()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveError
+		}
 		defer c.Close()
 		res, err := c.Cluster.Status(ctx, connect.NewRequest(&apipb.StatusRequest{}))
 		if err != nil {

@@ -35,6 +35,8 @@ var lasting = map[string]string{
 	"quorum_set":   "quorum set node-majority",
 	"disk_list":    "disk list",
 	"disk_add":     "disk add",
+	"cluster_show": "cluster show",
+	"cluster_set":  "cluster set --ip 192.168.100.200",
 	"network_list": "network list",
 	"network_set":  "network set 192.168.100.0/24 --metric 500",
 	"csv_enable":   "csv enable",

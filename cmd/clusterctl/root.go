@@ -18,7 +18,8 @@ func (a *app) root() *cobra.Command {
 its shared volumes and the virtual machines that it keeps running.
 
 Run it as root on any node. It asks the clusterd of that node, which answers for
-the whole cluster.
+the whole cluster. Or run it anywhere, with --cluster and a file that
+clusterctl config export has made.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such thing, 4 refused in this
 state, 5 no quorum, 6 validation found errors, 7 timed out.`,
@@ -31,13 +32,15 @@ state, 5 no quorum, 6 validation found errors, 7 timed out.`,
   clusterctl vm add vWS08-SQL01
   clusterctl vm start vWS08-SQL01
   clusterctl live-migrate vWS08-SQL01 --to s2`,
-		&cmdValidate{app: a}, &cmdCreate{app: a}, &cmdStatus{app: a}, nounNode{a}, nounSan{a}, nounQuorum{a}, nounDisk{a}, nounNetwork{a}, nounCsv{a}, nounVM{a},
+		&cmdValidate{app: a}, &cmdCreate{app: a}, &cmdStatus{app: a}, nounCluster{a}, nounConfig{a}, nounNode{a}, nounSan{a}, nounQuorum{a}, nounDisk{a}, nounNetwork{a}, nounCsv{a}, nounVM{a},
 		&cmdLiveMigrate{app: a}, &cmdEvents{app: a}, &cmdVersion{app: a})
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	flags := cmd.PersistentFlags()
 	flags.VarP(&a.output, "output", "o", "how to print: table, or json for scripts")
 	flags.StringVar(&a.socket, "socket", client.DefaultSocket, "`path` of clusterd's socket")
+	flags.StringVar(&a.clusterName, "cluster", "", "`name` or address of a cluster elsewhere, as ~/.config/quorate has it (see config export)")
 	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `time`, as in 30s or 5m (default 4m; without limit for what shows progress)")
+	complete(cmd, "cluster", cobra.NoFileCompletions)
 	complete(cmd, "output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

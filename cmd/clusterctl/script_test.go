@@ -67,7 +67,7 @@ func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*
 	return connect.NewResponse(&apipb.StatusResponse{
 		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true},
 		Quorum:  q, Nodes: nodes, Disks: disks, Volumes: []*apipb.VolumeInfo{volume1},
-		Groups: []*apipb.GroupInfo{web, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
+		Groups: []*apipb.GroupInfo{web, {Name: clusterGroup, Type: "cluster", State: "online", Owner: "s1", Epoch: 2, Desired: "started"}, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
 		Stale:  f.stale, AnsweredBy: "s1", Networks: networks,
 	}), nil
 }
@@ -85,6 +85,16 @@ var networks = []*apipb.NetworkInfo{
 
 func (f *fake) NetworkSet(_ context.Context, r *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
 	return connect.NewResponse(&apipb.NetworkSetResponse{Network: networks[1]}), nil
+}
+
+func (f *fake) ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
+	return connect.NewResponse(&apipb.ClusterSetResponse{Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Address: "192.168.100.200"}}), nil
+}
+
+func (f *fake) ConfigExport(_ context.Context, r *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error) {
+	return connect.NewResponse(&apipb.ConfigExportResponse{
+		Cluster: "ws08r2-cl01", Address: "192.168.100.200:7400", Nodes: []string{"192.168.100.11:7400"}, Ca: []byte("ca\n"), Certificate: []byte(r.Msg.User + "\n"), Key: []byte("key\n"),
+	}), nil
 }
 
 func (f *fake) Version(context.Context, *connect.Request[apipb.VersionRequest]) (*connect.Response[apipb.VersionResponse], error) {

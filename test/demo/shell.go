@@ -37,13 +37,18 @@ func (d *demo) typed(host string, argv ...string) {
 // ctl types a clusterctl command on s1, prints what it answered, and returns
 // what it printed to its standard output. Another exit status than 0 is an error.
 func (d *demo) ctl(ctx context.Context, args ...string) (string, error) {
+	return d.ctlOn(ctx, first, args...)
+}
+
+// ctlOn is ctl on any machine of the lab.
+func (d *demo) ctlOn(ctx context.Context, host string, args ...string) (string, error) {
 	argv := append([]string{"clusterctl"}, args...)
-	d.typed(first, argv...)
+	d.typed(host, argv...)
 	var text bytes.Buffer
 	both := io.MultiWriter(d.out, &text)
-	code, err := d.lab.Exec(ctx, first, argv, box.Stdio{Out: both, Err: d.out})
+	code, err := d.lab.Exec(ctx, host, argv, box.Stdio{Out: both, Err: d.out})
 	if err == nil && code != 0 {
-		err = fmt.Errorf("`%s` on %s ended with status %d", strings.Join(argv, " "), first, code)
+		err = fmt.Errorf("`%s` on %s ended with status %d", strings.Join(argv, " "), host, code)
 	}
 	return text.String(), err
 }

@@ -19,6 +19,7 @@ const (
 	first, second = "s1", "s2"
 	machine       = "vWS08-SQL01"
 	volume        = "Volume1"
+	clusterName   = "ws08r2-cl01"
 )
 
 // Bounds of waits.
@@ -73,16 +74,38 @@ func (d *demo) look(ctx context.Context) error {
 }
 
 func (d *demo) create(ctx context.Context) error {
-	if _, err := d.ctl(ctx, "create", "--name", "ws08r2-cl01", "--ip", "192.168.100.200", "--node", first, "--node", second, "--portal", lab.Portal); err != nil {
+	if _, err := d.ctl(ctx, "create", "--name", clusterName, "--ip", "192.168.100.200", "--node", first, "--node", second, "--portal", lab.Portal); err != nil {
 		return err
 	}
 	if _, err := d.ctl(ctx, "quorum", "show"); err != nil {
+		return err
+	}
+	if err := d.equip(ctx); err != nil {
 		return err
 	}
 	s, err := d.status(ctx)
 	if err == nil && (s.Quorum.Mode != "node-and-disk-majority" || s.Quorum.Have != 3) {
 		err = fmt.Errorf("two nodes and a witness should be 3 votes under node-and-disk-majority; the cluster says %d under %s", s.Quorum.Have, s.Quorum.Mode)
 	}
+	return err
+}
+
+// equip gives the administrator's own machine what it needs to reach the cluster.
+func (d *demo) equip(ctx context.Context) error {
+	text, err := d.ask(ctx, "config", "export")
+	if err != nil {
+		return err
+	}
+	d.typed(first, "clusterctl", "config", "export", ">", clusterName+".yaml")
+	if err := os.WriteFile(filepath.Join(d.lab.AdminConfig(), clusterName+".yaml"), text, 0o600); err != nil {
+		return err
+	}
+	return d.fromAfar(ctx, "cluster", "show")
+}
+
+// fromAfar types a command on the administrator's machine, which is no node.
+func (d *demo) fromAfar(ctx context.Context, args ...string) error {
+	_, err := d.ctlOn(ctx, lab.Admin, append([]string{"--cluster", clusterName}, args...)...)
 	return err
 }
 
@@ -206,10 +229,11 @@ func (d *demo) cut(ctx context.Context) (failover, error) {
 	if err := d.ticks(ctx, first, 100, bootLimit); err != nil {
 		return failover{}, err
 	}
-	for _, args := range [][]string{{"status"}, {"events"}} {
-		if _, err := d.ctl(ctx, args...); err != nil {
-			return failover{}, err
-		}
+	if err := d.fromAfar(ctx, "status"); err != nil {
+		return failover{}, err
+	}
+	if _, err := d.ctl(ctx, "events"); err != nil {
+		return failover{}, err
 	}
 	text, err := d.ask(ctx, "events", "-o", "json")
 	if err != nil {

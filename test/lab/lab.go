@@ -87,6 +87,9 @@ func (l *Lab) raise(ctx context.Context) error {
 	if err := l.startSAN(ctx); err != nil {
 		return err
 	}
+	if err := l.startAdmin(ctx); err != nil {
+		return err
+	}
 	for _, n := range l.Nodes() {
 		if err := l.boot(ctx, n); err != nil {
 			return err

@@ -21,7 +21,7 @@ func (l *Lab) lay() error {
 			return err
 		}
 	}
-	for _, b := range []string{sanBox, switchBox} {
+	for _, b := range []string{sanBox, switchBox, Admin} {
 		if err := os.MkdirAll(filepath.Join(l.o.Dir, b), 0o755); err != nil {
 			return err
 		}

@@ -12,7 +12,8 @@ import (
 	"quorate/test/lab/box"
 )
 
-// Exec runs argv on a node, or on the SAN for "san", and returns its exit
+// Exec runs argv on a node, on the SAN for "san", or on the administrator's machine
+// for Admin, and returns its exit
 // status; 128 and more is a signal. When ctx ends, it is killed.
 func (l *Lab) Exec(ctx context.Context, node string, argv []string, stdio box.Stdio) (int, error) {
 	b, err := l.find(node)
@@ -30,7 +31,7 @@ func (l *Lab) Exec(ctx context.Context, node string, argv []string, stdio box.St
 }
 
 func (l *Lab) find(name string) (box.Box, error) {
-	if name != sanBox {
+	if name != sanBox && name != Admin {
 		if _, err := l.index(name); err != nil {
 			return box.Box{}, err
 		}

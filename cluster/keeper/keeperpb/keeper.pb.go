@@ -1137,6 +1137,7 @@ type StatusResponse struct {
 	NodeId        uint64                 `protobuf:"varint,7,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	NodeEpoch     uint64                 `protobuf:"varint,8,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`
 	LeasePeers    []string               `protobuf:"bytes,50,rep,name=lease_peers,json=leasePeers,proto3" json:"lease_peers,omitempty"` // as configured
+	Addresses     []string               `protobuf:"bytes,51,rep,name=addresses,proto3" json:"addresses,omitempty"`                     // of the cluster, held by this node
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1230,6 +1231,13 @@ func (x *StatusResponse) GetNodeEpoch() uint64 {
 func (x *StatusResponse) GetLeasePeers() []string {
 	if x != nil {
 		return x.LeasePeers
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
 	}
 	return nil
 }
@@ -1418,6 +1426,182 @@ func (x *VolumeStatus) GetFault() string {
 	return ""
 }
 
+type HoldAddressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Subnet        string                 `protobuf:"bytes,2,opt,name=subnet,proto3" json:"subnet,omitempty"`                                    // of the network that it is on
+	ToleratedMacs []string               `protobuf:"bytes,3,rep,name=tolerated_macs,json=toleratedMacs,proto3" json:"tolerated_macs,omitempty"` // of nodes that are fenced, and may still answer for it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldAddressRequest) Reset() {
+	*x = HoldAddressRequest{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldAddressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldAddressRequest) ProtoMessage() {}
+
+func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldAddressRequest.ProtoReflect.Descriptor instead.
+func (*HoldAddressRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *HoldAddressRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *HoldAddressRequest) GetSubnet() string {
+	if x != nil {
+		return x.Subnet
+	}
+	return ""
+}
+
+func (x *HoldAddressRequest) GetToleratedMacs() []string {
+	if x != nil {
+		return x.ToleratedMacs
+	}
+	return nil
+}
+
+type HoldAddressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldAddressResponse) Reset() {
+	*x = HoldAddressResponse{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldAddressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldAddressResponse) ProtoMessage() {}
+
+func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldAddressResponse.ProtoReflect.Descriptor instead.
+func (*HoldAddressResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
+}
+
+type DropAddressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropAddressRequest) Reset() {
+	*x = DropAddressRequest{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropAddressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropAddressRequest) ProtoMessage() {}
+
+func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropAddressRequest.ProtoReflect.Descriptor instead.
+func (*DropAddressRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DropAddressRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type DropAddressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropAddressResponse) Reset() {
+	*x = DropAddressResponse{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropAddressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropAddressResponse) ProtoMessage() {}
+
+func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropAddressResponse.ProtoReflect.Descriptor instead.
+func (*DropAddressResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{27}
+}
+
 type RenewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -1429,7 +1613,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1625,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1638,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RenewRequest) GetClusterId() string {
@@ -1492,7 +1676,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1688,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1701,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -1638,7 +1822,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x0eReleaseRequest\")\n" +
 	"\x0fReleaseResponse\x12\x16\n" +
 	"\x06killed\x18\x01 \x01(\x05R\x06killed\"\x0f\n" +
-	"\rStatusRequest\"\xbf\x02\n" +
+	"\rStatusRequest\"\xdd\x02\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x124\n" +
@@ -1650,7 +1834,8 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\n" +
 	"node_epoch\x18\b \x01(\x04R\tnodeEpoch\x12\x1f\n" +
 	"\vlease_peers\x182 \x03(\tR\n" +
-	"leasePeers\"x\n" +
+	"leasePeers\x12\x1c\n" +
+	"\taddresses\x183 \x03(\tR\taddresses\"x\n" +
 	"\vLeaseStatus\x12\x14\n" +
 	"\x05valid\x18\x01 \x01(\bR\x05valid\x12!\n" +
 	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs\x12\x16\n" +
@@ -1667,7 +1852,15 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x04used\x18\b \x01(\x03R\x04used\x12\x18\n" +
 	"\aawaited\x18\t \x03(\x04R\aawaited\x12\x14\n" +
 	"\x05fault\x18\n" +
-	" \x01(\tR\x05fault\"e\n" +
+	" \x01(\tR\x05fault\"m\n" +
+	"\x12HoldAddressRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06subnet\x18\x02 \x01(\tR\x06subnet\x12%\n" +
+	"\x0etolerated_macs\x18\x03 \x03(\tR\rtoleratedMacs\"\x15\n" +
+	"\x13HoldAddressResponse\".\n" +
+	"\x12DropAddressRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x15\n" +
+	"\x13DropAddressResponse\"e\n" +
 	"\fRenewRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -1681,7 +1874,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\blease_ms\x18\x04 \x01(\x03R\aleaseMs\x12\x1f\n" +
 	"\vleader_addr\x18\x05 \x01(\tR\n" +
 	"leaderAddr\x12!\n" +
-	"\fleader_addrs\x182 \x03(\tR\vleaderAddrs2\xcc\x06\n" +
+	"\fleader_addrs\x182 \x03(\tR\vleaderAddrs2\x88\b\n" +
 	"\rKeeperService\x12V\n" +
 	"\tConfigure\x12#.quorate.keeper.v1.ConfigureRequest\x1a$.quorate.keeper.v1.ConfigureResponse\x12M\n" +
 	"\x06Attach\x12 .quorate.keeper.v1.AttachRequest\x1a!.quorate.keeper.v1.AttachResponse\x12M\n" +
@@ -1694,7 +1887,9 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\bFenceKey\x12\".quorate.keeper.v1.FenceKeyRequest\x1a#.quorate.keeper.v1.FenceKeyResponse\x12J\n" +
 	"\x05Evict\x12\x1f.quorate.keeper.v1.EvictRequest\x1a .quorate.keeper.v1.EvictResponse\x12P\n" +
 	"\aRelease\x12!.quorate.keeper.v1.ReleaseRequest\x1a\".quorate.keeper.v1.ReleaseResponse\x12M\n" +
-	"\x06Status\x12 .quorate.keeper.v1.StatusRequest\x1a!.quorate.keeper.v1.StatusResponse2Z\n" +
+	"\x06Status\x12 .quorate.keeper.v1.StatusRequest\x1a!.quorate.keeper.v1.StatusResponse\x12\\\n" +
+	"\vHoldAddress\x12%.quorate.keeper.v1.HoldAddressRequest\x1a&.quorate.keeper.v1.HoldAddressResponse\x12\\\n" +
+	"\vDropAddress\x12%.quorate.keeper.v1.DropAddressRequest\x1a&.quorate.keeper.v1.DropAddressResponse2Z\n" +
 	"\fLeaseService\x12J\n" +
 	"\x05Renew\x12\x1f.quorate.keeper.v1.RenewRequest\x1a .quorate.keeper.v1.RenewResponseB*Z(quorate/cluster/keeper/keeperpb;keeperpbb\x06proto3"
 
@@ -1710,34 +1905,38 @@ func file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP() []byte {
 	return file_cluster_keeper_keeperpb_keeper_proto_rawDescData
 }
 
-var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
-	(*ConfigureRequest)(nil),   // 0: quorate.keeper.v1.ConfigureRequest
-	(*ConfigureResponse)(nil),  // 1: quorate.keeper.v1.ConfigureResponse
-	(*Lun)(nil),                // 2: quorate.keeper.v1.Lun
-	(*Coordinator)(nil),        // 3: quorate.keeper.v1.Coordinator
-	(*AttachRequest)(nil),      // 4: quorate.keeper.v1.AttachRequest
-	(*AttachResponse)(nil),     // 5: quorate.keeper.v1.AttachResponse
-	(*DetachRequest)(nil),      // 6: quorate.keeper.v1.DetachRequest
-	(*DetachResponse)(nil),     // 7: quorate.keeper.v1.DetachResponse
-	(*CoordinateRequest)(nil),  // 8: quorate.keeper.v1.CoordinateRequest
-	(*CoordinateResponse)(nil), // 9: quorate.keeper.v1.CoordinateResponse
-	(*RelinquishRequest)(nil),  // 10: quorate.keeper.v1.RelinquishRequest
-	(*RelinquishResponse)(nil), // 11: quorate.keeper.v1.RelinquishResponse
-	(*FormatRequest)(nil),      // 12: quorate.keeper.v1.FormatRequest
-	(*FormatResponse)(nil),     // 13: quorate.keeper.v1.FormatResponse
-	(*FenceKeyRequest)(nil),    // 14: quorate.keeper.v1.FenceKeyRequest
-	(*FenceKeyResponse)(nil),   // 15: quorate.keeper.v1.FenceKeyResponse
-	(*EvictRequest)(nil),       // 16: quorate.keeper.v1.EvictRequest
-	(*EvictResponse)(nil),      // 17: quorate.keeper.v1.EvictResponse
-	(*ReleaseRequest)(nil),     // 18: quorate.keeper.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),    // 19: quorate.keeper.v1.ReleaseResponse
-	(*StatusRequest)(nil),      // 20: quorate.keeper.v1.StatusRequest
-	(*StatusResponse)(nil),     // 21: quorate.keeper.v1.StatusResponse
-	(*LeaseStatus)(nil),        // 22: quorate.keeper.v1.LeaseStatus
-	(*VolumeStatus)(nil),       // 23: quorate.keeper.v1.VolumeStatus
-	(*RenewRequest)(nil),       // 24: quorate.keeper.v1.RenewRequest
-	(*RenewResponse)(nil),      // 25: quorate.keeper.v1.RenewResponse
+	(*ConfigureRequest)(nil),    // 0: quorate.keeper.v1.ConfigureRequest
+	(*ConfigureResponse)(nil),   // 1: quorate.keeper.v1.ConfigureResponse
+	(*Lun)(nil),                 // 2: quorate.keeper.v1.Lun
+	(*Coordinator)(nil),         // 3: quorate.keeper.v1.Coordinator
+	(*AttachRequest)(nil),       // 4: quorate.keeper.v1.AttachRequest
+	(*AttachResponse)(nil),      // 5: quorate.keeper.v1.AttachResponse
+	(*DetachRequest)(nil),       // 6: quorate.keeper.v1.DetachRequest
+	(*DetachResponse)(nil),      // 7: quorate.keeper.v1.DetachResponse
+	(*CoordinateRequest)(nil),   // 8: quorate.keeper.v1.CoordinateRequest
+	(*CoordinateResponse)(nil),  // 9: quorate.keeper.v1.CoordinateResponse
+	(*RelinquishRequest)(nil),   // 10: quorate.keeper.v1.RelinquishRequest
+	(*RelinquishResponse)(nil),  // 11: quorate.keeper.v1.RelinquishResponse
+	(*FormatRequest)(nil),       // 12: quorate.keeper.v1.FormatRequest
+	(*FormatResponse)(nil),      // 13: quorate.keeper.v1.FormatResponse
+	(*FenceKeyRequest)(nil),     // 14: quorate.keeper.v1.FenceKeyRequest
+	(*FenceKeyResponse)(nil),    // 15: quorate.keeper.v1.FenceKeyResponse
+	(*EvictRequest)(nil),        // 16: quorate.keeper.v1.EvictRequest
+	(*EvictResponse)(nil),       // 17: quorate.keeper.v1.EvictResponse
+	(*ReleaseRequest)(nil),      // 18: quorate.keeper.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),     // 19: quorate.keeper.v1.ReleaseResponse
+	(*StatusRequest)(nil),       // 20: quorate.keeper.v1.StatusRequest
+	(*StatusResponse)(nil),      // 21: quorate.keeper.v1.StatusResponse
+	(*LeaseStatus)(nil),         // 22: quorate.keeper.v1.LeaseStatus
+	(*VolumeStatus)(nil),        // 23: quorate.keeper.v1.VolumeStatus
+	(*HoldAddressRequest)(nil),  // 24: quorate.keeper.v1.HoldAddressRequest
+	(*HoldAddressResponse)(nil), // 25: quorate.keeper.v1.HoldAddressResponse
+	(*DropAddressRequest)(nil),  // 26: quorate.keeper.v1.DropAddressRequest
+	(*DropAddressResponse)(nil), // 27: quorate.keeper.v1.DropAddressResponse
+	(*RenewRequest)(nil),        // 28: quorate.keeper.v1.RenewRequest
+	(*RenewResponse)(nil),       // 29: quorate.keeper.v1.RenewResponse
 }
 var file_cluster_keeper_keeperpb_keeper_proto_depIdxs = []int32{
 	2,  // 0: quorate.keeper.v1.AttachRequest.lun:type_name -> quorate.keeper.v1.Lun
@@ -1755,20 +1954,24 @@ var file_cluster_keeper_keeperpb_keeper_proto_depIdxs = []int32{
 	16, // 12: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
 	18, // 13: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
 	20, // 14: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
-	24, // 15: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
-	1,  // 16: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
-	5,  // 17: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
-	7,  // 18: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
-	9,  // 19: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
-	11, // 20: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
-	13, // 21: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
-	15, // 22: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
-	17, // 23: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
-	19, // 24: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
-	21, // 25: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
-	25, // 26: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
-	16, // [16:27] is the sub-list for method output_type
-	5,  // [5:16] is the sub-list for method input_type
+	24, // 15: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
+	26, // 16: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
+	28, // 17: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
+	1,  // 18: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
+	5,  // 19: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
+	7,  // 20: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
+	9,  // 21: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
+	11, // 22: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
+	13, // 23: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
+	15, // 24: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
+	17, // 25: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
+	19, // 26: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
+	21, // 27: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
+	25, // 28: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
+	27, // 29: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
+	29, // 30: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
+	18, // [18:31] is the sub-list for method output_type
+	5,  // [5:18] is the sub-list for method input_type
 	5,  // [5:5] is the sub-list for extension type_name
 	5,  // [5:5] is the sub-list for extension extendee
 	0,  // [0:5] is the sub-list for field type_name
@@ -1785,7 +1988,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_keeper_keeperpb_keeper_proto_rawDesc), len(file_cluster_keeper_keeperpb_keeper_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -113,6 +113,12 @@ const (
 	// ClusterServiceNetworkSetProcedure is the fully-qualified name of the ClusterService's NetworkSet
 	// RPC.
 	ClusterServiceNetworkSetProcedure = "/quorate.api.v1.ClusterService/NetworkSet"
+	// ClusterServiceClusterSetProcedure is the fully-qualified name of the ClusterService's ClusterSet
+	// RPC.
+	ClusterServiceClusterSetProcedure = "/quorate.api.v1.ClusterService/ClusterSet"
+	// ClusterServiceConfigExportProcedure is the fully-qualified name of the ClusterService's
+	// ConfigExport RPC.
+	ClusterServiceConfigExportProcedure = "/quorate.api.v1.ClusterService/ConfigExport"
 )
 
 // EnrolmentServiceClient is a client for the quorate.api.v1.EnrolmentService service.
@@ -531,6 +537,9 @@ type ClusterServiceClient interface {
 	// EventAdd writes a note of an administrator's among the events, durably.
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
+	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
+	// ConfigExport makes a certificate for an administrator. Root on a node alone.
+	ConfigExport(context.Context, *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error)
 }
 
 // NewClusterServiceClient constructs a client for the quorate.api.v1.ClusterService service. By
@@ -676,33 +685,47 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("NetworkSet")),
 			connect.WithClientOptions(opts...),
 		),
+		clusterSet: connect.NewClient[apipb.ClusterSetRequest, apipb.ClusterSetResponse](
+			httpClient,
+			baseURL+ClusterServiceClusterSetProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("ClusterSet")),
+			connect.WithClientOptions(opts...),
+		),
+		configExport: connect.NewClient[apipb.ConfigExportRequest, apipb.ConfigExportResponse](
+			httpClient,
+			baseURL+ClusterServiceConfigExportProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("ConfigExport")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
-	version     *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
-	validate    *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
-	create      *connect.Client[apipb.CreateRequest, apipb.Progress]
-	nodeAdd     *connect.Client[apipb.NodeAddRequest, apipb.Progress]
-	nodeSet     *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
-	status      *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
-	quorumSet   *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
-	diskAdd     *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
-	csvEnable   *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
-	csvAdd      *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
-	vmCreate    *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
-	vmAdd       *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
-	vmRemove    *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
-	vmStart     *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
-	vmStop      *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
-	vmShow      *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
-	vmConsole   *connect.Client[apipb.Chunk, apipb.Chunk]
-	vmVnc       *connect.Client[apipb.Chunk, apipb.Chunk]
-	liveMigrate *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
-	events      *connect.Client[apipb.EventsRequest, apipb.Event]
-	eventAdd    *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
-	networkSet  *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
+	version      *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
+	validate     *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
+	create       *connect.Client[apipb.CreateRequest, apipb.Progress]
+	nodeAdd      *connect.Client[apipb.NodeAddRequest, apipb.Progress]
+	nodeSet      *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
+	status       *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
+	quorumSet    *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
+	diskAdd      *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
+	csvEnable    *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
+	csvAdd       *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
+	vmCreate     *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
+	vmAdd        *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
+	vmRemove     *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
+	vmStart      *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
+	vmStop       *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
+	vmShow       *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
+	vmConsole    *connect.Client[apipb.Chunk, apipb.Chunk]
+	vmVnc        *connect.Client[apipb.Chunk, apipb.Chunk]
+	liveMigrate  *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
+	events       *connect.Client[apipb.EventsRequest, apipb.Event]
+	eventAdd     *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
+	networkSet   *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
+	clusterSet   *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
+	configExport *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
 }
 
 // Version calls quorate.api.v1.ClusterService.Version.
@@ -815,6 +838,16 @@ func (c *clusterServiceClient) NetworkSet(ctx context.Context, req *connect.Requ
 	return c.networkSet.CallUnary(ctx, req)
 }
 
+// ClusterSet calls quorate.api.v1.ClusterService.ClusterSet.
+func (c *clusterServiceClient) ClusterSet(ctx context.Context, req *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
+	return c.clusterSet.CallUnary(ctx, req)
+}
+
+// ConfigExport calls quorate.api.v1.ClusterService.ConfigExport.
+func (c *clusterServiceClient) ConfigExport(ctx context.Context, req *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error) {
+	return c.configExport.CallUnary(ctx, req)
+}
+
 // ClusterServiceHandler is an implementation of the quorate.api.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	Version(context.Context, *connect.Request[apipb.VersionRequest]) (*connect.Response[apipb.VersionResponse], error)
@@ -843,6 +876,9 @@ type ClusterServiceHandler interface {
 	// EventAdd writes a note of an administrator's among the events, durably.
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
+	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
+	// ConfigExport makes a certificate for an administrator. Root on a node alone.
+	ConfigExport(context.Context, *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -984,6 +1020,18 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("NetworkSet")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceClusterSetHandler := connect.NewUnaryHandler(
+		ClusterServiceClusterSetProcedure,
+		svc.ClusterSet,
+		connect.WithSchema(clusterServiceMethods.ByName("ClusterSet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceConfigExportHandler := connect.NewUnaryHandler(
+		ClusterServiceConfigExportProcedure,
+		svc.ConfigExport,
+		connect.WithSchema(clusterServiceMethods.ByName("ConfigExport")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/quorate.api.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceVersionProcedure:
@@ -1030,6 +1078,10 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceEventAddHandler.ServeHTTP(w, r)
 		case ClusterServiceNetworkSetProcedure:
 			clusterServiceNetworkSetHandler.ServeHTTP(w, r)
+		case ClusterServiceClusterSetProcedure:
+			clusterServiceClusterSetHandler.ServeHTTP(w, r)
+		case ClusterServiceConfigExportProcedure:
+			clusterServiceConfigExportHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1125,4 +1177,12 @@ func (UnimplementedClusterServiceHandler) EventAdd(context.Context, *connect.Req
 
 func (UnimplementedClusterServiceHandler) NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NetworkSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.ClusterSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) ConfigExport(context.Context, *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.ConfigExport is not implemented"))
 }

@@ -61,6 +61,12 @@ const (
 	KeeperServiceReleaseProcedure = "/quorate.keeper.v1.KeeperService/Release"
 	// KeeperServiceStatusProcedure is the fully-qualified name of the KeeperService's Status RPC.
 	KeeperServiceStatusProcedure = "/quorate.keeper.v1.KeeperService/Status"
+	// KeeperServiceHoldAddressProcedure is the fully-qualified name of the KeeperService's HoldAddress
+	// RPC.
+	KeeperServiceHoldAddressProcedure = "/quorate.keeper.v1.KeeperService/HoldAddress"
+	// KeeperServiceDropAddressProcedure is the fully-qualified name of the KeeperService's DropAddress
+	// RPC.
+	KeeperServiceDropAddressProcedure = "/quorate.keeper.v1.KeeperService/DropAddress"
 	// LeaseServiceRenewProcedure is the fully-qualified name of the LeaseService's Renew RPC.
 	LeaseServiceRenewProcedure = "/quorate.keeper.v1.LeaseService/Renew"
 )
@@ -88,6 +94,10 @@ type KeeperServiceClient interface {
 	// Release stops everything: after it the node is known not to write.
 	Release(context.Context, *connect.Request[keeperpb.ReleaseRequest]) (*connect.Response[keeperpb.ReleaseResponse], error)
 	Status(context.Context, *connect.Request[keeperpb.StatusRequest]) (*connect.Response[keeperpb.StatusResponse], error)
+	// HoldAddress puts an address of the cluster on this node, until it is dropped or
+	// the lease is lost. One that another machine uses is refused, naming its MAC.
+	HoldAddress(context.Context, *connect.Request[keeperpb.HoldAddressRequest]) (*connect.Response[keeperpb.HoldAddressResponse], error)
+	DropAddress(context.Context, *connect.Request[keeperpb.DropAddressRequest]) (*connect.Response[keeperpb.DropAddressResponse], error)
 }
 
 // NewKeeperServiceClient constructs a client for the quorate.keeper.v1.KeeperService service. By
@@ -161,21 +171,35 @@ func NewKeeperServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(keeperServiceMethods.ByName("Status")),
 			connect.WithClientOptions(opts...),
 		),
+		holdAddress: connect.NewClient[keeperpb.HoldAddressRequest, keeperpb.HoldAddressResponse](
+			httpClient,
+			baseURL+KeeperServiceHoldAddressProcedure,
+			connect.WithSchema(keeperServiceMethods.ByName("HoldAddress")),
+			connect.WithClientOptions(opts...),
+		),
+		dropAddress: connect.NewClient[keeperpb.DropAddressRequest, keeperpb.DropAddressResponse](
+			httpClient,
+			baseURL+KeeperServiceDropAddressProcedure,
+			connect.WithSchema(keeperServiceMethods.ByName("DropAddress")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // keeperServiceClient implements KeeperServiceClient.
 type keeperServiceClient struct {
-	configure  *connect.Client[keeperpb.ConfigureRequest, keeperpb.ConfigureResponse]
-	attach     *connect.Client[keeperpb.AttachRequest, keeperpb.AttachResponse]
-	detach     *connect.Client[keeperpb.DetachRequest, keeperpb.DetachResponse]
-	coordinate *connect.Client[keeperpb.CoordinateRequest, keeperpb.CoordinateResponse]
-	relinquish *connect.Client[keeperpb.RelinquishRequest, keeperpb.RelinquishResponse]
-	format     *connect.Client[keeperpb.FormatRequest, keeperpb.FormatResponse]
-	fenceKey   *connect.Client[keeperpb.FenceKeyRequest, keeperpb.FenceKeyResponse]
-	evict      *connect.Client[keeperpb.EvictRequest, keeperpb.EvictResponse]
-	release    *connect.Client[keeperpb.ReleaseRequest, keeperpb.ReleaseResponse]
-	status     *connect.Client[keeperpb.StatusRequest, keeperpb.StatusResponse]
+	configure   *connect.Client[keeperpb.ConfigureRequest, keeperpb.ConfigureResponse]
+	attach      *connect.Client[keeperpb.AttachRequest, keeperpb.AttachResponse]
+	detach      *connect.Client[keeperpb.DetachRequest, keeperpb.DetachResponse]
+	coordinate  *connect.Client[keeperpb.CoordinateRequest, keeperpb.CoordinateResponse]
+	relinquish  *connect.Client[keeperpb.RelinquishRequest, keeperpb.RelinquishResponse]
+	format      *connect.Client[keeperpb.FormatRequest, keeperpb.FormatResponse]
+	fenceKey    *connect.Client[keeperpb.FenceKeyRequest, keeperpb.FenceKeyResponse]
+	evict       *connect.Client[keeperpb.EvictRequest, keeperpb.EvictResponse]
+	release     *connect.Client[keeperpb.ReleaseRequest, keeperpb.ReleaseResponse]
+	status      *connect.Client[keeperpb.StatusRequest, keeperpb.StatusResponse]
+	holdAddress *connect.Client[keeperpb.HoldAddressRequest, keeperpb.HoldAddressResponse]
+	dropAddress *connect.Client[keeperpb.DropAddressRequest, keeperpb.DropAddressResponse]
 }
 
 // Configure calls quorate.keeper.v1.KeeperService.Configure.
@@ -228,6 +252,16 @@ func (c *keeperServiceClient) Status(ctx context.Context, req *connect.Request[k
 	return c.status.CallUnary(ctx, req)
 }
 
+// HoldAddress calls quorate.keeper.v1.KeeperService.HoldAddress.
+func (c *keeperServiceClient) HoldAddress(ctx context.Context, req *connect.Request[keeperpb.HoldAddressRequest]) (*connect.Response[keeperpb.HoldAddressResponse], error) {
+	return c.holdAddress.CallUnary(ctx, req)
+}
+
+// DropAddress calls quorate.keeper.v1.KeeperService.DropAddress.
+func (c *keeperServiceClient) DropAddress(ctx context.Context, req *connect.Request[keeperpb.DropAddressRequest]) (*connect.Response[keeperpb.DropAddressResponse], error) {
+	return c.dropAddress.CallUnary(ctx, req)
+}
+
 // KeeperServiceHandler is an implementation of the quorate.keeper.v1.KeeperService service.
 type KeeperServiceHandler interface {
 	// Configure tells who the node is and whom to ask for the lease. A new epoch
@@ -251,6 +285,10 @@ type KeeperServiceHandler interface {
 	// Release stops everything: after it the node is known not to write.
 	Release(context.Context, *connect.Request[keeperpb.ReleaseRequest]) (*connect.Response[keeperpb.ReleaseResponse], error)
 	Status(context.Context, *connect.Request[keeperpb.StatusRequest]) (*connect.Response[keeperpb.StatusResponse], error)
+	// HoldAddress puts an address of the cluster on this node, until it is dropped or
+	// the lease is lost. One that another machine uses is refused, naming its MAC.
+	HoldAddress(context.Context, *connect.Request[keeperpb.HoldAddressRequest]) (*connect.Response[keeperpb.HoldAddressResponse], error)
+	DropAddress(context.Context, *connect.Request[keeperpb.DropAddressRequest]) (*connect.Response[keeperpb.DropAddressResponse], error)
 }
 
 // NewKeeperServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -320,6 +358,18 @@ func NewKeeperServiceHandler(svc KeeperServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(keeperServiceMethods.ByName("Status")),
 		connect.WithHandlerOptions(opts...),
 	)
+	keeperServiceHoldAddressHandler := connect.NewUnaryHandler(
+		KeeperServiceHoldAddressProcedure,
+		svc.HoldAddress,
+		connect.WithSchema(keeperServiceMethods.ByName("HoldAddress")),
+		connect.WithHandlerOptions(opts...),
+	)
+	keeperServiceDropAddressHandler := connect.NewUnaryHandler(
+		KeeperServiceDropAddressProcedure,
+		svc.DropAddress,
+		connect.WithSchema(keeperServiceMethods.ByName("DropAddress")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/quorate.keeper.v1.KeeperService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case KeeperServiceConfigureProcedure:
@@ -342,6 +392,10 @@ func NewKeeperServiceHandler(svc KeeperServiceHandler, opts ...connect.HandlerOp
 			keeperServiceReleaseHandler.ServeHTTP(w, r)
 		case KeeperServiceStatusProcedure:
 			keeperServiceStatusHandler.ServeHTTP(w, r)
+		case KeeperServiceHoldAddressProcedure:
+			keeperServiceHoldAddressHandler.ServeHTTP(w, r)
+		case KeeperServiceDropAddressProcedure:
+			keeperServiceDropAddressHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -389,6 +443,14 @@ func (UnimplementedKeeperServiceHandler) Release(context.Context, *connect.Reque
 
 func (UnimplementedKeeperServiceHandler) Status(context.Context, *connect.Request[keeperpb.StatusRequest]) (*connect.Response[keeperpb.StatusResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.keeper.v1.KeeperService.Status is not implemented"))
+}
+
+func (UnimplementedKeeperServiceHandler) HoldAddress(context.Context, *connect.Request[keeperpb.HoldAddressRequest]) (*connect.Response[keeperpb.HoldAddressResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.keeper.v1.KeeperService.HoldAddress is not implemented"))
+}
+
+func (UnimplementedKeeperServiceHandler) DropAddress(context.Context, *connect.Request[keeperpb.DropAddressRequest]) (*connect.Response[keeperpb.DropAddressResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.keeper.v1.KeeperService.DropAddress is not implemented"))
 }
 
 // LeaseServiceClient is a client for the quorate.keeper.v1.LeaseService service.

@@ -1,0 +1,87 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+
+	"connectrpc.com/connect"
+
+	"quorate/cluster"
+	"quorate/cluster/api/apipb"
+	pb "quorate/cluster/clusterpb"
+)
+
+// ClusterSet implements the service.
+func (h *handlers) ClusterSet(ctx context.Context, r *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.barrier(ctx); err != nil {
+		return nil, err
+	}
+	if r.Msg.Ip != nil {
+		if err := h.setAddress(ctx, m, *r.Msg.Ip); err != nil {
+			return nil, err
+		}
+	}
+	res := &apipb.ClusterSetResponse{}
+	m.db.view(func(s *pb.State) { res.Cluster = clusterInfo(s) })
+	return connect.NewResponse(res), nil
+}
+
+func (h *handlers) setAddress(ctx context.Context, m *member, ip string) error {
+	var old string
+	m.db.view(func(s *pb.State) { old = s.Cluster.Address })
+	if ip == old {
+		return nil
+	}
+	if ip != "" {
+		if err := h.n.checkAddress(ctx, ip); err != nil {
+			return err
+		}
+	}
+	if err := m.setAddress(ctx, ip); err != nil || ip == "" {
+		return err
+	}
+	return m.addressIsHeld(ctx)
+}
+
+func clusterInfo(s *pb.State) *apipb.ClusterInfo {
+	return &apipb.ClusterInfo{Name: s.Cluster.Name, Id: s.Cluster.Id, Address: s.Cluster.Address, CsvEnabled: s.Cluster.CsvEnabled}
+}
+
+// ConfigExport implements the service.
+func (h *handlers) ConfigExport(ctx context.Context, r *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if overTLS(ctx) {
+		return nil, connect.NewError(connect.CodePermissionDenied, errors.New("root on a node alone makes administrators: run `clusterctl config export` there"))
+	}
+	if err := cluster.CheckName("user", r.Msg.User); err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	cert, key, err := m.id.Authority.SignAdmin(m.id.ClusterID, r.Msg.User)
+	if err != nil {
+		return nil, err
+	}
+	ca, _, err := m.id.Authority.PEM()
+	if err != nil {
+		return nil, err
+	}
+	res := &apipb.ConfigExportResponse{Ca: ca, Certificate: cert, Key: key}
+	m.db.view(func(s *pb.State) {
+		res.Cluster = s.Cluster.Name
+		for _, n := range sortedNodes(s) {
+			res.Nodes = append(res.Nodes, cluster.Endpoints(s, n, n.ApiPort)...)
+		}
+		if s.Cluster.Address != "" {
+			res.Address = net.JoinHostPort(s.Cluster.Address, strconv.FormatUint(s.Nodes[m.id.NodeID].GetApiPort(), 10))
+		}
+	})
+	return connect.NewResponse(res), nil
+}

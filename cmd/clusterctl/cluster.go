@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	"quorate/cluster/api/apipb"
+	"quorate/cluster/client"
+)
+
+// nounCluster is the cluster itself.
+type nounCluster struct{ app *app }
+
+func (n nounCluster) command() *cobra.Command {
+	return noun("cluster", "Show and set the cluster's address",
+		`The cluster has an address of its own, which one node answers for: if that node
+fails, another does. clusterctl --cluster reaches the cluster there.`,
+		"  clusterctl cluster show\n  clusterctl cluster set --ip 192.168.100.200",
+		&cmdClusterShow{n.app}, &cmdClusterSet{app: n.app})
+}
+
+// clusterGroup is the name of the group that is the cluster itself.
+const clusterGroup = "Cluster Group"
+
+type cmdClusterShow struct{ app *app }
+
+func (c *cmdClusterShow) command() *cobra.Command {
+	return &cobra.Command{
+		Use: "show", Short: "Show the cluster's name, address and who answers for it", Args: cobra.NoArgs,
+		Long:    "Shows the cluster's name and identity, and its address with the node that answers\nfor it.",
+		Example: "  clusterctl cluster show",
+		RunE:    c.app.once(c.run),
+	}
+}
+
+func (c *cmdClusterShow) run(ctx context.Context, cl *client.Client, _ []string) error {
+	s, err := c.app.status(ctx, cl)
+	if err != nil {
+		return err
+	}
+	return c.app.cluster(s)
+}
+
+func (a *app) cluster(s *apipb.StatusResponse) error {
+	j := clusterDetailJSON{clusterJSON: clusterJSON{s.Cluster.GetName(), s.Cluster.GetId(), s.Cluster.GetAddress()}}
+	for _, g := range s.Groups {
+		if g.Name == clusterGroup {
+			j.Owner, j.State, j.Detail = g.Owner, g.State, g.Detail
+		}
+	}
+	if a.asJSON() {
+		return a.printJSON(j)
+	}
+	printPairs(a.out,
+		row("Name", j.Name), row("Identity", j.ID), row("Address", j.Address),
+		row("Address is", because(j.State, j.Detail, "online")), row("Answered for by", j.Owner))
+	return nil
+}
+
+type clusterDetailJSON struct {
+	clusterJSON
+	Owner  string `json:"owner"`
+	State  string `json:"state"`
+	Detail string `json:"detail"`
+}
+
+type cmdClusterSet struct {
+	app *app
+	ip  string
+}
+
+func (c *cmdClusterSet) command() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "set", Short: "Set the cluster's address", Args: cobra.NoArgs,
+		Long: `Gives the cluster another address, or its first, on a network that its nodes are
+on. An address that another machine uses is refused, with that machine's MAC. With
+--ip none the cluster has no address any more.`,
+		Example: "  clusterctl cluster set --ip 192.168.100.200",
+		RunE:    c.app.once(c.run),
+	}
+	cmd.Flags().StringVar(&c.ip, "ip", "", "`address`, or none")
+	complete(cmd, "ip", cobra.NoFileCompletions)
+	return cmd
+}
+
+func (c *cmdClusterSet) run(ctx context.Context, cl *client.Client, _ []string) error {
+	if c.ip == "" {
+		return usage("say what to set: --ip")
+	}
+	ip := c.ip
+	if ip == "none" {
+		ip = ""
+	}
+	if _, err := cl.Cluster.ClusterSet(ctx, connect.NewRequest(&apipb.ClusterSetRequest{Ip: &ip})); err != nil {
+		return err
+	}
+	s, err := c.app.status(ctx, cl)
+	if err != nil {
+		return err
+	}
+	return c.app.cluster(s)
+}
+
+// nounConfig is how an administrator reaches a cluster from elsewhere.
+type nounConfig struct{ app *app }
+
+func (n nounConfig) command() *cobra.Command {
+	return noun("config", "Make what an administrator needs elsewhere",
+		"An administrator's file holds where a cluster is, by what it is known, and a\ncertificate of his own. clusterctl --cluster uses it.",
+		"  clusterctl config export > ws08r2-cl01.yaml",
+		&cmdConfigExport{app: n.app})
+}
+
+type cmdConfigExport struct {
+	app *app
+	req apipb.ConfigExportRequest
+	out string
+}
+
+func (c *cmdConfigExport) command() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "export", Short: "Print a file with which the cluster is reached from anywhere", Args: cobra.NoArgs,
+		Long: `Prints a file with the cluster's address and a new certificate of an administrator,
+good for a year. It holds a private key: whoever has it may do with the cluster what
+root may. Put it into ~/.config/quorate as NAME.yaml, readable by its owner alone,
+and use clusterctl --cluster NAME. Run this as root on a node.`,
+		Example: "  clusterctl config export --user anna --out anna.yaml",
+		RunE:    c.app.once(c.run),
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.req.User, "user", "admin", "`name` of the administrator, as it stands in the certificate")
+	f.StringVar(&c.out, "out", "", "`file` to write; standard output otherwise")
+	complete(cmd, "user", cobra.NoFileCompletions)
+	return cmd
+}
+
+func (c *cmdConfigExport) run(ctx context.Context, cl *client.Client, _ []string) error {
+	res, err := cl.Cluster.ConfigExport(ctx, connect.NewRequest(&c.req))
+	if err != nil {
+		return err
+	}
+	m := res.Msg
+	text, err := client.Config{
+		Cluster: m.Cluster, Address: m.Address, Nodes: m.Nodes, CA: string(m.Ca), Certificate: string(m.Certificate), Key: string(m.Key),
+	}.Encode()
+	if err != nil {
+		return err
+	}
+	if c.out == "" {
+		c.app.printf("%s", text)
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(c.out), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.out, text, 0o600); err != nil {
+		return err
+	}
+	if !c.app.asJSON() {
+		c.app.printf("%s reaches cluster %s; put it into ~/.config/quorate there, and use clusterctl --cluster %s\n", c.out, m.Cluster, m.Cluster)
+		return nil
+	}
+	return c.app.printJSON(struct {
+		File string `json:"file"`
+	}{c.out})
+}
+
+// connect reaches the cluster that --cluster names, or the node that this is.
+func (a *app) connect() (*client.Client, error) {
+	if a.clusterName == "" {
+		return client.Local(a.socket), nil
+	}
+	dir, err := client.ConfigDir()
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.FindConfig(dir, a.clusterName)
+	if errors.Is(err, client.ErrNoConfig) {
+		return nil, &statusError{client.ExitNotFound, "--cluster: " + err.Error()}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return client.Remote(c)
+}
