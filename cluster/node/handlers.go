@@ -58,7 +58,7 @@ func peerOf(ctx context.Context) uint64 {
 func (h *handlers) forStrangers() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(apipbconnect.NewEnrolmentServiceHandler(h.n.enroll))
-	path, node := apipbconnect.NewNodeServiceHandler(h, connect.WithInterceptors(errorCodes()))
+	path, node := apipbconnect.NewNodeServiceHandler(h, handlerOptions())
 	mux.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := h.n.enroll.authorised(tokenOf(r.Header)); err != nil {
 			_ = connect.NewErrorWriter().Write(w, r, err)
@@ -85,7 +85,7 @@ func (h *handlers) forRoot() http.Handler { return h.common() }
 
 func (h *handlers) common() *http.ServeMux {
 	mux := http.NewServeMux()
-	opts := connect.WithInterceptors(errorCodes())
+	opts := handlerOptions()
 	mux.Handle(apipbconnect.NewNodeServiceHandler(h, opts))
 	mux.Handle(apipbconnect.NewClusterServiceHandler(h, opts))
 	return mux
@@ -137,6 +137,14 @@ func codes(err error) error {
 }
 
 // errorCodes is codes around every handler.
+// compressFrom is from what size an answer is compressed, in bytes: less would cost
+// more than it saves.
+const compressFrom = 4 << 10
+
+func handlerOptions() connect.HandlerOption {
+	return connect.WithHandlerOptions(connect.WithInterceptors(errorCodes()), connect.WithCompressMinBytes(compressFrom))
+}
+
 func errorCodes() connect.Interceptor { return codesInterceptor{} }
 
 type codesInterceptor struct{}
