@@ -346,10 +346,18 @@ func absent(l Local, g *pb.Group) []Action {
 	if mine && (g.Status.State == pb.GroupState_GROUP_STATE_ONLINE || g.Status.State == pb.GroupState_GROUP_STATE_PAUSED) {
 		return append(out, report(l, g, pb.GroupState_GROUP_STATE_FAILED, "its process ended")...)
 	}
-	if !l.Lease || !usable(l, g.Volume) || l.WallMS < g.NotBeforeMs {
+	if !l.Lease || !usable(l, g.Volume) || delayed(l, g) {
 		return out
 	}
 	return append(out, StartMachine{Group: g.Name, Volume: g.Volume, Folder: g.Folder, Epoch: g.Epoch})
+}
+
+// delayed tells whether the group's start waits after one that failed, by the
+// owner's own clock. A wait longer than was ever meant is that of a clock that was
+// set since.
+func delayed(l Local, g *pb.Group) bool {
+	left := g.NotBeforeMs - l.WallMS
+	return left > 0 && left <= int64(g.Restarts)*restartDelay
 }
 
 // present: this node owns the group, and its process is here.

@@ -123,6 +123,8 @@ func (d *Database) groupAssign(c *pb.Command, k *pb.GroupAssign) *pb.Result {
 	}
 	g.Owner = k.To
 	g.Epoch++
+	// The failures were the former owner's, and by its clock.
+	g.Restarts, g.NotBeforeMs = 0, 0
 	d.event(c, Warning, "group-moved", g.Name, "%s is owned by %s now, before by %s: %s", g.Name, d.nodeName(k.To), d.nodeName(from), k.Reason)
 	return ok()
 }

@@ -408,3 +408,25 @@ func TestAgentStartsOnlyWhatIsItsOwn(t *testing.T) {
 		t.Error("runs another's machine")
 	}
 }
+
+// TestDelayOfAStartIsItsOwners: who takes a group over starts it at once, however
+// often it failed before; and a clock that was set back keeps no start waiting.
+func TestDelayOfAStartIsItsOwners(t *testing.T) {
+	d := newDB(t)
+	failed := status(2, 1, pb.GroupState_GROUP_STATE_FAILED)
+	failed.AtMs = 1 << 50 // by a clock that runs ahead
+	d.must(failed)
+	g := d.State().Groups["sql"]
+	if !delayed(Local{WallMS: 1<<50 + 1}, g) || delayed(Local{WallMS: 1<<50 + restartDelay}, g) {
+		t.Error("a start that failed is not waited after, or for too long")
+	}
+	if delayed(Local{WallMS: 1 << 40}, g) {
+		t.Error("a clock that was set back is waited for")
+	}
+	d.must(down(2, 1))
+	d.must(proof(2, 1, pb.ProofKind_PROOF_KIND_POWER_OFF, ""))
+	d.must(assign(1, 1))
+	if g := d.State().Groups["sql"]; g.Restarts != 0 || delayed(Local{WallMS: 1<<50 + 1}, g) {
+		t.Errorf("the next owner waits: %v", g)
+	}
+}
