@@ -86,6 +86,7 @@ func TestAddressChangesHandsWhenTheLeaseIsOver(t *testing.T) {
 // TestAddressOfARemovedNodeMoves: whoever is removed holds no lease any longer.
 func TestAddressOfARemovedNodeMoves(t *testing.T) {
 	d := addressed(t)
+	d.must(&pb.Command{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{Node: 1, Epoch: 1, Fencer: 2, SaidStopped: true}}})
 	d.must(&pb.Command{Kind: &pb.Command_NodeRemove{NodeRemove: &pb.NodeRemove{Node: 1}}})
 	c := NewController(Profiles()[0])
 	for _, cmd := range c.groups(Input{Self: 2, State: d.State()}) {

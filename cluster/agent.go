@@ -71,8 +71,11 @@ type (
 		Peers []string
 	}
 	// Release makes noded stop everything, for good at this epoch; then the
-	// node says that it stopped.
-	Release struct{ Epoch uint64 }
+	// node says that it stopped. Leaving: since it leaves the cluster.
+	Release struct {
+		Epoch   uint64
+		Leaving bool
+	}
 	// Attach mounts a volume, or tells it of its coordinator.
 	Attach struct {
 		Volume, Disk, Path string
@@ -200,9 +203,14 @@ func Act(s *pb.State, l Local) []Action {
 			// It counts as dead and is not: it stops everything, and says so.
 			return []Action{Release{Epoch: me.Epoch}}
 		}
+		if me.Leaving {
+			return nil
+		}
 		return []Action{Report{What: "node", Command: &pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: me.Id, Epoch: me.Epoch}}}}}
 	}
 	switch {
+	case me.Leaving:
+		return []Action{Release{Epoch: me.Epoch, Leaving: true}}
 	case l.KeeperEpoch != me.Epoch:
 		return []Action{Configure{Epoch: me.Epoch, Peers: LeasePeers(s)}}
 	case l.KeeperState == "fenced" || l.KeeperState == "released":

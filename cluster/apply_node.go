@@ -20,7 +20,7 @@ func (d *Database) nodeAdd(c *pb.Command, k *pb.NodeAdd) *pb.Result {
 	}
 	for _, have := range d.s.Nodes {
 		if have.Name == n.Name {
-			return refuse(pb.Code_CODE_REFUSED, "node %s is in the cluster already", n.Name)
+			return refuse(pb.Code_CODE_REFUSED, "node %s is in the cluster already: if it has lost its disk, evict it with `clusterctl node evict %s`, and add it again", n.Name, n.Name)
 		}
 	}
 	n.Id = d.s.NextNode
@@ -39,16 +39,74 @@ func (d *Database) nodeRemove(c *pb.Command, k *pb.NodeRemove) *pb.Result {
 	if n == nil {
 		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Node)
 	}
-	for name, g := range d.s.Groups {
-		if g.Owner == n.Id && g.Type != TypeCluster { // the controller gives that to another
-			return refuse(pb.Code_CODE_REFUSED, "node %s owns %s: move it first", n.Name, name)
-		}
+	if has := d.has(n.Id); has != "" {
+		return refuse(pb.Code_CODE_REFUSED, "node %s has %s: it must be moved first", n.Name, has)
+	}
+	if n.State != pb.NodeState_NODE_STATE_DOWN || n.Fence.DoneMs == 0 {
+		return refuse(pb.Code_CODE_REFUSED, "node %s has not stopped yet, and is not fenced", n.Name)
 	}
 	d.forgetPaths(n.Id)
 	delete(d.s.Nodes, n.Id)
 	d.findNetworks(c)
 	d.event(c, Info, "node-removed", n.Name, "node %s left the cluster", n.Name)
 	return ok()
+}
+
+// has names something that a node owns, coordinates or is about to get, or is
+// empty.
+func (d *Database) has(id uint64) string {
+	for _, name := range slices.Sorted(maps.Keys(d.s.Groups)) {
+		// The cluster group is given to another once its owner is gone.
+		if g := d.s.Groups[name]; g.Type != TypeCluster && (g.Owner == id || g.Migration.GetTo() == id) {
+			return name
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.s.Volumes)) {
+		if d.s.Volumes[name].Coordinator == id {
+			return name
+		}
+	}
+	return ""
+}
+
+// nodeLeave begins or gives up the removal of a node. One that is up stops by
+// itself; one that is down must be fenced. Then the controller removes it.
+func (d *Database) nodeLeave(c *pb.Command, k *pb.NodeLeave) *pb.Result {
+	n := d.s.Nodes[k.Node]
+	switch {
+	case n == nil:
+		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Node)
+	case k.Cancel:
+		n.Leaving = false
+		return ok()
+	case len(d.s.Nodes) == 1:
+		return refuse(pb.Code_CODE_REFUSED, "%s is the last node of the cluster: to give the cluster up, stop clusterd and delete its state", n.Name)
+	case !d.anotherStays(n.Id):
+		return refuse(pb.Code_CODE_REFUSED, "no other node is up and stays: %s cannot go", n.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.s.Groups)) {
+		g := d.s.Groups[name]
+		if g.Type == TypeCluster {
+			continue // it moves when the node has stopped
+		}
+		if n.State == pb.NodeState_NODE_STATE_UP && (g.Owner == n.Id || g.Migration.GetTo() == n.Id) {
+			return refuse(pb.Code_CODE_REFUSED, "node %s has %s: move it first with `clusterctl live-migrate %s`", n.Name, name, name)
+		}
+	}
+	if !n.Leaving {
+		n.Leaving = true
+		d.event(c, Info, "node-leaving", n.Name, "node %s leaves the cluster", n.Name)
+	}
+	return ok()
+}
+
+func (d *Database) anotherStays(id uint64) bool {
+	for _, n := range d.s.Nodes {
+		if n.Id != id && n.State == pb.NodeState_NODE_STATE_UP && !n.Leaving {
+			return true
+		}
+	}
+	return false
 }
 
 // nodeSet says in which fault domain a node is.
@@ -149,6 +207,8 @@ func (d *Database) nodeUp(c *pb.Command, k *pb.NodeUp) *pb.Result {
 		return ok()
 	case n.Fence.DoneMs == 0:
 		return refuse(pb.Code_CODE_REFUSED, "node %s is not yet fenced", n.Name)
+	case n.Leaving:
+		return refuse(pb.Code_CODE_REFUSED, "node %s leaves the cluster", n.Name)
 	case d.takeable(n.Id):
 		return refuse(pb.Code_CODE_REFUSED, "what node %s had must first be taken over by the others", n.Name)
 	}

@@ -220,9 +220,10 @@ func because(reason string) string {
 	return ": " + reason
 }
 
+// up tells whether a node may be given something.
 func (d *Database) up(id uint64) bool {
 	n := d.s.Nodes[id]
-	return n != nil && n.State == pb.NodeState_NODE_STATE_UP
+	return n != nil && n.State == pb.NodeState_NODE_STATE_UP && !n.Leaving
 }
 
 // ModeOf is a mode's name for operators, as package quorum has it.

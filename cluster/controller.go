@@ -92,6 +92,7 @@ func (c *Controller) Step(in Input) Decisions {
 	d.Commands = append(d.Commands, c.volumes(in)...)
 	d.Commands = append(d.Commands, c.groups(in)...)
 	d.Commands = append(d.Commands, dropFormer(in)...)
+	d.Commands = append(d.Commands, removals(in.State)...)
 	for _, cmd := range d.Commands {
 		cmd.Term = in.Term
 	}
@@ -255,6 +256,19 @@ func (c *Controller) fence(in Input, n *pb.Node) []*pb.Command {
 	return out
 }
 
+// removals are of nodes that leave and have stopped, once others have what they
+// had.
+func removals(s *pb.State) []*pb.Command {
+	var out []*pb.Command
+	d := Database{s}
+	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+		if n := s.Nodes[id]; n.Leaving && n.State == pb.NodeState_NODE_STATE_DOWN && n.Fence.DoneMs != 0 && d.has(id) == "" {
+			out = append(out, &pb.Command{Kind: &pb.Command_NodeRemove{NodeRemove: &pb.NodeRemove{Node: id}}})
+		}
+	}
+	return out
+}
+
 // volumes gives those whose coordinator is gone another.
 func (c *Controller) volumes(in Input) []*pb.Command {
 	var out []*pb.Command
@@ -279,7 +293,7 @@ func (c *Controller) volumes(in Input) []*pb.Command {
 func (c *Controller) coordinator(in Input, v *pb.Volume) uint64 {
 	best := uint64(0)
 	for _, id := range slices.Sorted(maps.Keys(in.State.Nodes)) {
-		if in.State.Nodes[id].State != pb.NodeState_NODE_STATE_UP || v.Status[id].GetState() == "path-lost" {
+		if in.State.Nodes[id].State != pb.NodeState_NODE_STATE_UP || in.State.Nodes[id].Leaving || v.Status[id].GetState() == "path-lost" {
 			continue
 		}
 		if best == 0 || id == in.Self {
@@ -359,7 +373,7 @@ func Candidates(s *pb.State) []resources.Candidate {
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
 		n := s.Nodes[id]
-		cand := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP, MemoryMiB: n.Facts.GetMemoryMib(), CommittedMiB: committed[id], Groups: groups[id]}
+		cand := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP && !n.Leaving, MemoryMiB: n.Facts.GetMemoryMib(), CommittedMiB: committed[id], Groups: groups[id]}
 		for name, v := range s.Volumes {
 			// A paused volume waits for its coordinator and will be there.
 			if st := v.Status[id].GetState(); st == "direct" || st == "redirected" || st == "paused" {

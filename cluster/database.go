@@ -95,6 +95,8 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.nodeReport(c, k.NodeReport)
 	case *pb.Command_NodeRemove:
 		return d.nodeRemove(c, k.NodeRemove)
+	case *pb.Command_NodeLeave:
+		return d.nodeLeave(c, k.NodeLeave)
 	case *pb.Command_NodeSet:
 		return d.nodeSet(c, k.NodeSet)
 	case *pb.Command_DiskAdd:

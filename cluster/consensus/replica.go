@@ -261,7 +261,12 @@ func (r *Replica) fail(err error) {
 
 // run is the loop: the only goroutine that touches the voter.
 func (r *Replica) run(v *Voter) {
-	defer close(r.done)
+	defer func() {
+		st := r.Status()
+		st.IsLeader, st.Leader = false, 0 // it knows nothing any more
+		r.publish(st)
+		close(r.done)
+	}()
 	ticker := time.NewTicker(r.opt.TickEvery)
 	defer ticker.Stop()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -116,8 +116,12 @@ func (a *nodeAgent) release(ctx context.Context, act cluster.Release) error {
 		if _, err := a.keeper.Release(ctx, connect.NewRequest(&keeperpb.ReleaseRequest{})); err != nil {
 			return err
 		}
+		reason := "it had lost its lease, and stopped everything"
+		if act.Leaving {
+			reason = "it leaves the cluster, and stopped everything"
+		}
 		_, err := a.m.propose(ctx, &pb.Command{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{
-			Node: a.m.id.NodeID, Epoch: act.Epoch, Fencer: a.m.id.NodeID, Reason: "it had lost its lease, and stopped everything", SaidStopped: true,
+			Node: a.m.id.NodeID, Epoch: act.Epoch, Fencer: a.m.id.NodeID, Reason: reason, SaidStopped: true,
 		}}})
 		return err
 	})

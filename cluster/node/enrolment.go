@@ -55,6 +55,18 @@ func (e *enrolment) close(why string) {
 	clear(e.tokens)
 }
 
+// reopen lets a creator in again, after the node has left its cluster.
+func (e *enrolment) reopen() error {
+	secret, err := trust.NewSecret()
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.joined, e.secret = "", secret
+	return nil
+}
+
 // line is what root on the node hands to a creator.
 func (e *enrolment) line(name, address string) (string, error) {
 	e.mu.Lock()

@@ -96,8 +96,13 @@ var errUnjoined = connect.NewError(connect.CodeFailedPrecondition,
 	errors.New("this node is in no cluster: create one with `clusterctl create`, or add the node with `clusterctl node add` on a member"))
 
 func (h *handlers) member() (*member, error) {
-	if m := h.n.current(); m != nil {
-		return m, nil
+	h.n.mu.Lock()
+	defer h.n.mu.Unlock()
+	switch {
+	case h.n.member != nil:
+		return h.n.member, nil
+	case h.n.fault != nil:
+		return nil, connect.NewError(connect.CodeUnavailable, h.n.fault)
 	}
 	return nil, errUnjoined
 }

@@ -88,6 +88,41 @@ func (h *handlers) NodeSet(ctx context.Context, r *connect.Request[apipb.NodeSet
 	return connect.NewResponse(&apipb.NodeSetResponse{}), nil
 }
 
+// removeTimeout is for how long a node may take to stop, or to be fenced, and to
+// be out.
+const removeTimeout = 90 * time.Second
+
+// NodeRemove implements the service: the node that is asked leaves, or another is
+// evicted.
+func (h *handlers) NodeRemove(ctx context.Context, r *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	id, name := m.id.NodeID, m.id.NodeName
+	if r.Msg.Node != "" {
+		if id, err = m.nodeNamed(r.Msg.Node); err != nil {
+			return nil, err
+		}
+		name = r.Msg.Node
+	}
+	leave := func(ctx context.Context, cancel bool) error {
+		_, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_NodeLeave{NodeLeave: &pb.NodeLeave{Node: id, Cancel: cancel}}})
+		return err
+	}
+	if err := leave(ctx, false); err != nil {
+		return nil, err
+	}
+	err = m.until(ctx, removeTimeout, name+" is out", func(s *pb.State) (bool, error) { return s.Nodes[id] == nil, nil })
+	switch {
+	case err == nil || id == m.id.NodeID && h.n.current() != m:
+		return connect.NewResponse(&apipb.NodeRemoveResponse{Node: name}), nil
+	case m.ctx.Err() == nil:
+		err = errors.Join(err, leave(m.ctx, true))
+	}
+	return nil, err
+}
+
 // QuorumSet implements the service.
 func (h *handlers) QuorumSet(ctx context.Context, r *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error) {
 	m, err := h.member()

@@ -101,7 +101,7 @@ func (n *Node) become(id *trust.Identity, fresh *bool) error {
 		return fmt.Errorf("take part in cluster %s: %w", id.ClusterID, err)
 	}
 	n.mu.Lock()
-	n.member = m
+	n.member, n.fault = m, nil
 	n.mu.Unlock()
 	return nil
 }
@@ -110,7 +110,7 @@ func (m *member) start(fresh bool) error {
 	opt := m.n.opt
 	if _, err := os.Stat(opt.logPath()); err != nil {
 		return fmt.Errorf("the log %s is gone, and with it what this node has promised the others: "+
-			"remove the node from the cluster, delete %s and enrol it again: %w", opt.logPath(), opt.identityDir(), err)
+			"evict the node on another one (`clusterctl node evict`), delete %s, start clusterd and add the node again: %w", opt.logPath(), opt.identityDir(), err)
 	}
 	var err error
 	if m.logFile, err = file.Open(opt.logPath(), 0); err != nil {
@@ -160,16 +160,20 @@ func (m *member) start(fresh bool) error {
 	m.wg.Go(m.watchReplica)
 	m.wg.Go(m.describe)
 	m.wg.Go(m.watchPaths)
+	m.wg.Go(m.watchStanding)
 	return nil
 }
 
-// watchReplica says what ended the replica: without it the node has no voice.
+// watchReplica begins the node's part anew where the replica ended by itself: a
+// write to its log failed, so that what is on the disk is unknown until it is read
+// again. Until then the node has no voice.
 func (m *member) watchReplica() {
 	select {
 	case <-m.ctx.Done():
 	case <-m.raft.Done():
 		if err := m.raft.Err(); err != nil {
-			m.log.Error("this node has no voice in the cluster any more: mend its disk and restart clusterd", zap.Error(err))
+			m.log.Error("the log cannot be written: this node has no voice in the cluster until it can", zap.String("log", m.n.opt.logPath()), zap.Error(err))
+			go m.n.again(m, fmt.Errorf("the log %s cannot be written: look at its disk: %w", m.n.opt.logPath(), err))
 		}
 	}
 }

@@ -38,6 +38,10 @@ type Node struct {
 	mu sync.Mutex
 	// member is set once this node has joined.
 	member *member
+	// fault says why a node that has joined has no part in its cluster now.
+	fault error
+	// ended is closed by Stop.
+	ended chan struct{}
 }
 
 // New checks the options.
@@ -46,7 +50,7 @@ func New(opt Options) (*Node, error) {
 	if err := opt.Validate(); err != nil {
 		return nil, fmt.Errorf("clusterd's options: %w", err)
 	}
-	return &Node{opt: opt, log: opt.Log}, nil
+	return &Node{opt: opt, log: opt.Log, ended: make(chan struct{})}, nil
 }
 
 // Start begins to listen and, where the node is a member, to be one. What it has
@@ -87,6 +91,7 @@ func (n *Node) Start() (err error) {
 		if err := n.become(id, nil); err != nil {
 			return err
 		}
+		n.enroll.close(fmt.Sprintf("node %s is in cluster %s already", n.opt.Name, id.ClusterID))
 	}
 	return n.listen()
 }
@@ -171,6 +176,7 @@ func (n *Node) keeper() keeperpbconnect.KeeperServiceClient {
 // Stop ends everything, in the reverse order. It may be called twice.
 func (n *Node) Stop() {
 	n.stopped.Do(func() {
+		close(n.ended)
 		// Leadership first, so that nobody has to find out.
 		if m := n.current(); m != nil {
 			m.handOver()

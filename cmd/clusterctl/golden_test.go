@@ -28,6 +28,8 @@ var lasting = map[string]string{
 	"node_enroll":  "node enroll",
 	"node_add":     "node add --node s3",
 	"node_set":     "node set s2 --site hall-b",
+	"node_evict":   "node evict s2",
+	"node_leave":   "node leave",
 	"san_discover": "san discover 192.168.0.1:3260",
 	"san_login":    "san login 192.168.0.1:3260",
 	"san_list":     "san list",

@@ -17,7 +17,8 @@ type nounNode struct{ app *app }
 func (n nounNode) command() *cobra.Command {
 	return noun("node", "List, show, enrol, add and remove nodes", "A node is a server of the cluster.",
 		"  clusterctl node list\n  clusterctl node show s2",
-		&cmdNodeList{n.app}, &cmdNodeShow{n.app}, &cmdNodeEnroll{app: n.app}, &cmdNodeAdd{app: n.app}, &cmdNodeSet{app: n.app})
+		&cmdNodeList{n.app}, &cmdNodeShow{n.app}, &cmdNodeEnroll{app: n.app}, &cmdNodeAdd{app: n.app}, &cmdNodeSet{app: n.app},
+		&cmdNodeEvict{app: n.app}, &cmdNodeLeave{app: n.app})
 }
 
 type cmdNodeList struct{ app *app }

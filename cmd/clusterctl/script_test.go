@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -148,6 +149,10 @@ func (f *fake) NodeAdd(_ context.Context, r *connect.Request[apipb.NodeAddReques
 
 func (f *fake) NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error) {
 	return connect.NewResponse(&apipb.NodeSetResponse{}), nil
+}
+
+func (f *fake) NodeRemove(_ context.Context, r *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error) {
+	return connect.NewResponse(&apipb.NodeRemoveResponse{Node: cmp.Or(r.Msg.Node, "s1")}), nil
 }
 
 func (f *fake) QuorumSet(_ context.Context, r *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error) {

@@ -1622,6 +1622,94 @@ func (x *ProbeLunResponse) GetLatencyUs() []int64 {
 	return nil
 }
 
+type StandingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingRequest) Reset() {
+	*x = StandingRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingRequest) ProtoMessage() {}
+
+func (x *StandingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingRequest.ProtoReflect.Descriptor instead.
+func (*StandingRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *StandingRequest) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+type StandingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Removed       bool                   `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingResponse) Reset() {
+	*x = StandingResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingResponse) ProtoMessage() {}
+
+func (x *StandingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingResponse.ProtoReflect.Descriptor instead.
+func (*StandingResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *StandingResponse) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
 type ReachRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Addresses     []string               `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
@@ -1631,7 +1719,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1731,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1744,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReachRequest) GetAddresses() []string {
@@ -1675,7 +1763,7 @@ type ReachResponse struct {
 
 func (x *ReachResponse) Reset() {
 	*x = ReachResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1775,7 @@ func (x *ReachResponse) String() string {
 func (*ReachResponse) ProtoMessage() {}
 
 func (x *ReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1788,7 @@ func (x *ReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachResponse.ProtoReflect.Descriptor instead.
 func (*ReachResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReachResponse) GetResults() []*Reached {
@@ -1722,7 +1810,7 @@ type Reached struct {
 
 func (x *Reached) Reset() {
 	*x = Reached{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1822,7 @@ func (x *Reached) String() string {
 func (*Reached) ProtoMessage() {}
 
 func (x *Reached) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1835,7 @@ func (x *Reached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reached.ProtoReflect.Descriptor instead.
 func (*Reached) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Reached) GetAddress() string {
@@ -1787,7 +1875,7 @@ type MigrationsRequest struct {
 
 func (x *MigrationsRequest) Reset() {
 	*x = MigrationsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1887,7 @@ func (x *MigrationsRequest) String() string {
 func (*MigrationsRequest) ProtoMessage() {}
 
 func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1900,7 @@ func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MigrationsRequest) GetId() uint64 {
@@ -1831,7 +1919,7 @@ type MigrationsResponse struct {
 
 func (x *MigrationsResponse) Reset() {
 	*x = MigrationsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1931,7 @@ func (x *MigrationsResponse) String() string {
 func (*MigrationsResponse) ProtoMessage() {}
 
 func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1944,7 @@ func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MigrationsResponse) GetMoves() []*MigrationUpdate {
@@ -1878,7 +1966,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +1978,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +1991,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Progress) GetStep() string {
@@ -1942,7 +2030,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2042,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2055,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
 }
 
 type VersionResponse struct {
@@ -1979,7 +2067,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2079,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2092,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -2024,7 +2112,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2124,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2137,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ValidateRequest) GetNodes() []string {
@@ -2077,7 +2165,7 @@ type ValidateUpdate struct {
 
 func (x *ValidateUpdate) Reset() {
 	*x = ValidateUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2089,7 +2177,7 @@ func (x *ValidateUpdate) String() string {
 func (*ValidateUpdate) ProtoMessage() {}
 
 func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2102,7 +2190,7 @@ func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateUpdate.ProtoReflect.Descriptor instead.
 func (*ValidateUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ValidateUpdate) GetRunning() string {
@@ -2140,7 +2228,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2240,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2253,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Check) GetCategory() string {
@@ -2224,7 +2312,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2324,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2337,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Report) GetChecks() []*Check {
@@ -2309,7 +2397,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2409,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2422,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateRequest) GetName() string {
@@ -2395,7 +2483,7 @@ type NodeAddRequest struct {
 
 func (x *NodeAddRequest) Reset() {
 	*x = NodeAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2407,7 +2495,7 @@ func (x *NodeAddRequest) String() string {
 func (*NodeAddRequest) ProtoMessage() {}
 
 func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2420,7 +2508,7 @@ func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddRequest.ProtoReflect.Descriptor instead.
 func (*NodeAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NodeAddRequest) GetNodes() []string {
@@ -2440,7 +2528,7 @@ type NodeSetRequest struct {
 
 func (x *NodeSetRequest) Reset() {
 	*x = NodeSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +2540,7 @@ func (x *NodeSetRequest) String() string {
 func (*NodeSetRequest) ProtoMessage() {}
 
 func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +2553,7 @@ func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetRequest.ProtoReflect.Descriptor instead.
 func (*NodeSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NodeSetRequest) GetNode() string {
@@ -2490,7 +2578,7 @@ type NodeSetResponse struct {
 
 func (x *NodeSetResponse) Reset() {
 	*x = NodeSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2590,7 @@ func (x *NodeSetResponse) String() string {
 func (*NodeSetResponse) ProtoMessage() {}
 
 func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2603,95 @@ func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetResponse.ProtoReflect.Descriptor instead.
 func (*NodeSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
+}
+
+type NodeRemoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRemoveRequest) Reset() {
+	*x = NodeRemoveRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRemoveRequest) ProtoMessage() {}
+
+func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRemoveRequest.ProtoReflect.Descriptor instead.
+func (*NodeRemoveRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *NodeRemoveRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type NodeRemoveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRemoveResponse) Reset() {
+	*x = NodeRemoveResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRemoveResponse) ProtoMessage() {}
+
+func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRemoveResponse.ProtoReflect.Descriptor instead.
+func (*NodeRemoveResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *NodeRemoveResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 type StatusRequest struct {
@@ -2526,7 +2702,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2714,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2727,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
 }
 
 type StatusResponse struct {
@@ -2573,7 +2749,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2761,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2774,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *StatusResponse) GetCluster() *ClusterInfo {
@@ -2693,7 +2869,7 @@ type NetworkInfo struct {
 
 func (x *NetworkInfo) Reset() {
 	*x = NetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2881,7 @@ func (x *NetworkInfo) String() string {
 func (*NetworkInfo) ProtoMessage() {}
 
 func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2894,7 @@ func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInfo.ProtoReflect.Descriptor instead.
 func (*NetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NetworkInfo) GetName() string {
@@ -2780,7 +2956,7 @@ type NetworkAddress struct {
 
 func (x *NetworkAddress) Reset() {
 	*x = NetworkAddress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2792,7 +2968,7 @@ func (x *NetworkAddress) String() string {
 func (*NetworkAddress) ProtoMessage() {}
 
 func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2805,7 +2981,7 @@ func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAddress.ProtoReflect.Descriptor instead.
 func (*NetworkAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NetworkAddress) GetNode() string {
@@ -2831,7 +3007,7 @@ type ClusterSetRequest struct {
 
 func (x *ClusterSetRequest) Reset() {
 	*x = ClusterSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2843,7 +3019,7 @@ func (x *ClusterSetRequest) String() string {
 func (*ClusterSetRequest) ProtoMessage() {}
 
 func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2856,7 +3032,7 @@ func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ClusterSetRequest) GetIp() string {
@@ -2875,7 +3051,7 @@ type ClusterSetResponse struct {
 
 func (x *ClusterSetResponse) Reset() {
 	*x = ClusterSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2887,7 +3063,7 @@ func (x *ClusterSetResponse) String() string {
 func (*ClusterSetResponse) ProtoMessage() {}
 
 func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2900,7 +3076,7 @@ func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetResponse.ProtoReflect.Descriptor instead.
 func (*ClusterSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
@@ -2919,7 +3095,7 @@ type ConfigExportRequest struct {
 
 func (x *ConfigExportRequest) Reset() {
 	*x = ConfigExportRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +3107,7 @@ func (x *ConfigExportRequest) String() string {
 func (*ConfigExportRequest) ProtoMessage() {}
 
 func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +3120,7 @@ func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportRequest.ProtoReflect.Descriptor instead.
 func (*ConfigExportRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ConfigExportRequest) GetUser() string {
@@ -2968,7 +3144,7 @@ type ConfigExportResponse struct {
 
 func (x *ConfigExportResponse) Reset() {
 	*x = ConfigExportResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3156,7 @@ func (x *ConfigExportResponse) String() string {
 func (*ConfigExportResponse) ProtoMessage() {}
 
 func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3169,7 @@ func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportResponse.ProtoReflect.Descriptor instead.
 func (*ConfigExportResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ConfigExportResponse) GetCluster() string {
@@ -3050,7 +3226,7 @@ type NetworkSetRequest struct {
 
 func (x *NetworkSetRequest) Reset() {
 	*x = NetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3238,7 @@ func (x *NetworkSetRequest) String() string {
 func (*NetworkSetRequest) ProtoMessage() {}
 
 func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3251,7 @@ func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*NetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NetworkSetRequest) GetNetwork() string {
@@ -3115,7 +3291,7 @@ type NetworkSetResponse struct {
 
 func (x *NetworkSetResponse) Reset() {
 	*x = NetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3127,7 +3303,7 @@ func (x *NetworkSetResponse) String() string {
 func (*NetworkSetResponse) ProtoMessage() {}
 
 func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3140,7 +3316,7 @@ func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*NetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
@@ -3162,7 +3338,7 @@ type ClusterInfo struct {
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3174,7 +3350,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3187,7 +3363,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -3237,7 +3413,7 @@ type QuorumInfo struct {
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3249,7 +3425,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3262,7 +3438,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -3356,7 +3532,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3368,7 +3544,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3381,7 +3557,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Vote) GetName() string {
@@ -3437,7 +3613,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3449,7 +3625,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3462,7 +3638,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Witness) GetDisk() string {
@@ -3511,7 +3687,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3523,7 +3699,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3536,7 +3712,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -3673,7 +3849,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3685,7 +3861,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3698,7 +3874,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -3767,7 +3943,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +3955,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +3968,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -3869,7 +4045,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4057,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4070,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -3936,7 +4112,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3948,7 +4124,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3961,7 +4137,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -4049,7 +4225,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4061,7 +4237,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4074,7 +4250,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Profile) GetName() string {
@@ -4137,7 +4313,7 @@ type QuorumSetRequest struct {
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4149,7 +4325,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4162,7 +4338,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -4196,7 +4372,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4208,7 +4384,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4221,7 +4397,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -4247,7 +4423,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4259,7 +4435,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4272,7 +4448,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -4292,7 +4468,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4304,7 +4480,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4317,7 +4493,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -4343,7 +4519,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4355,7 +4531,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4368,7 +4544,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -4386,7 +4562,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4398,7 +4574,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4411,7 +4587,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
 }
 
 type CsvAddRequest struct {
@@ -4425,7 +4601,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4437,7 +4613,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4450,7 +4626,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -4483,7 +4659,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4495,7 +4671,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4508,7 +4684,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -4534,7 +4710,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4546,7 +4722,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4559,7 +4735,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -4628,7 +4804,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4640,7 +4816,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4653,7 +4829,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -4680,7 +4856,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4692,7 +4868,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4705,7 +4881,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -4731,7 +4907,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4743,7 +4919,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4756,7 +4932,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -4775,7 +4951,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4787,7 +4963,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4800,7 +4976,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -4818,7 +4994,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4830,7 +5006,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4843,7 +5019,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
 }
 
 type VmStartRequest struct {
@@ -4856,7 +5032,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4868,7 +5044,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4881,7 +5057,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -4907,7 +5083,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4919,7 +5095,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4932,7 +5108,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -4953,7 +5129,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4965,7 +5141,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4978,7 +5154,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -5011,7 +5187,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5023,7 +5199,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5036,7 +5212,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -5057,7 +5233,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5069,7 +5245,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5082,7 +5258,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -5118,7 +5294,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5130,7 +5306,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5143,7 +5319,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -5184,7 +5360,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5196,7 +5372,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5209,7 +5385,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Chunk) GetName() string {
@@ -5236,7 +5412,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5248,7 +5424,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5261,7 +5437,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -5303,7 +5479,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5315,7 +5491,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5328,7 +5504,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -5459,7 +5635,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5471,7 +5647,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5484,7 +5660,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -5502,7 +5678,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5514,7 +5690,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5527,7 +5703,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 type EventsRequest struct {
@@ -5540,7 +5716,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5552,7 +5728,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5565,7 +5741,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -5596,7 +5772,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5608,7 +5784,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5621,7 +5797,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Event) GetId() uint64 {
@@ -5802,7 +5978,11 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\rpreempt_abort\x18\t \x01(\bR\fpreemptAbort\x12\x1d\n" +
 	"\n" +
 	"latency_us\x18\n" +
-	" \x03(\x03R\tlatencyUs\",\n" +
+	" \x03(\x03R\tlatencyUs\"%\n" +
+	"\x0fStandingRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\",\n" +
+	"\x10StandingResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x01(\bR\aremoved\",\n" +
 	"\fReachRequest\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\"B\n" +
 	"\rReachResponse\x121\n" +
@@ -5858,7 +6038,11 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x0eNodeSetRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\"\x11\n" +
-	"\x0fNodeSetResponse\"\x0f\n" +
+	"\x0fNodeSetResponse\"'\n" +
+	"\x11NodeRemoveRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"(\n" +
+	"\x12NodeRemoveResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x0f\n" +
 	"\rStatusRequest\"\x81\x04\n" +
 	"\x0eStatusResponse\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\x122\n" +
@@ -6105,7 +6289,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04text\x18\x06 \x01(\tR\x04text2\xa7\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\tChallenge\x12 .quorate.api.v1.ChallengeRequest\x1a!.quorate.api.v1.ChallengeResponse\x12A\n" +
-	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\xc4\x05\n" +
+	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\x93\x06\n" +
 	"\vNodeService\x12L\n" +
 	"\bDescribe\x12\x1f.quorate.api.v1.DescribeRequest\x1a\x1f.quorate.api.v1.NodeDescription\x12G\n" +
 	"\x06Enroll\x12\x1d.quorate.api.v1.EnrollRequest\x1a\x1e.quorate.api.v1.EnrollResponse\x12A\n" +
@@ -6114,15 +6298,18 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\bSanLogin\x12\x1f.quorate.api.v1.SanLoginRequest\x1a .quorate.api.v1.SanLoginResponse\x12J\n" +
 	"\aSanList\x12\x1e.quorate.api.v1.SanListRequest\x1a\x1f.quorate.api.v1.SanListResponse\x12M\n" +
 	"\bProbeLun\x12\x1f.quorate.api.v1.ProbeLunRequest\x1a .quorate.api.v1.ProbeLunResponse\x12D\n" +
-	"\x05Reach\x12\x1c.quorate.api.v1.ReachRequest\x1a\x1d.quorate.api.v1.ReachResponse\x12S\n" +
+	"\x05Reach\x12\x1c.quorate.api.v1.ReachRequest\x1a\x1d.quorate.api.v1.ReachResponse\x12M\n" +
+	"\bStanding\x12\x1f.quorate.api.v1.StandingRequest\x1a .quorate.api.v1.StandingResponse\x12S\n" +
 	"\n" +
-	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse2\xad\x0e\n" +
+	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse2\x82\x0f\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
 	"\x06Create\x12\x1d.quorate.api.v1.CreateRequest\x1a\x18.quorate.api.v1.Progress0\x01\x12E\n" +
 	"\aNodeAdd\x12\x1e.quorate.api.v1.NodeAddRequest\x1a\x18.quorate.api.v1.Progress0\x01\x12J\n" +
-	"\aNodeSet\x12\x1e.quorate.api.v1.NodeSetRequest\x1a\x1f.quorate.api.v1.NodeSetResponse\x12G\n" +
+	"\aNodeSet\x12\x1e.quorate.api.v1.NodeSetRequest\x1a\x1f.quorate.api.v1.NodeSetResponse\x12S\n" +
+	"\n" +
+	"NodeRemove\x12!.quorate.api.v1.NodeRemoveRequest\x1a\".quorate.api.v1.NodeRemoveResponse\x12G\n" +
 	"\x06Status\x12\x1d.quorate.api.v1.StatusRequest\x1a\x1e.quorate.api.v1.StatusResponse\x12P\n" +
 	"\tQuorumSet\x12 .quorate.api.v1.QuorumSetRequest\x1a!.quorate.api.v1.QuorumSetResponse\x12J\n" +
 	"\aDiskAdd\x12\x1e.quorate.api.v1.DiskAddRequest\x1a\x1f.quorate.api.v1.DiskAddResponse\x12P\n" +
@@ -6157,7 +6344,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),           // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),     // 1: quorate.api.v1.ChallengeRequest
@@ -6183,69 +6370,73 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*SanListResponse)(nil),      // 21: quorate.api.v1.SanListResponse
 	(*ProbeLunRequest)(nil),      // 22: quorate.api.v1.ProbeLunRequest
 	(*ProbeLunResponse)(nil),     // 23: quorate.api.v1.ProbeLunResponse
-	(*ReachRequest)(nil),         // 24: quorate.api.v1.ReachRequest
-	(*ReachResponse)(nil),        // 25: quorate.api.v1.ReachResponse
-	(*Reached)(nil),              // 26: quorate.api.v1.Reached
-	(*MigrationsRequest)(nil),    // 27: quorate.api.v1.MigrationsRequest
-	(*MigrationsResponse)(nil),   // 28: quorate.api.v1.MigrationsResponse
-	(*Progress)(nil),             // 29: quorate.api.v1.Progress
-	(*VersionRequest)(nil),       // 30: quorate.api.v1.VersionRequest
-	(*VersionResponse)(nil),      // 31: quorate.api.v1.VersionResponse
-	(*ValidateRequest)(nil),      // 32: quorate.api.v1.ValidateRequest
-	(*ValidateUpdate)(nil),       // 33: quorate.api.v1.ValidateUpdate
-	(*Check)(nil),                // 34: quorate.api.v1.Check
-	(*Report)(nil),               // 35: quorate.api.v1.Report
-	(*CreateRequest)(nil),        // 36: quorate.api.v1.CreateRequest
-	(*NodeAddRequest)(nil),       // 37: quorate.api.v1.NodeAddRequest
-	(*NodeSetRequest)(nil),       // 38: quorate.api.v1.NodeSetRequest
-	(*NodeSetResponse)(nil),      // 39: quorate.api.v1.NodeSetResponse
-	(*StatusRequest)(nil),        // 40: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),       // 41: quorate.api.v1.StatusResponse
-	(*NetworkInfo)(nil),          // 42: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),       // 43: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),    // 44: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),   // 45: quorate.api.v1.ClusterSetResponse
-	(*ConfigExportRequest)(nil),  // 46: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil), // 47: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),    // 48: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),   // 49: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),          // 50: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),           // 51: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                 // 52: quorate.api.v1.Vote
-	(*Witness)(nil),              // 53: quorate.api.v1.Witness
-	(*NodeInfo)(nil),             // 54: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),             // 55: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),           // 56: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),         // 57: quorate.api.v1.VolumeOnNode
-	(*GroupInfo)(nil),            // 58: quorate.api.v1.GroupInfo
-	(*Profile)(nil),              // 59: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),     // 60: quorate.api.v1.QuorumSetRequest
-	(*QuorumSetResponse)(nil),    // 61: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),       // 62: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),      // 63: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),     // 64: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),    // 65: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),        // 66: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),       // 67: quorate.api.v1.CsvAddResponse
-	(*VmCreateRequest)(nil),      // 68: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),     // 69: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),         // 70: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),        // 71: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),      // 72: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),     // 73: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),       // 74: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),      // 75: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),        // 76: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),       // 77: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),        // 78: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),       // 79: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                // 80: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),   // 81: quorate.api.v1.LiveMigrateRequest
-	(*MigrationUpdate)(nil),      // 82: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),      // 83: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),     // 84: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),        // 85: quorate.api.v1.EventsRequest
-	(*Event)(nil),                // 86: quorate.api.v1.Event
+	(*StandingRequest)(nil),      // 24: quorate.api.v1.StandingRequest
+	(*StandingResponse)(nil),     // 25: quorate.api.v1.StandingResponse
+	(*ReachRequest)(nil),         // 26: quorate.api.v1.ReachRequest
+	(*ReachResponse)(nil),        // 27: quorate.api.v1.ReachResponse
+	(*Reached)(nil),              // 28: quorate.api.v1.Reached
+	(*MigrationsRequest)(nil),    // 29: quorate.api.v1.MigrationsRequest
+	(*MigrationsResponse)(nil),   // 30: quorate.api.v1.MigrationsResponse
+	(*Progress)(nil),             // 31: quorate.api.v1.Progress
+	(*VersionRequest)(nil),       // 32: quorate.api.v1.VersionRequest
+	(*VersionResponse)(nil),      // 33: quorate.api.v1.VersionResponse
+	(*ValidateRequest)(nil),      // 34: quorate.api.v1.ValidateRequest
+	(*ValidateUpdate)(nil),       // 35: quorate.api.v1.ValidateUpdate
+	(*Check)(nil),                // 36: quorate.api.v1.Check
+	(*Report)(nil),               // 37: quorate.api.v1.Report
+	(*CreateRequest)(nil),        // 38: quorate.api.v1.CreateRequest
+	(*NodeAddRequest)(nil),       // 39: quorate.api.v1.NodeAddRequest
+	(*NodeSetRequest)(nil),       // 40: quorate.api.v1.NodeSetRequest
+	(*NodeSetResponse)(nil),      // 41: quorate.api.v1.NodeSetResponse
+	(*NodeRemoveRequest)(nil),    // 42: quorate.api.v1.NodeRemoveRequest
+	(*NodeRemoveResponse)(nil),   // 43: quorate.api.v1.NodeRemoveResponse
+	(*StatusRequest)(nil),        // 44: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),       // 45: quorate.api.v1.StatusResponse
+	(*NetworkInfo)(nil),          // 46: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),       // 47: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),    // 48: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),   // 49: quorate.api.v1.ClusterSetResponse
+	(*ConfigExportRequest)(nil),  // 50: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil), // 51: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),    // 52: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),   // 53: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),          // 54: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),           // 55: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                 // 56: quorate.api.v1.Vote
+	(*Witness)(nil),              // 57: quorate.api.v1.Witness
+	(*NodeInfo)(nil),             // 58: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),             // 59: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),           // 60: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),         // 61: quorate.api.v1.VolumeOnNode
+	(*GroupInfo)(nil),            // 62: quorate.api.v1.GroupInfo
+	(*Profile)(nil),              // 63: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),     // 64: quorate.api.v1.QuorumSetRequest
+	(*QuorumSetResponse)(nil),    // 65: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),       // 66: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),      // 67: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),     // 68: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),    // 69: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),        // 70: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),       // 71: quorate.api.v1.CsvAddResponse
+	(*VmCreateRequest)(nil),      // 72: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),     // 73: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),         // 74: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),        // 75: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),      // 76: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),     // 77: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),       // 78: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),      // 79: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),        // 80: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),       // 81: quorate.api.v1.VmStopResponse
+	(*VmShowRequest)(nil),        // 82: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),       // 83: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                // 84: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),   // 85: quorate.api.v1.LiveMigrateRequest
+	(*MigrationUpdate)(nil),      // 86: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),      // 87: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),     // 88: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),        // 89: quorate.api.v1.EventsRequest
+	(*Event)(nil),                // 90: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,  // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
@@ -6256,33 +6447,33 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	13, // 5: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
 	16, // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	16, // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
-	26, // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	82, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	34, // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
-	35, // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
-	34, // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	50, // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	51, // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	54, // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	55, // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	56, // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	58, // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	59, // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	42, // 20: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
-	43, // 21: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	50, // 22: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	42, // 23: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	53, // 24: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	52, // 25: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	28, // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
+	86, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	36, // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
+	37, // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
+	36, // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
+	54, // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	55, // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	58, // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	59, // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	60, // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	62, // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	63, // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	46, // 20: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
+	47, // 21: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
+	54, // 22: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	46, // 23: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
+	57, // 24: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	56, // 25: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
 	5,  // 26: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	57, // 27: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	51, // 28: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	55, // 29: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	56, // 30: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	58, // 31: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	58, // 32: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	58, // 33: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	58, // 34: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	61, // 27: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	55, // 28: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	59, // 29: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	60, // 30: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	62, // 31: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	62, // 32: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	62, // 33: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	62, // 34: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
 	1,  // 35: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
 	3,  // 36: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
 	6,  // 37: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
@@ -6292,69 +6483,73 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	18, // 41: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
 	20, // 42: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
 	22, // 43: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	24, // 44: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	27, // 45: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	30, // 46: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	32, // 47: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	36, // 48: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	37, // 49: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	38, // 50: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	40, // 51: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	60, // 52: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	62, // 53: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	64, // 54: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	66, // 55: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	68, // 56: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	70, // 57: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	72, // 58: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	74, // 59: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	76, // 60: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	78, // 61: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	80, // 62: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	80, // 63: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	81, // 64: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	85, // 65: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	83, // 66: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	48, // 67: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	44, // 68: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	46, // 69: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,  // 70: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,  // 71: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,  // 72: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,  // 73: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12, // 74: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15, // 75: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19, // 76: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21, // 77: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23, // 78: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	25, // 79: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	28, // 80: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	31, // 81: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	33, // 82: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	29, // 83: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	29, // 84: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	39, // 85: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	41, // 86: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	61, // 87: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	63, // 88: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	65, // 89: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	67, // 90: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	69, // 91: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	71, // 92: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	73, // 93: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	75, // 94: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	77, // 95: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	79, // 96: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	80, // 97: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	80, // 98: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	82, // 99: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	86, // 100: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	84, // 101: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	49, // 102: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	45, // 103: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	47, // 104: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	70, // [70:105] is the sub-list for method output_type
-	35, // [35:70] is the sub-list for method input_type
+	26, // 44: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	24, // 45: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	29, // 46: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	32, // 47: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	34, // 48: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	38, // 49: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	39, // 50: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	40, // 51: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	42, // 52: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	44, // 53: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	64, // 54: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	66, // 55: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	68, // 56: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	70, // 57: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	72, // 58: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	74, // 59: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	76, // 60: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	78, // 61: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	80, // 62: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	82, // 63: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	84, // 64: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	84, // 65: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	85, // 66: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	89, // 67: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	87, // 68: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	52, // 69: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	48, // 70: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	50, // 71: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,  // 72: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,  // 73: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,  // 74: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	9,  // 75: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	12, // 76: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	15, // 77: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	19, // 78: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	21, // 79: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	23, // 80: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	27, // 81: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	25, // 82: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	30, // 83: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	33, // 84: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	35, // 85: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	31, // 86: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	31, // 87: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	41, // 88: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	43, // 89: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	45, // 90: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	65, // 91: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	67, // 92: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	69, // 93: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	71, // 94: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	73, // 95: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	75, // 96: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	77, // 97: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	79, // 98: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	81, // 99: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	83, // 100: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	84, // 101: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	84, // 102: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	86, // 103: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	90, // 104: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	88, // 105: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	53, // 106: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	49, // 107: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	51, // 108: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	72, // [72:109] is the sub-list for method output_type
+	35, // [35:72] is the sub-list for method input_type
 	35, // [35:35] is the sub-list for extension type_name
 	35, // [35:35] is the sub-list for extension extendee
 	0,  // [0:35] is the sub-list for field type_name
@@ -6365,14 +6560,14 @@ func file_cluster_api_apipb_api_proto_init() {
 	if File_cluster_api_apipb_api_proto != nil {
 		return
 	}
-	file_cluster_api_apipb_api_proto_msgTypes[44].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   87,
+			NumMessages:   91,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

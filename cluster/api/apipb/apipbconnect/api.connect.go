@@ -62,6 +62,8 @@ const (
 	NodeServiceProbeLunProcedure = "/quorate.api.v1.NodeService/ProbeLun"
 	// NodeServiceReachProcedure is the fully-qualified name of the NodeService's Reach RPC.
 	NodeServiceReachProcedure = "/quorate.api.v1.NodeService/Reach"
+	// NodeServiceStandingProcedure is the fully-qualified name of the NodeService's Standing RPC.
+	NodeServiceStandingProcedure = "/quorate.api.v1.NodeService/Standing"
 	// NodeServiceMigrationsProcedure is the fully-qualified name of the NodeService's Migrations RPC.
 	NodeServiceMigrationsProcedure = "/quorate.api.v1.NodeService/Migrations"
 	// ClusterServiceVersionProcedure is the fully-qualified name of the ClusterService's Version RPC.
@@ -74,6 +76,9 @@ const (
 	ClusterServiceNodeAddProcedure = "/quorate.api.v1.ClusterService/NodeAdd"
 	// ClusterServiceNodeSetProcedure is the fully-qualified name of the ClusterService's NodeSet RPC.
 	ClusterServiceNodeSetProcedure = "/quorate.api.v1.ClusterService/NodeSet"
+	// ClusterServiceNodeRemoveProcedure is the fully-qualified name of the ClusterService's NodeRemove
+	// RPC.
+	ClusterServiceNodeRemoveProcedure = "/quorate.api.v1.ClusterService/NodeRemove"
 	// ClusterServiceStatusProcedure is the fully-qualified name of the ClusterService's Status RPC.
 	ClusterServiceStatusProcedure = "/quorate.api.v1.ClusterService/Status"
 	// ClusterServiceQuorumSetProcedure is the fully-qualified name of the ClusterService's QuorumSet
@@ -235,6 +240,8 @@ type NodeServiceClient interface {
 	ProbeLun(context.Context, *connect.Request[apipb.ProbeLunRequest]) (*connect.Response[apipb.ProbeLunResponse], error)
 	// Reach connects to addresses and says how long it took.
 	Reach(context.Context, *connect.Request[apipb.ReachRequest]) (*connect.Response[apipb.ReachResponse], error)
+	// Standing says whether a node is still a member.
+	Standing(context.Context, *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error)
 	// Migrations says how the moves stand that this node drives or drove.
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
 }
@@ -298,6 +305,12 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("Reach")),
 			connect.WithClientOptions(opts...),
 		),
+		standing: connect.NewClient[apipb.StandingRequest, apipb.StandingResponse](
+			httpClient,
+			baseURL+NodeServiceStandingProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Standing")),
+			connect.WithClientOptions(opts...),
+		),
 		migrations: connect.NewClient[apipb.MigrationsRequest, apipb.MigrationsResponse](
 			httpClient,
 			baseURL+NodeServiceMigrationsProcedure,
@@ -317,6 +330,7 @@ type nodeServiceClient struct {
 	sanList     *connect.Client[apipb.SanListRequest, apipb.SanListResponse]
 	probeLun    *connect.Client[apipb.ProbeLunRequest, apipb.ProbeLunResponse]
 	reach       *connect.Client[apipb.ReachRequest, apipb.ReachResponse]
+	standing    *connect.Client[apipb.StandingRequest, apipb.StandingResponse]
 	migrations  *connect.Client[apipb.MigrationsRequest, apipb.MigrationsResponse]
 }
 
@@ -360,6 +374,11 @@ func (c *nodeServiceClient) Reach(ctx context.Context, req *connect.Request[apip
 	return c.reach.CallUnary(ctx, req)
 }
 
+// Standing calls quorate.api.v1.NodeService.Standing.
+func (c *nodeServiceClient) Standing(ctx context.Context, req *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error) {
+	return c.standing.CallUnary(ctx, req)
+}
+
 // Migrations calls quorate.api.v1.NodeService.Migrations.
 func (c *nodeServiceClient) Migrations(ctx context.Context, req *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error) {
 	return c.migrations.CallUnary(ctx, req)
@@ -379,6 +398,8 @@ type NodeServiceHandler interface {
 	ProbeLun(context.Context, *connect.Request[apipb.ProbeLunRequest]) (*connect.Response[apipb.ProbeLunResponse], error)
 	// Reach connects to addresses and says how long it took.
 	Reach(context.Context, *connect.Request[apipb.ReachRequest]) (*connect.Response[apipb.ReachResponse], error)
+	// Standing says whether a node is still a member.
+	Standing(context.Context, *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error)
 	// Migrations says how the moves stand that this node drives or drove.
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
 }
@@ -438,6 +459,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("Reach")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceStandingHandler := connect.NewUnaryHandler(
+		NodeServiceStandingProcedure,
+		svc.Standing,
+		connect.WithSchema(nodeServiceMethods.ByName("Standing")),
+		connect.WithHandlerOptions(opts...),
+	)
 	nodeServiceMigrationsHandler := connect.NewUnaryHandler(
 		NodeServiceMigrationsProcedure,
 		svc.Migrations,
@@ -462,6 +489,8 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceProbeLunHandler.ServeHTTP(w, r)
 		case NodeServiceReachProcedure:
 			nodeServiceReachHandler.ServeHTTP(w, r)
+		case NodeServiceStandingProcedure:
+			nodeServiceStandingHandler.ServeHTTP(w, r)
 		case NodeServiceMigrationsProcedure:
 			nodeServiceMigrationsHandler.ServeHTTP(w, r)
 		default:
@@ -505,6 +534,10 @@ func (UnimplementedNodeServiceHandler) Reach(context.Context, *connect.Request[a
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.Reach is not implemented"))
 }
 
+func (UnimplementedNodeServiceHandler) Standing(context.Context, *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.Standing is not implemented"))
+}
+
 func (UnimplementedNodeServiceHandler) Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.Migrations is not implemented"))
 }
@@ -516,6 +549,8 @@ type ClusterServiceClient interface {
 	Create(context.Context, *connect.Request[apipb.CreateRequest]) (*connect.ServerStreamForClient[apipb.Progress], error)
 	NodeAdd(context.Context, *connect.Request[apipb.NodeAddRequest]) (*connect.ServerStreamForClient[apipb.Progress], error)
 	NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error)
+	// NodeRemove answers when the node is out.
+	NodeRemove(context.Context, *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
 	DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error)
@@ -581,6 +616,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ClusterServiceNodeSetProcedure,
 			connect.WithSchema(clusterServiceMethods.ByName("NodeSet")),
+			connect.WithClientOptions(opts...),
+		),
+		nodeRemove: connect.NewClient[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse](
+			httpClient,
+			baseURL+ClusterServiceNodeRemoveProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("NodeRemove")),
 			connect.WithClientOptions(opts...),
 		),
 		status: connect.NewClient[apipb.StatusRequest, apipb.StatusResponse](
@@ -707,6 +748,7 @@ type clusterServiceClient struct {
 	create       *connect.Client[apipb.CreateRequest, apipb.Progress]
 	nodeAdd      *connect.Client[apipb.NodeAddRequest, apipb.Progress]
 	nodeSet      *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
+	nodeRemove   *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
 	status       *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
 	quorumSet    *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
 	diskAdd      *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
@@ -751,6 +793,11 @@ func (c *clusterServiceClient) NodeAdd(ctx context.Context, req *connect.Request
 // NodeSet calls quorate.api.v1.ClusterService.NodeSet.
 func (c *clusterServiceClient) NodeSet(ctx context.Context, req *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error) {
 	return c.nodeSet.CallUnary(ctx, req)
+}
+
+// NodeRemove calls quorate.api.v1.ClusterService.NodeRemove.
+func (c *clusterServiceClient) NodeRemove(ctx context.Context, req *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error) {
+	return c.nodeRemove.CallUnary(ctx, req)
 }
 
 // Status calls quorate.api.v1.ClusterService.Status.
@@ -855,6 +902,8 @@ type ClusterServiceHandler interface {
 	Create(context.Context, *connect.Request[apipb.CreateRequest], *connect.ServerStream[apipb.Progress]) error
 	NodeAdd(context.Context, *connect.Request[apipb.NodeAddRequest], *connect.ServerStream[apipb.Progress]) error
 	NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error)
+	// NodeRemove answers when the node is out.
+	NodeRemove(context.Context, *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
 	DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error)
@@ -916,6 +965,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceNodeSetProcedure,
 		svc.NodeSet,
 		connect.WithSchema(clusterServiceMethods.ByName("NodeSet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceNodeRemoveHandler := connect.NewUnaryHandler(
+		ClusterServiceNodeRemoveProcedure,
+		svc.NodeRemove,
+		connect.WithSchema(clusterServiceMethods.ByName("NodeRemove")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceStatusHandler := connect.NewUnaryHandler(
@@ -1044,6 +1099,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceNodeAddHandler.ServeHTTP(w, r)
 		case ClusterServiceNodeSetProcedure:
 			clusterServiceNodeSetHandler.ServeHTTP(w, r)
+		case ClusterServiceNodeRemoveProcedure:
+			clusterServiceNodeRemoveHandler.ServeHTTP(w, r)
 		case ClusterServiceStatusProcedure:
 			clusterServiceStatusHandler.ServeHTTP(w, r)
 		case ClusterServiceQuorumSetProcedure:
@@ -1109,6 +1166,10 @@ func (UnimplementedClusterServiceHandler) NodeAdd(context.Context, *connect.Requ
 
 func (UnimplementedClusterServiceHandler) NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NodeSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) NodeRemove(context.Context, *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NodeRemove is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error) {
