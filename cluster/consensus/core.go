@@ -301,7 +301,7 @@ func (c *Core) send(ms []*raftpb.Message) {
 // durable already, or it could lead the same term again after a crash, with other
 // entries. The witness says nothing before its LUN has it.
 func (c *Core) mayHurry(rd raft.Ready) bool {
-	return !c.cfg.Witness && (rd.HardState == nil || rd.HardState.GetTerm() == c.hard.GetTerm() && rd.HardState.GetVote() == c.hard.GetVote())
+	return !c.cfg.Witness && (rd.HardState == nil || rd.GetTerm() == c.hard.GetTerm() && rd.GetVote() == c.hard.GetVote())
 }
 
 // hurried parts what may go out early from what waits.

@@ -170,7 +170,8 @@ func (s *Stage) Processes(node string) int {
 	_, err := s.Lab.Exec(context.Background(), node, []string{"pgrep", "-c", "-f", "qemu-system.*guest=" + Machine}, box.Stdio{Out: &out})
 	s.Check(err)
 	n := 0
-	fmt.Sscan(out.String(), &n)
+	_, err = fmt.Sscan(out.String(), &n)
+	s.Check(err)
 	return n
 }
 

@@ -33,7 +33,7 @@ func run(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	bin = dir
 	build := exec.Command("go", "build", "-o", bin+"/", "quorate/cmd/...")
 	build.Stdout, build.Stderr = os.Stdout, os.Stderr

@@ -21,8 +21,9 @@ const (
 	Machine = "sql"
 	// Settle is how long the cluster is given to get over a fault.
 	Settle = 60 * time.Second
-	// Cluster is the cluster's name, Address its own address.
+	// Cluster is the cluster's name.
 	Cluster = "ws08r2-cl01"
+	// Address is the cluster's own.
 	Address = "192.168.100.200"
 )
 
@@ -66,7 +67,7 @@ func Raise(t *testing.T, nodes int) *Stage {
 			t.Error(err)
 		}
 		s.wg.Wait()
-		os.RemoveAll(dir)
+		_ = os.RemoveAll(dir)
 	})
 	for _, n := range l.Nodes() {
 		s.watch(n)

@@ -67,7 +67,7 @@ func one(ctx context.Context, s settings, self string, t timing, commits bool) e
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	l, err := lab.Up(ctx, lab.Options{Name: filepath.Base(dir), Dir: filepath.Join(dir, "lab"), Nodes: members})
 	if err != nil {
 		return err
