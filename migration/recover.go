@@ -37,18 +37,20 @@ func (a Action) String() string {
 // earlier proposal to switch may be on its way still. It must come of a commit
 // that makes all earlier ones void (a raised epoch).
 func Recover(incoming bool, run Run, t Transfer, owner Owner) Action {
-	if incoming && (run == Awaiting || run == Paused) {
+	// One that was migrated to and then sent on is a source, paused or not.
+	if incoming && (run == Awaiting || run == Paused && (t == TransferCompleted || t == TransferNone)) {
 		return recoverTarget(run, t, owner)
 	}
 	if owner == OwnerPeer || owner == OwnerElse {
 		return ActKill
 	}
 	switch {
-	case run == Finishing:
+	case run == Finishing, run == Paused && t.inFlight():
 		return ActWait // its stream is broken; it fails or completes at once
-	case run != Sent:
-		return ActLeave // running, or paused by somebody
+	case run != Sent && run != Paused:
+		return ActLeave // running, or in a state that is not a migration's
 	case owner == OwnerSelf:
+		// Sent, paused for its copying, or started and not yet let run.
 		return ActResume
 	}
 	return ActWait

@@ -281,6 +281,10 @@ func (v *moves) recover(ctx context.Context, act cluster.RecoverMachine) error {
 		}
 		return migration.OwnerElse, nil
 	})
+	if err == nil && done == migration.ActLeave {
+		// Said once, and looked at again in a while.
+		return fmt.Errorf("the process of %s was left as it is, though it did not run: look at its console", act.Group)
+	}
 	v.m.log.Info("machine recovered", zap.String("name", act.Group), zap.Stringer("action", done), zap.Error(err))
 	return err
 }
