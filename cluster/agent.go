@@ -203,8 +203,8 @@ func Act(s *pb.State, l Local) []Action {
 			// It counts as dead and is not: it stops everything, and says so.
 			return []Action{Release{Epoch: me.Epoch}}
 		}
-		if me.Leaving {
-			return nil
+		if me.Leaving || takeable(s, me.Id) {
+			return nil // it would be refused, and that again and again
 		}
 		return []Action{Report{What: "node", Command: &pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: me.Id, Epoch: me.Epoch}}}}}
 	}

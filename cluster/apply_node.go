@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	pb "quorate/cluster/clusterpb"
+	"quorate/internal/mutant"
 )
 
 // ReasonJoining is why a node that was just added is down.
@@ -190,7 +191,7 @@ func (d *Database) fenceProof(c *pb.Command, k *pb.FenceProof) *pb.Result {
 
 func (d *Database) prove(c *pb.Command, n *pb.Node, p *pb.Proof) {
 	n.Fence.Proofs = append(n.Fence.Proofs, p)
-	if n.Fence.DoneMs == 0 && CannotWrite(n.Fence) && DoesNotAnswer(n.Fence) {
+	if n.Fence.DoneMs == 0 && (CannotWrite(n.Fence) && DoesNotAnswer(n.Fence) || mutant.On("one proof is enough")) {
 		n.Fence.DoneMs = max(c.AtMs, 1)
 		d.event(c, Warning, "node-fenced", n.Name, "node %s can neither write nor run machines: %s", n.Name, describeProofs(n.Fence))
 	}
@@ -209,7 +210,7 @@ func (d *Database) nodeUp(c *pb.Command, k *pb.NodeUp) *pb.Result {
 		return refuse(pb.Code_CODE_REFUSED, "node %s is not yet fenced", n.Name)
 	case n.Leaving:
 		return refuse(pb.Code_CODE_REFUSED, "node %s leaves the cluster", n.Name)
-	case d.takeable(n.Id):
+	case takeable(d.s, n.Id):
 		return refuse(pb.Code_CODE_REFUSED, "what node %s had must first be taken over by the others", n.Name)
 	}
 	n.State, n.Fence = pb.NodeState_NODE_STATE_UP, nil
@@ -220,15 +221,15 @@ func (d *Database) nodeUp(c *pb.Command, k *pb.NodeUp) *pb.Result {
 
 // takeable tells whether a node that is down still has a volume that another
 // could take. Where no other is up, it may come back and go on with it.
-func (d *Database) takeable(id uint64) bool {
+func takeable(s *pb.State, id uint64) bool {
 	others := false
-	for _, n := range d.s.Nodes {
+	for _, n := range s.Nodes {
 		others = others || n.Id != id && n.State == pb.NodeState_NODE_STATE_UP
 	}
 	if !others {
 		return false
 	}
-	for _, v := range d.s.Volumes {
+	for _, v := range s.Volumes {
 		if v.Coordinator == id {
 			return true
 		}

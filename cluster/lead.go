@@ -5,6 +5,7 @@ import (
 	"time"
 
 	pb "quorate/cluster/clusterpb"
+	"quorate/internal/mutant"
 )
 
 // Leadership is what a node's replica knows of its own part as leader.
@@ -25,6 +26,9 @@ type Leadership struct {
 // followed, and everything of former leaders is applied. A leader that hung and
 // wakes decides nothing.
 func (l Leadership) MayDecide(now time.Time, p Profile) bool {
+	if mutant.On("yesterday's leader decides") {
+		return l.Leads
+	}
 	return l.Leads && l.Applied >= l.Commit && now.Sub(l.LastQuorum) < p.Election/2
 }
 
@@ -41,6 +45,18 @@ func (l Leadership) CaughtUp(self uint64) map[uint64]bool {
 		caught[id] = id == self || l.Active[id] && match > 0 && match+caughtUpWithin >= l.Commit
 	}
 	return caught
+}
+
+// DecisionLane names a decision of the controller: while it is being proposed, the
+// same one is not proposed again, though its reason may have other numbers in it.
+func DecisionLane(c *pb.Command) string {
+	switch k := c.Kind.(type) {
+	case *pb.Command_NodeDown:
+		return fmt.Sprintf("node-down/%d/%d/%d", k.NodeDown.Node, k.NodeDown.Epoch, k.NodeDown.Fencer)
+	case *pb.Command_GroupAssign:
+		return fmt.Sprintf("group-assign/%s/%d/%d", k.GroupAssign.Name, k.GroupAssign.Epoch, k.GroupAssign.To)
+	}
+	return fmt.Sprint(c)
 }
 
 // Follows tells whether a node that leads by this node's replica was heard lately
@@ -81,7 +97,7 @@ func (l *Leases) Renew(now time.Time, lead Leadership, s *pb.State, node, epoch 
 	l.renewed[node] = now
 	age := now.Sub(lead.LastQuorum)
 	switch n := s.Nodes[node]; {
-	case lead.LastQuorum.IsZero() || age >= l.profile.Lease:
+	case (lead.LastQuorum.IsZero() || age >= l.profile.Lease) && !mutant.On("lease without majority"):
 		return LeaseAnswer{Reason: "the leader has no contact with a majority"}
 	case lead.Applied < lead.Commit:
 		return LeaseAnswer{Reason: "the leader is still catching up"}
@@ -93,6 +109,9 @@ func (l *Leases) Renew(now time.Time, lead Leadership, s *pb.State, node, epoch 
 		return LeaseAnswer{Reason: fmt.Sprintf("the node is at epoch %d", n.Epoch)}
 	}
 	l.granted[node] = now
+	if mutant.On("lease without majority") {
+		age = 0
+	}
 	return LeaseAnswer{Age: age, Lease: l.profile.Lease}
 }
 

@@ -28,7 +28,8 @@ const (
 	stopGrace = 60 * time.Second
 )
 
-// do carries one action out.
+// do carries one action out. A *RefusedError says that the world has moved on, or
+// not yet: nothing is wrong, but doing the same again at once would not help.
 func (a *nodeAgent) do(ctx context.Context, act cluster.Action) error {
 	switch act := act.(type) {
 	case cluster.Configure:
@@ -75,10 +76,6 @@ func (a *nodeAgent) do(ctx context.Context, act cluster.Action) error {
 		return a.m.moves.cancel(ctx, act.Group)
 	case cluster.Report:
 		_, err := a.m.propose(ctx, act.Command)
-		var refused *RefusedError
-		if errors.As(err, &refused) {
-			return nil // the world moved on
-		}
 		return err
 	}
 	return fmt.Errorf("nothing knows how to %T", act)
@@ -186,10 +183,6 @@ func (a *nodeAgent) groupReport(name string, epoch uint64, state pb.GroupState, 
 // that is refused is tried again by Act, later and later.
 func (a *nodeAgent) hold(ctx context.Context, act cluster.HoldAddress) error {
 	if _, err := a.m.propose(ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_STARTING, "")); err != nil {
-		var refused *RefusedError
-		if errors.As(err, &refused) {
-			return nil
-		}
 		return err
 	}
 	err := a.ask(ctx, addressTimeout, func(ctx context.Context) error {
@@ -216,10 +209,6 @@ func (a *nodeAgent) start(ctx context.Context, act cluster.StartMachine) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if _, err := a.m.propose(ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_STARTING, "")); err != nil {
-		var refused *RefusedError
-		if errors.As(err, &refused) {
-			return nil
-		}
 		return err
 	}
 	folder := filepath.Join(a.m.n.opt.StorageDir, act.Volume, act.Folder)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -89,11 +90,13 @@ func (a *nodeAgent) poke() {
 	}
 }
 
-// complain logs a failure once, until it is another or over.
+// complain logs a failure once, until it is another or over. What the database
+// refuses is none.
 func (a *nodeAgent) complain(lane string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err == nil || a.m.ctx.Err() != nil {
+	var refused *RefusedError
+	if err == nil || errors.As(err, &refused) || a.m.ctx.Err() != nil {
 		delete(a.failing, lane)
 		return
 	}

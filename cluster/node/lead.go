@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -108,7 +107,7 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 		})
 	})
 	for _, cmd := range d.Commands {
-		if lane := fmt.Sprint(cmd); busy.begin(lane) {
+		if lane := cluster.DecisionLane(cmd); busy.begin(lane) {
 			wg.Go(func() {
 				defer busy.end(lane)
 				m.decide(cmd)
