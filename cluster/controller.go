@@ -7,6 +7,7 @@ import (
 	"time"
 
 	pb "quorate/cluster/clusterpb"
+	"quorate/internal/mutant"
 	"quorate/quorum"
 	"quorate/resources"
 )
@@ -248,7 +249,7 @@ func (c *Controller) fence(in Input, n *pb.Node) []*pb.Command {
 	if f := in.State.Nodes[n.Fence.Fencer]; f == nil || f.State != pb.NodeState_NODE_STATE_UP {
 		out = append(out, c.down(in, n, n.Fence.Reason)...)
 	}
-	if !proves(n.Fence, pb.ProofKind_PROOF_KIND_LEASE_OVER, "") && in.Now.After(c.LeaseEnd(in, n.Id)) {
+	if !proves(n.Fence, pb.ProofKind_PROOF_KIND_LEASE_OVER, "") && (in.Now.After(c.LeaseEnd(in, n.Id)) || mutant.On("lease not waited for")) {
 		out = append(out, &pb.Command{Kind: &pb.Command_FenceProof{FenceProof: &pb.FenceProof{
 			Node: n.Id, Epoch: n.Fence.Epoch, Proof: &pb.Proof{Kind: pb.ProofKind_PROOF_KIND_LEASE_OVER},
 		}}})

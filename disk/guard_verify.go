@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"quorate/internal/mutant"
 )
 
 // Admit registers key, removes duplicates of it and of the key before, puts the
@@ -124,7 +126,7 @@ func (g *Guard) examine(ctx context.Context, session uint64) error {
 	switch {
 	case r.Has(key):
 		err = g.rebind(ctx, key)
-	case r.Generation <= seen:
+	case r.Generation <= seen, mutant.On("key taken back"):
 		// A preempt would have raised the generation, so the target
 		// restarted and forgot everybody's key: the permit decides.
 		if err = g.o.Permit(); err != nil {

@@ -3,6 +3,8 @@ package migration
 import (
 	"fmt"
 	"time"
+
+	"quorate/internal/mutant"
 )
 
 // abort gives the migration up while the source owns the machine for certain.
@@ -57,6 +59,9 @@ func (s *Source) switching(now time.Time, in SourceInput) []SourceEffect {
 		return []SourceEffect{ProposeSwitch{}}
 	}
 	s.asked = false
+	if a.Answer == AnswerUnknown && mutant.On("unknown is no") {
+		a.Answer = AnswerRefused
+	}
 	switch a.Answer {
 	case AnswerCommitted:
 		s.enter(now, stageCommitted, PhaseAnnounce)

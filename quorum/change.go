@@ -1,6 +1,10 @@
 package quorum
 
-import "slices"
+import (
+	"slices"
+
+	"quorate/internal/mutant"
+)
 
 // Configuration is who is in raft's group now.
 type Configuration struct {
@@ -82,7 +86,7 @@ func Next(v View) []Change {
 			if heir == 0 && v.Ready[id] && in(v.Voters, id) {
 				heir = id
 			}
-		case id == v.Leader:
+		case id == v.Leader && !mutant.On("leader removed"):
 			leads = true
 		case in(v.Members, id):
 			take = append(take, Change{Demote, id})

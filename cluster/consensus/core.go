@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"quorate/disk/journal"
+	"quorate/internal/mutant"
 )
 
 // raft's settings, as tried: see docs/architecture.md.
@@ -194,7 +195,7 @@ func (c *Core) Unreachable(id uint64) { c.rn.ReportUnreachable(id) }
 func (c *Core) Step(m *raftpb.Message) error {
 	switch m.GetType() {
 	case raftpb.MsgPreVote, raftpb.MsgVote:
-		if c.ticks < c.cfg.Guard && string(m.GetContext()) != campaignTransfer {
+		if c.ticks < c.cfg.Guard && !mutant.On("vote right after the start") && string(m.GetContext()) != campaignTransfer {
 			return nil
 		}
 	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
@@ -263,13 +264,13 @@ func (c *Core) Process(ctx context.Context) (Output, error) {
 		early, messages = hurried(messages)
 		c.send(early)
 	}
-	if rd.HardState != nil {
+	if rd.HardState != nil && !mutant.On("hard state left out") {
 		c.hard = rd.HardState
 	}
-	if err := c.persist(ctx, rd, &out); err != nil {
+	if err := c.persist(ctx, rd, &out); err != nil && !(c.cfg.Witness && mutant.On("failed write acknowledged")) {
 		return out, err
 	}
-	if c.cfg.Confirm != nil && len(messages)+len(rd.ReadStates) > 0 {
+	if c.cfg.Confirm != nil && !mutant.On("unconfirmed witness speaks") && len(messages)+len(rd.ReadStates) > 0 {
 		if err := c.cfg.Confirm(ctx); err != nil {
 			return out, err
 		}
@@ -385,6 +386,9 @@ func (c *Core) snapshot() (*raftpb.Snapshot, error) {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	data, err := c.cfg.Machine.Snapshot()
+	if c.cfg.Witness && mutant.On("witness without database") {
+		data = nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"quorate/cluster/consensus/consensuspb"
 	"quorate/disk"
 	"quorate/disk/journal"
+	"quorate/internal/mutant"
 )
 
 // compactAt is how full the log's area may get before it is compacted.
@@ -110,6 +111,15 @@ func encodeRecord(hard *raftpb.HardState, entries []*raftpb.Entry) ([]byte, erro
 // Save appends hard state and entries in one record, durably. ErrFull
 // (journal) asks for Compact and leaves the log as it was.
 func (l *Log) Save(ctx context.Context, hard *raftpb.HardState, entries []*raftpb.Entry) error {
+	if mutant.On("hard state before entries") && len(entries) > 0 {
+		data, err := encodeRecord(hard, nil)
+		if err != nil {
+			return err
+		}
+		if err := l.j.Append(ctx, data); err != nil {
+			return err
+		}
+	}
 	data, err := encodeRecord(hard, entries)
 	if err != nil {
 		return err

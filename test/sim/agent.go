@@ -143,10 +143,6 @@ func (c *clusterd) act(act cluster.Action) error {
 		return c.moves.cancel(act.Group)
 	case cluster.Report:
 		_, err := c.propose(act.Command)
-		var refused *refusedError
-		if errors.As(err, &refused) {
-			return nil
-		}
 		return err
 	}
 	panic("sim: an action that nothing knows")
@@ -198,13 +194,12 @@ func (c *clusterd) report(name string, epoch uint64, state pb.GroupState, detail
 // and starts it.
 func (c *clusterd) startMachine(act cluster.StartMachine) error {
 	if err := c.report(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_STARTING, ""); err != nil {
-		var refused *refusedError
-		if errors.As(err, &refused) {
-			return nil
-		}
 		return err
 	}
 	c.w.e.sleep(c.w.e.between(20*time.Millisecond, 400*time.Millisecond))
+	for end := c.w.e.now + 30*time.Second; c.n.dying(act.Group) && c.w.e.now < end; {
+		c.w.e.sleep(100 * time.Millisecond)
+	}
 	if c.w.e.chance(40) || c.n.launch(act.Group, act.Volume, false) == nil {
 		return errors.Join(errMachine, c.report(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_FAILED, errMachine.Error()))
 	}

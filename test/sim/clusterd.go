@@ -50,7 +50,7 @@ const (
 )
 
 func (n *node) startClusterd() {
-	if n.clusterd != nil || !n.powered || !n.member {
+	if n.clusterd != nil || !n.powered || n.frozen || !n.member {
 		return
 	}
 	p := n.process("clusterd")
@@ -234,7 +234,7 @@ func (c *clusterd) lead() {
 		if p := cmd.GetFenceProof(); p != nil {
 			p.Proof.AtMs = 0 // the lane is the command's text
 		}
-		c.lane(fmt.Sprint(cmd), func() {
+		c.lane(cluster.DecisionLane(cmd), func() {
 			cmd := proto.Clone(cmd).(*pb.Command)
 			if p := cmd.GetFenceProof(); p != nil {
 				p.Proof.AtMs = c.n.wall()

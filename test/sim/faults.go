@@ -148,9 +148,15 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 	w := f.w
 	switch x.kind {
 	case "clusterd crashes":
+		if n.frozen {
+			return "", nil
+		}
 		n.killClusterd()
 		return "clusterd of " + n.name + " crashes", n.startClusterd
 	case "noded crashes":
+		if n.frozen {
+			return "", nil
+		}
 		n.killNoded()
 		return "noded of " + n.name + " crashes", n.startNoded
 	case "clusterd hangs":

@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // machine is a QEMU process on a node. It belongs to neither daemon.
 type machine struct {
@@ -12,7 +15,8 @@ type machine struct {
 	running, incoming bool
 	paused            string
 	count             uint64
-	busy              bool // a write is under way
+	busy              bool     // a write is under way,
+	carrier           *process // in this noded
 	mig               transfer
 }
 
@@ -23,7 +27,7 @@ func (n *node) launch(group, volume string, incoming bool) *machine {
 		return nil
 	}
 	a := d.volumes[volume]
-	if a == nil || a.shut {
+	if a == nil || a.shut || n.dying(group) {
 		return nil
 	}
 	n.w.qemus++
@@ -49,10 +53,20 @@ func (m *machine) run(why string) {
 
 func (m *machine) pause(why string) { m.running, m.paused = false, why }
 
+// dying tells whether a killed process of a machine is still there: it is until the
+// kernel has the answer to its last write.
+func (n *node) dying(group string) bool {
+	n.ended = slices.DeleteFunc(n.ended, func(m *machine) bool { return !m.busy || m.carrier.dead })
+	return slices.ContainsFunc(n.ended, func(m *machine) bool { return m.group == group })
+}
+
 // end kills the process.
 func (m *machine) end() {
 	if m.p.dead {
 		return
+	}
+	if m.busy {
+		m.n.ended = append(m.n.ended, m)
 	}
 	if m.running {
 		m.n.w.tell(m.n.name, "%s ends, process %d", m.group, m.pid)
@@ -83,7 +97,7 @@ func (m *machine) work(volume string) {
 	if a == nil {
 		return
 	}
-	m.busy = true
+	m.busy, m.carrier = true, d.p
 	m.count++
 	b := stamp{kind: stampMachine, node: m.n.id, epoch: m.pid, group: groupNumber(m.group), count: m.count}.encode()
 	d.p.spawn(func() {

@@ -16,9 +16,10 @@ func (c *machineCheck) runs(m *machine) {
 }
 
 // executes tells whether a process's processors run. On a node that stands still
-// they do not; nor can one do harm whose noded stands still, for its disk does too.
+// they do not; nor can one do harm whose noded stands still or is away, for its disk
+// is too.
 func (m *machine) executes() bool {
-	return m.running && !m.p.still && m.n.powered && (m.n.noded == nil || !m.n.noded.p.still)
+	return m.running && !m.p.still && m.n.powered && m.n.noded != nil && !m.n.noded.p.still
 }
 
 func (c *machineCheck) landed(x *nexus, s stamp) {

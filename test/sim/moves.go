@@ -448,7 +448,7 @@ func (v *moves) recover(act cluster.RecoverMachine) error {
 		}
 		switch action {
 		case migration.ActLeave:
-			return nil
+			return errors.New("it was left as it is")
 		case migration.ActResume:
 			m.run("recovered")
 			return nil

@@ -35,6 +35,7 @@ type node struct {
 	clusterd        *clusterd
 	noded           *noded
 	machines        []*machine
+	ended           []*machine // that may still be dying
 }
 
 func newNode(w *world, id uint64) *node {
@@ -141,6 +142,8 @@ func (n *node) thaw() {
 	for _, p := range n.processes() {
 		p.cont()
 	}
+	n.startNoded()
+	n.startClusterd()
 }
 
 // processes are all that run, noded first.

@@ -43,7 +43,7 @@ const (
 )
 
 func (n *node) startNoded() {
-	if n.noded != nil || !n.powered {
+	if n.noded != nil || !n.powered || n.frozen {
 		return
 	}
 	p := n.process("noded")

@@ -167,8 +167,11 @@ func newWorld(opt Options) *world {
 	e := newEngine(opt.Seed)
 	w := &world{e: e, opt: opt, id: "c1", luns: map[string]*lun{}}
 	w.profile = cluster.Profiles()[0]
-	if e.chance(8) {
+	switch e.rand.IntN(8) {
+	case 0:
 		w.profile = cluster.Profiles()[1]
+	case 1, 2:
+		w.profile = cluster.Profiles()[2]
 	}
 	w.pauseFirst = e.chance(3)
 	w.checks.w = w
@@ -237,9 +240,13 @@ func (w *world) travel() time.Duration { return w.e.between(40*time.Microsecond,
 
 // landing is how long a write is under way at the target: late, now and then.
 func (w *world) landing(l *lun) time.Duration {
-	if w.e.chance(500) {
+	often, most := 40, 1500*time.Millisecond
+	if l == w.witness {
+		often, most = 500, 900*time.Millisecond
+	}
+	if w.e.chance(often) {
 		w.done.LateWrites++
-		return w.e.between(time.Millisecond, 900*time.Millisecond)
+		return w.e.between(time.Millisecond, most)
 	}
 	return w.e.between(50*time.Microsecond, 300*time.Microsecond)
 }
