@@ -261,7 +261,7 @@ func (c *Controller) fence(in Input, n *pb.Node) []*pb.Command {
 // had.
 func removals(s *pb.State) []*pb.Command {
 	var out []*pb.Command
-	d := Database{s}
+	d := Database{s: s}
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
 		if n := s.Nodes[id]; n.Leaving && n.State == pb.NodeState_NODE_STATE_DOWN && n.Fence.DoneMs != 0 && d.has(id) == "" {
 			out = append(out, &pb.Command{Kind: &pb.Command_NodeRemove{NodeRemove: &pb.NodeRemove{Node: id}}})

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -22,10 +21,12 @@ const (
 // Database is one replica. It is not safe for concurrent use.
 type Database struct {
 	s *pb.State
+	// recent finds the results in s.Recent.
+	recent map[uint64]*pb.Result
 }
 
 // NewDatabase returns an empty one.
-func NewDatabase() *Database { return &Database{s: &pb.State{}} }
+func NewDatabase() *Database { return &Database{s: &pb.State{}, recent: map[uint64]*pb.Result{}} }
 
 // Found begins the database of a new cluster.
 func Found(c *pb.Cluster, first *pb.Node) *Database {
@@ -53,7 +54,10 @@ func (d *Database) Restore(data []byte) error {
 	if err := proto.Unmarshal(data, s); err != nil {
 		return fmt.Errorf("the database's snapshot: %w", err)
 	}
-	d.s = s
+	d.s, d.recent = s, map[uint64]*pb.Result{}
+	for _, r := range s.Recent {
+		d.recent[r.Id] = r.Result
+	}
 	return nil
 }
 
@@ -64,10 +68,8 @@ func (d *Database) Apply(c *pb.Command, term uint64) *pb.Result {
 	if d.s.Cluster == nil {
 		return refuse(pb.Code_CODE_REFUSED, "this replica has not yet got the database")
 	}
-	for _, r := range d.s.Recent {
-		if r.Id == c.Id {
-			return r.Result
-		}
+	if res, done := d.recent[c.Id]; done {
+		return res
 	}
 	var res *pb.Result
 	if c.Term != 0 && c.Term != term && !mutant.On("yesterday's leader decides") {
@@ -75,11 +77,18 @@ func (d *Database) Apply(c *pb.Command, term uint64) *pb.Result {
 	} else {
 		res = d.apply(c)
 	}
-	d.s.Recent = append(d.s.Recent, &pb.Applied{Id: c.Id, Result: res})
-	if over := len(d.s.Recent) - maxRecent; over > 0 {
-		d.s.Recent = slices.Delete(d.s.Recent, 0, over)
-	}
+	d.remember(c.Id, res)
 	return res
+}
+
+// remember keeps a result, and forgets the oldest where there are too many.
+func (d *Database) remember(id uint64, res *pb.Result) {
+	d.recent[id] = res
+	d.s.Recent = append(d.s.Recent, &pb.Applied{Id: id, Result: res})
+	for len(d.s.Recent) > maxRecent {
+		delete(d.recent, d.s.Recent[0].Id)
+		d.s.Recent = d.s.Recent[1:] // append moves it to new memory in time
+	}
 }
 
 func (d *Database) apply(c *pb.Command) *pb.Result {
@@ -176,7 +185,7 @@ func (d *Database) event(c *pb.Command, level, kind, subject, format string, a .
 		Id: d.s.NextEvent, AtMs: c.AtMs, Level: level, Kind: kind, Subject: subject, Text: fmt.Sprintf(format, a...),
 	})
 	if over := len(d.s.Events) - maxEvents; over > 0 {
-		d.s.Events = slices.Delete(d.s.Events, 0, over)
+		d.s.Events = d.s.Events[over:]
 	}
 }
 
