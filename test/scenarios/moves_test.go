@@ -8,15 +8,15 @@ import (
 	"quorate/test/stage"
 )
 
-// during does something while the machine moves from s1 to s2, and waits for the
-// move's end, however it ends.
-func during(s *stage.Stage, do func()) {
+// during does something while the machine moves from s1 to s2, as it was asked to at
+// a node, and waits for the move's end, however it ends.
+func during(s *stage.Stage, at string, do func()) {
 	s.Home("s1")
 	var wg sync.WaitGroup
 	began := make(chan struct{})
 	wg.Go(func() {
 		close(began)
-		out, errs, code := s.Ctl("s2", "live-migrate", stage.Machine, "--to", "s2")
+		out, errs, code := s.Ctl(at, "live-migrate", stage.Machine, "--to", "s2")
 		s.Tell("the move ended with exit status %d: %s%s", code, last(out), last(errs))
 	})
 	<-began
@@ -46,7 +46,7 @@ func moves() []scenario {
 		{
 			name: "move-target-dies", story: "the target loses power while the machine comes; the machine stays", nodes: 2,
 			play: func(s *stage.Stage) {
-				during(s, func() { s.Kill("s2") })
+				during(s, "s1", func() { s.Kill("s2") })
 				s.Counts()
 				s.Start("s2")
 			},
@@ -55,7 +55,7 @@ func moves() []scenario {
 			name: "move-source-dies", story: "the source loses power while the machine leaves; it runs on the target, or starts there", nodes: 2,
 			play: func(s *stage.Stage) {
 				_, _, before := s.MustStatus("s1").Owner()
-				during(s, func() { s.Kill("s1") })
+				during(s, "s2", func() { s.Kill("s1") })
 				s.MovedTo("s2", before)
 				s.Counts()
 				s.Start("s1")
@@ -64,7 +64,7 @@ func moves() []scenario {
 		{
 			name: "move-network-cut", story: "the migration network is cut while the machine moves", nodes: 2,
 			play: func(s *stage.Stage) {
-				during(s, func() { s.Cut("s1", lab.Migration) })
+				during(s, "s2", func() { s.Cut("s1", lab.Migration) })
 				s.Counts()
 				s.Heal("s1", lab.Migration)
 			},
