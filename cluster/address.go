@@ -16,6 +16,11 @@ const (
 )
 
 func (d *Database) clusterSet(c *pb.Command, k *pb.ClusterSet) *pb.Result {
+	if k.Sensitivity != nil && *k.Sensitivity != d.s.Cluster.Sensitivity {
+		if res := d.setSensitivity(c, *k.Sensitivity); res.Code != pb.Code_CODE_OK {
+			return res
+		}
+	}
 	if k.Address != nil && *k.Address != d.s.Cluster.Address {
 		return d.setAddress(c, *k.Address)
 	}
@@ -134,7 +139,7 @@ func addresses(s *pb.State, l Local) []Action {
 		return nil
 	case len(l.Addresses) > 0:
 		return report(l, g, pb.GroupState_GROUP_STATE_ONLINE, "")
-	case !l.Lease || l.WallMS < g.NotBeforeMs:
+	case !l.Lease || delayed(l, g):
 		return nil
 	}
 	return []Action{HoldAddress{Group: g.Name, Address: g.Address, Subnet: subnetOf(s, g), Epoch: g.Epoch, Tolerated: silencedMACs(s)}}

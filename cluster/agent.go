@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	pb "quorate/cluster/clusterpb"
 )
@@ -46,9 +47,16 @@ type Local struct {
 	KeeperEpoch uint64
 	// KeeperPeers is whom noded asks for the lease; nil where it does not say.
 	KeeperPeers []string
-	Lease       bool
-	Volumes     map[string]LocalVolume
-	Machines    map[string]LocalMachine
+	// KeeperLease and KeeperBeat are how long noded's lease lasts and how often
+	// it renews it, as configured; LeaseSpan is for how long the present one was
+	// granted, 0 where there is none.
+	KeeperLease, KeeperBeat, LeaseSpan time.Duration
+	// Ticked is for how long the node's voters have ticked no faster than the
+	// cluster's sensitivity says.
+	Ticked   time.Duration
+	Lease    bool
+	Volumes  map[string]LocalVolume
+	Machines map[string]LocalMachine
 	// Addresses of the cluster are those that noded holds.
 	Addresses []string
 	// Moving are the machines that an action on this node has in its hands: a
@@ -65,10 +73,11 @@ type Action interface{ Lane() string }
 // The actions.
 type (
 	// Configure tells noded who the node is, at which epoch, and whom it asks
-	// for the lease.
+	// for the lease, how often and for how long; 0 is as the node was started.
 	Configure struct {
-		Epoch uint64
-		Peers []string
+		Epoch       uint64
+		Peers       []string
+		Beat, Lease time.Duration
 	}
 	// Release makes noded stop everything, for good at this epoch; then the
 	// node says that it stopped. Leaving: since it leaves the cluster.
@@ -212,15 +221,16 @@ func Act(s *pb.State, l Local) []Action {
 	case me.Leaving:
 		return []Action{Release{Epoch: me.Epoch, Leaving: true}}
 	case l.KeeperEpoch != me.Epoch:
-		return []Action{Configure{Epoch: me.Epoch, Peers: LeasePeers(s)}}
+		return []Action{configuration(s, me)}
 	case l.KeeperState == "fenced" || l.KeeperState == "released":
 		// The lease was lost at this epoch: only a new one lets it in again.
 		return []Action{Release{Epoch: me.Epoch}}
 	}
 	var out []Action
-	if peers := LeasePeers(s); len(l.KeeperPeers) > 0 && !slices.Equal(peers, l.KeeperPeers) {
-		out = append(out, Configure{Epoch: me.Epoch, Peers: peers})
+	if c := configuration(s, me); outdated(l, c) {
+		out = append(out, c)
 	}
+	out = append(out, living(s, me, l)...)
 	out = append(out, fences(s, l)...)
 	for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {
 		out = append(out, volume(s, l, s.Volumes[name])...)
@@ -232,6 +242,22 @@ func Act(s *pb.State, l Local) []Action {
 		}
 	}
 	return out
+}
+
+// configuration is what noded is to be told.
+func configuration(s *pb.State, me *pb.Node) Configure {
+	c := Configure{Epoch: me.Epoch, Peers: LeasePeers(s)}
+	if p, err := ProfileNamed(s.Cluster.Sensitivity); err == nil {
+		c.Beat, c.Lease = p.LeaseBeat, p.Lease
+	}
+	return c
+}
+
+// outdated tells whether noded was told something else. One of before, that does
+// not say what it was told, is let be.
+func outdated(l Local, c Configure) bool {
+	return len(l.KeeperPeers) > 0 && !slices.Equal(c.Peers, l.KeeperPeers) ||
+		l.KeeperLease > 0 && c.Lease > 0 && (c.Lease != l.KeeperLease || c.Beat != l.KeeperBeat)
 }
 
 // LeasePeers are all addresses at which there may be a leader to ask for a lease.

@@ -56,7 +56,8 @@ type Decisions struct {
 // Controller runs on the leader. It remembers nothing but since when it sees
 // things that the database does not know: a new leader begins anew.
 type Controller struct {
-	profile  Profile
+	profile  Profile // the longest that any node may live by
+	named    Profile // of a database that names none
 	pathLost map[uint64]time.Time
 	up       map[uint64]upSince
 	votes    *VoteWatch
@@ -70,7 +71,7 @@ type upSince struct {
 
 // NewController makes one for a leader's term.
 func NewController(p Profile) *Controller {
-	return &Controller{profile: p, pathLost: map[uint64]time.Time{}, up: map[uint64]upSince{}, votes: NewVoteWatch(p)}
+	return &Controller{profile: p, named: p, pathLost: map[uint64]time.Time{}, up: map[uint64]upSince{}, votes: NewVoteWatch(p)}
 }
 
 // Step decides what comes next.
@@ -78,6 +79,8 @@ func (c *Controller) Step(in Input) Decisions {
 	if in.State.Cluster == nil {
 		return Decisions{}
 	}
+	c.profile = TimingsOf(in.State, c.named).Long
+	c.votes.profile = c.profile
 	var d Decisions
 	used := usage(in.State)
 	ids := slices.Sorted(maps.Keys(in.State.Nodes))

@@ -149,6 +149,8 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.networkSet(c, k.NetworkSet)
 	case *pb.Command_ClusterSet:
 		return d.clusterSet(c, k.ClusterSet)
+	case *pb.Command_ProfileReport:
+		return d.profileReport(c, k.ProfileReport)
 	case *pb.Command_PathsReport:
 		return d.pathsReport(c, k.PathsReport)
 	case *pb.Command_Note:

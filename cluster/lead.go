@@ -93,11 +93,12 @@ func (l *Leases) Renew(now time.Time, lead Leadership, s *pb.State, node, epoch 
 	if !lead.Leads {
 		return LeaseAnswer{Reason: "this node does not lead"}
 	}
+	lease := TimingsOf(s, l.profile).Long.Lease
 	l.begin(lead.Term)
 	l.renewed[node] = now
 	age := now.Sub(lead.LastQuorum)
 	switch n := s.Nodes[node]; {
-	case (lead.LastQuorum.IsZero() || age >= l.profile.Lease) && !mutant.On("lease without majority"):
+	case (lead.LastQuorum.IsZero() || age >= lease) && !mutant.On("lease without majority"):
 		return LeaseAnswer{Reason: "the leader has no contact with a majority"}
 	case lead.Applied < lead.Commit:
 		return LeaseAnswer{Reason: "the leader is still catching up"}
@@ -112,7 +113,7 @@ func (l *Leases) Renew(now time.Time, lead Leadership, s *pb.State, node, epoch 
 	if mutant.On("lease without majority") {
 		age = 0
 	}
-	return LeaseAnswer{Age: age, Lease: l.profile.Lease}
+	return LeaseAnswer{Age: age, Lease: lease}
 }
 
 // begin forgets what was of an earlier time as leader.

@@ -60,6 +60,9 @@ type Arbiter struct {
 // NewArbiter makes one that has seen nothing.
 func NewArbiter(t Timing) *Arbiter { return &Arbiter{timing: t} }
 
+// SetTiming changes the timing for what is seen from now on.
+func (a *Arbiter) SetTiming(t Timing) { a.timing = t }
+
 // Saw takes a read of the block in; began is when the read was begun.
 func (a *Arbiter) Saw(began time.Time, b Beat) {
 	if !a.known || b != a.beat || began.Sub(a.last) > a.timing.MaxGap {

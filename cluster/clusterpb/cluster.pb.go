@@ -592,14 +592,16 @@ func (x *State) GetNetworks() map[string]*Network {
 }
 
 type Cluster struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // the cluster's own; empty where it has none
-	CreatedMs     int64                  `protobuf:"varint,4,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
-	CsvEnabled    bool                   `protobuf:"varint,5,opt,name=csv_enabled,json=csvEnabled,proto3" json:"csv_enabled,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name             string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Address          string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // the cluster's own; empty where it has none
+	CreatedMs        int64                  `protobuf:"varint,4,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	CsvEnabled       bool                   `protobuf:"varint,5,opt,name=csv_enabled,json=csvEnabled,proto3" json:"csv_enabled,omitempty"`
+	Sensitivity      string                 `protobuf:"bytes,50,opt,name=sensitivity,proto3" json:"sensitivity,omitempty"`                                    // the name of a profile of timings
+	SensitivityEpoch uint64                 `protobuf:"varint,51,opt,name=sensitivity_epoch,json=sensitivityEpoch,proto3" json:"sensitivity_epoch,omitempty"` // raised with each
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -665,6 +667,20 @@ func (x *Cluster) GetCsvEnabled() bool {
 		return x.CsvEnabled
 	}
 	return false
+}
+
+func (x *Cluster) GetSensitivity() string {
+	if x != nil {
+		return x.Sensitivity
+	}
+	return ""
+}
+
+func (x *Cluster) GetSensitivityEpoch() uint64 {
+	if x != nil {
+		return x.SensitivityEpoch
+	}
+	return 0
 }
 
 // Network is a subnet on which nodes have addresses.
@@ -760,6 +776,7 @@ type Node struct {
 	Site          string                 `protobuf:"bytes,30,opt,name=site,proto3" json:"site,omitempty"`           // its fault domain, or empty
 	Leaving       bool                   `protobuf:"varint,31,opt,name=leaving,proto3" json:"leaving,omitempty"`    // it is to be removed: it gets nothing more, and does not come up again
 	Unreached     []*Unreached           `protobuf:"bytes,50,rep,name=unreached,proto3" json:"unreached,omitempty"` // what it does not reach, as it reported
+	Profiles      []string               `protobuf:"bytes,51,rep,name=profiles,proto3" json:"profiles,omitempty"`   // by which it may live yet; none: the cluster's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -888,6 +905,13 @@ func (x *Node) GetLeaving() bool {
 func (x *Node) GetUnreached() []*Unreached {
 	if x != nil {
 		return x.Unreached
+	}
+	return nil
+}
+
+func (x *Node) GetProfiles() []string {
+	if x != nil {
+		return x.Profiles
 	}
 	return nil
 }
@@ -2203,6 +2227,7 @@ type Command struct {
 	//	*Command_NetworkSet
 	//	*Command_PathsReport
 	//	*Command_ClusterSet
+	//	*Command_ProfileReport
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2543,6 +2568,15 @@ func (x *Command) GetClusterSet() *ClusterSet {
 	return nil
 }
 
+func (x *Command) GetProfileReport() *ProfileReport {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_ProfileReport); ok {
+			return x.ProfileReport
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -2667,6 +2701,10 @@ type Command_ClusterSet struct {
 	ClusterSet *ClusterSet `protobuf:"bytes,92,opt,name=cluster_set,json=clusterSet,proto3,oneof"`
 }
 
+type Command_ProfileReport struct {
+	ProfileReport *ProfileReport `protobuf:"bytes,93,opt,name=profile_report,json=profileReport,proto3,oneof"`
+}
+
 func (*Command_NodeAdd) isCommand_Kind() {}
 
 func (*Command_NodeDown) isCommand_Kind() {}
@@ -2726,6 +2764,8 @@ func (*Command_NetworkSet) isCommand_Kind() {}
 func (*Command_PathsReport) isCommand_Kind() {}
 
 func (*Command_ClusterSet) isCommand_Kind() {}
+
+func (*Command_ProfileReport) isCommand_Kind() {}
 
 type NodeAdd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4382,6 +4422,7 @@ func (x *PathsReport) GetUnreached() []*Unreached {
 type ClusterSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       *string                `protobuf:"bytes,1,opt,name=address,proto3,oneof" json:"address,omitempty"` // empty: none
+	Sensitivity   *string                `protobuf:"bytes,2,opt,name=sensitivity,proto3,oneof" json:"sensitivity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4423,6 +4464,65 @@ func (x *ClusterSet) GetAddress() string {
 	return ""
 }
 
+func (x *ClusterSet) GetSensitivity() string {
+	if x != nil && x.Sensitivity != nil {
+		return *x.Sensitivity
+	}
+	return ""
+}
+
+type ProfileReport struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Node             uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	SensitivityEpoch uint64                 `protobuf:"varint,2,opt,name=sensitivity_epoch,json=sensitivityEpoch,proto3" json:"sensitivity_epoch,omitempty"` // whose profile it lives by, and no other
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ProfileReport) Reset() {
+	*x = ProfileReport{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileReport) ProtoMessage() {}
+
+func (x *ProfileReport) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
+func (*ProfileReport) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ProfileReport) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *ProfileReport) GetSensitivityEpoch() uint64 {
+	if x != nil {
+		return x.SensitivityEpoch
+	}
+	return 0
+}
+
 var File_cluster_clusterpb_cluster_proto protoreflect.FileDescriptor
 
 const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
@@ -4460,7 +4560,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05value:\x028\x01\x1aX\n" +
 	"\rNetworksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
-	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\"\x87\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\"\xd6\x01\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -4468,13 +4568,15 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
 	"created_ms\x18\x04 \x01(\x03R\tcreatedMs\x12\x1f\n" +
 	"\vcsv_enabled\x18\x05 \x01(\bR\n" +
-	"csvEnabled\"\x96\x01\n" +
+	"csvEnabled\x12 \n" +
+	"\vsensitivity\x182 \x01(\tR\vsensitivity\x12+\n" +
+	"\x11sensitivity_epoch\x183 \x01(\x04R\x10sensitivityEpoch\"\x96\x01\n" +
 	"\aNetwork\x12\x16\n" +
 	"\x06subnet\x18\x01 \x01(\tR\x06subnet\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x123\n" +
 	"\x04role\x18\x03 \x01(\x0e2\x1f.quorate.cluster.v1.NetworkRoleR\x04role\x12\x16\n" +
 	"\x06metric\x18\x04 \x01(\rR\x06metric\x12\x12\n" +
-	"\x04kept\x18\x05 \x01(\bR\x04kept\"\x84\x04\n" +
+	"\x04kept\x18\x05 \x01(\bR\x04kept\"\xa0\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12=\n" +
@@ -4492,7 +4594,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"gossipPort\x12\x12\n" +
 	"\x04site\x18\x1e \x01(\tR\x04site\x12\x18\n" +
 	"\aleaving\x18\x1f \x01(\bR\aleaving\x12;\n" +
-	"\tunreached\x182 \x03(\v2\x1d.quorate.cluster.v1.UnreachedR\tunreached\"9\n" +
+	"\tunreached\x182 \x03(\v2\x1d.quorate.cluster.v1.UnreachedR\tunreached\x12\x1a\n" +
+	"\bprofiles\x183 \x03(\tR\bprofiles\"9\n" +
 	"\tUnreached\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\"M\n" +
@@ -4617,7 +4720,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xc5\x10\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\x91\x11\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -4663,7 +4766,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"networkSet\x12D\n" +
 	"\fpaths_report\x18[ \x01(\v2\x1f.quorate.cluster.v1.PathsReportH\x00R\vpathsReport\x12A\n" +
 	"\vcluster_set\x18\\ \x01(\v2\x1e.quorate.cluster.v1.ClusterSetH\x00R\n" +
-	"clusterSetB\x06\n" +
+	"clusterSet\x12J\n" +
+	"\x0eprofile_report\x18] \x01(\v2!.quorate.cluster.v1.ProfileReportH\x00R\rprofileReportB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"7\n" +
 	"\aNodeAdd\x12,\n" +
 	"\x04node\x18\x01 \x01(\v2\x18.quorate.cluster.v1.NodeR\x04node\" \n" +
@@ -4776,12 +4880,17 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vPathsReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12;\n" +
-	"\tunreached\x18\x03 \x03(\v2\x1d.quorate.cluster.v1.UnreachedR\tunreached\"7\n" +
+	"\tunreached\x18\x03 \x03(\v2\x1d.quorate.cluster.v1.UnreachedR\tunreached\"n\n" +
 	"\n" +
 	"ClusterSet\x12\x1d\n" +
-	"\aaddress\x18\x01 \x01(\tH\x00R\aaddress\x88\x01\x01B\n" +
+	"\aaddress\x18\x01 \x01(\tH\x00R\aaddress\x88\x01\x01\x12%\n" +
+	"\vsensitivity\x18\x02 \x01(\tH\x01R\vsensitivity\x88\x01\x01B\n" +
 	"\n" +
-	"\b_address*\x81\x01\n" +
+	"\b_addressB\x0e\n" +
+	"\f_sensitivity\"P\n" +
+	"\rProfileReport\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12+\n" +
+	"\x11sensitivity_epoch\x18\x02 \x01(\x04R\x10sensitivityEpoch*\x81\x01\n" +
 	"\vNetworkRole\x12\x1c\n" +
 	"\x18NETWORK_ROLE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11NETWORK_ROLE_NONE\x10\x01\x12\x18\n" +
@@ -4842,7 +4951,7 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),        // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),          // 1: quorate.cluster.v1.NodeState
@@ -4902,24 +5011,25 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(*NetworkSet)(nil),      // 55: quorate.cluster.v1.NetworkSet
 	(*PathsReport)(nil),     // 56: quorate.cluster.v1.PathsReport
 	(*ClusterSet)(nil),      // 57: quorate.cluster.v1.ClusterSet
-	nil,                     // 58: quorate.cluster.v1.State.NodesEntry
-	nil,                     // 59: quorate.cluster.v1.State.DisksEntry
-	nil,                     // 60: quorate.cluster.v1.State.VolumesEntry
-	nil,                     // 61: quorate.cluster.v1.State.GroupsEntry
-	nil,                     // 62: quorate.cluster.v1.State.NetworksEntry
-	nil,                     // 63: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                     // 64: quorate.cluster.v1.Volume.StatusEntry
+	(*ProfileReport)(nil),   // 58: quorate.cluster.v1.ProfileReport
+	nil,                     // 59: quorate.cluster.v1.State.NodesEntry
+	nil,                     // 60: quorate.cluster.v1.State.DisksEntry
+	nil,                     // 61: quorate.cluster.v1.State.VolumesEntry
+	nil,                     // 62: quorate.cluster.v1.State.GroupsEntry
+	nil,                     // 63: quorate.cluster.v1.State.NetworksEntry
+	nil,                     // 64: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                     // 65: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	58, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	59, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
 	17, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	59, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	60, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	61, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	60, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	61, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	62, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
 	24, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
 	25, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	62, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	63, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
 	0,  // 9: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
 	13, // 10: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
 	1,  // 11: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
@@ -4930,8 +5040,8 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	15, // 16: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	3,  // 17: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	4,  // 18: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	63, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	64, // 20: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	64, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	65, // 20: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
 	5,  // 21: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
 	22, // 22: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
 	23, // 23: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
@@ -4968,29 +5078,30 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	55, // 54: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
 	56, // 55: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
 	57, // 56: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	11, // 57: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	15, // 58: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	14, // 59: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	13, // 60: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	18, // 61: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	3,  // 62: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	20, // 63: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	21, // 64: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,  // 65: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	22, // 66: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	0,  // 67: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	12, // 68: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	11, // 69: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	18, // 70: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	19, // 71: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	21, // 72: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	10, // 73: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	20, // 74: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	75, // [75:75] is the sub-list for method output_type
-	75, // [75:75] is the sub-list for method input_type
-	75, // [75:75] is the sub-list for extension type_name
-	75, // [75:75] is the sub-list for extension extendee
-	0,  // [0:75] is the sub-list for field type_name
+	58, // 57: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	11, // 58: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	15, // 59: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	14, // 60: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	13, // 61: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	18, // 62: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	3,  // 63: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	20, // 64: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	21, // 65: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,  // 66: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	22, // 67: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	0,  // 68: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	12, // 69: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	11, // 70: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	18, // 71: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	19, // 72: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	21, // 73: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	10, // 74: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	20, // 75: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	76, // [76:76] is the sub-list for method output_type
+	76, // [76:76] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -5029,6 +5140,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_NetworkSet)(nil),
 		(*Command_PathsReport)(nil),
 		(*Command_ClusterSet)(nil),
+		(*Command_ProfileReport)(nil),
 	}
 	file_cluster_clusterpb_cluster_proto_msgTypes[49].OneofWrappers = []any{}
 	type x struct{}
@@ -5037,7 +5149,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   57,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -71,7 +71,7 @@ const wholeWithin = 4
 
 // whole tells whether what is sent now is likely to arrive.
 func (p *path) whole() bool {
-	return p.connected.Load() && time.Since(p.lastHeard()) < wholeWithin*p.t.opt.KeepAlive
+	return p.connected.Load() && time.Since(p.lastHeard()) < wholeWithin*p.t.keepAliveEvery()
 }
 
 // offer queues a frame, and tells whether it may arrive.
@@ -132,7 +132,7 @@ func (p *path) write(conn net.Conn) error {
 			p.acks.Store(true)
 		}
 	}()
-	keep := time.NewTicker(p.t.opt.KeepAlive)
+	keep := time.NewTimer(p.t.keepAliveEvery())
 	defer keep.Stop()
 	for {
 		var frame []byte
@@ -144,6 +144,7 @@ func (p *path) write(conn net.Conn) error {
 		case frame = <-p.queue:
 		case <-keep.C:
 			frame = p.t.keepalive()
+			keep.Reset(p.t.keepAliveEvery())
 		}
 		// What waits goes in the same write, up to a bound.
 		for more := true; more && len(frame) < batchedWrite; {

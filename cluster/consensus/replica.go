@@ -119,6 +119,12 @@ func (r *Replica) Step(m *raftpb.Message, generation uint64) {
 // false where the loop is too busy to hear it: say it again.
 func (r *Replica) SetHosting(on bool) bool { return r.offer(func(v *Voter) { v.SetHosting(on) }) }
 
+// SetTick sets the length of raft's tick, as Voter.SetTick does. It returns false
+// where the loop is too busy to hear it.
+func (r *Replica) SetTick(lead, follow time.Duration) bool {
+	return r.offer(func(v *Voter) { v.SetTick(lead, follow) })
+}
+
 // SetKeep tells a witness whether it keeps leadership once it has it. It returns
 // false where the loop is too busy to hear it.
 func (r *Replica) SetKeep(on bool) bool { return r.offer(func(v *Voter) { v.SetKeep(on) }) }
@@ -267,7 +273,8 @@ func (r *Replica) run(v *Voter) {
 		r.publish(st)
 		close(r.done)
 	}()
-	ticker := time.NewTicker(r.opt.TickEvery)
+	every := v.TickEvery()
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -287,6 +294,10 @@ func (r *Replica) run(v *Voter) {
 		}
 		if r.err != nil {
 			return
+		}
+		if now := v.TickEvery(); now != every {
+			every = now
+			ticker.Reset(every)
 		}
 		select {
 		case <-r.stop:

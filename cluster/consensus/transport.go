@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -33,7 +34,8 @@ type TransportOptions struct {
 	// Deliver gets what peers sent, and what is sent to a voter on this node.
 	// It must not block.
 	Deliver func(m *raftpb.Message, generation uint64)
-	// KeepAlive is how often something is sent on each path.
+	// KeepAlive is how often something is sent on each path, at first: see
+	// SetKeepAlive.
 	KeepAlive time.Duration
 	Log       *zap.Logger
 }
@@ -44,6 +46,7 @@ type TransportOptions struct {
 type Transport struct {
 	opt    TransportOptions
 	began  time.Time
+	every  atomic.Int64 // how often a keepalive is sent, in nanoseconds
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -60,12 +63,18 @@ type Transport struct {
 // NewTransport makes one without peers.
 func NewTransport(opt TransportOptions) *Transport {
 	t := &Transport{opt: opt, began: time.Now()}
+	t.SetKeepAlive(opt.KeepAlive)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.mu.peers = map[uint64]map[string]*path{}
 	t.mu.conns = map[net.Conn]struct{}{}
 	t.mu.routes = NewRoutes(opt.Self)
 	return t
 }
+
+// SetKeepAlive sets how often something is sent on each path.
+func (t *Transport) SetKeepAlive(every time.Duration) { t.every.Store(int64(every)) }
+
+func (t *Transport) keepAliveEvery() time.Duration { return time.Duration(t.every.Load()) }
 
 // SetPeers replaces the peers and their addresses, host:port, the preferred
 // first.

@@ -22,7 +22,7 @@ var ErrOutdated = errors.New("the witness has been taken over by another host")
 // VoterConfig is what a voter on a clock is made of.
 type VoterConfig struct {
 	CoreConfig
-	// TickEvery is the length of raft's unit of time.
+	// TickEvery is the length of raft's unit of time, at first: see SetTick.
 	TickEvery time.Duration
 	// Generation is the hosting generation of a witness, 0 for a node.
 	Generation uint64
@@ -57,10 +57,11 @@ type Status struct {
 // clock, the simulator by its own. It is not safe for concurrent use.
 type Voter struct {
 	*Core
-	cfg    VoterConfig
-	status Status
-	rounds map[uint64]time.Time // read rounds under way: when each was begun
-	nextID uint64
+	cfg          VoterConfig
+	status       Status
+	lead, follow time.Duration        // lengths of a tick
+	rounds       map[uint64]time.Time // read rounds under way: when each was begun
+	nextID       uint64
 }
 
 // NewVoter starts a voter from what its log held.
@@ -69,13 +70,26 @@ func NewVoter(cfg VoterConfig) (*Voter, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Voter{Core: core, cfg: cfg, rounds: map[uint64]time.Time{}}
+	v := &Voter{Core: core, cfg: cfg, lead: cfg.TickEvery, follow: cfg.TickEvery, rounds: map[uint64]time.Time{}}
 	v.observe(time.Time{}) // nobody leads from the start on
 	return v, nil
 }
 
 // Status is how the voter stood after the last Process.
 func (v *Voter) Status() Status { return v.status }
+
+// SetTick sets the length of a tick while the voter leads and while it does not:
+// while timings change, a leader gives signs of life by the shorter ones, and
+// whoever waits for them waits by the longer.
+func (v *Voter) SetTick(lead, follow time.Duration) { v.lead, v.follow = lead, follow }
+
+// TickEvery is after how long the next Tick is due.
+func (v *Voter) TickEvery() time.Duration {
+	if v.status.IsLeader {
+		return v.lead
+	}
+	return v.follow
+}
 
 // Tick lets one unit of raft's time pass, and asks a majority whether it still
 // follows.
@@ -154,7 +168,7 @@ func (v *Voter) observe(at time.Time) {
 	if now.IsLeader && (!old.IsLeader || old.Term != now.Term) {
 		now.LeaderSince, now.LastQuorum, now.Quiet = at, time.Time{}, 0
 		if v.transferred+1 != now.Term {
-			now.Quiet = electionTicks * v.cfg.TickEvery
+			now.Quiet = electionTicks * v.follow
 		}
 		clear(v.rounds)
 	}

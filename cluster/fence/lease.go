@@ -20,6 +20,7 @@ type Lease struct {
 	DriftPPM int64
 
 	until   time.Duration
+	span    time.Duration // for which the one that ends at until was granted
 	granted bool
 }
 
@@ -44,7 +45,7 @@ func (l *Lease) Granted(sentAt, age, duration time.Duration) (until time.Duratio
 	}
 	end := sentAt - age + duration - duration/1e6*time.Duration(ppm)
 	if !l.granted || end > l.until {
-		l.until, l.granted = end, true
+		l.until, l.span, l.granted = end, duration, true
 	}
 	return l.until, nil
 }
@@ -62,4 +63,7 @@ func (l *Lease) Remaining(now time.Duration) time.Duration {
 
 // Revoke ends the lease: it was lost, or given back. Only a later answer to a
 // question that was sent after it counts again.
-func (l *Lease) Revoke() { l.until, l.granted = 0, false }
+func (l *Lease) Revoke() { l.until, l.span, l.granted = 0, 0, false }
+
+// Span is for how long the present lease was granted; 0 where there is none.
+func (l *Lease) Span() time.Duration { return l.span }

@@ -146,8 +146,9 @@ func (k *Keeper) granted(conf config, addr string, sent time.Duration, r *keeper
 		return false
 	}
 	duration := time.Duration(r.LeaseMs) * time.Millisecond
-	if duration == 0 {
-		duration = conf.lease()
+	if most := k.conf.lease(); duration == 0 || duration > most {
+		// Nobody takes longer than it was told: the others may count on it.
+		duration = most
 	}
 	until, err := k.lease.Granted(sent, time.Duration(r.AgeMs)*time.Millisecond, duration)
 	now := k.o.Clock()

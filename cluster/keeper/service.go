@@ -178,11 +178,12 @@ func (k *Keeper) status() *keeperpb.StatusResponse {
 	r := &keeperpb.StatusResponse{
 		State: string(k.state), Reason: k.reason, UptimeMs: (now - k.started).Milliseconds(), Version: k.o.Version,
 		Lease: &keeperpb.LeaseStatus{
-			Valid: k.lease.Valid(now), RemainingMs: k.lease.Remaining(now).Milliseconds(), Leader: strings.Join(k.leader, ","), Refusal: k.refusal,
+			Valid: k.lease.Valid(now), RemainingMs: k.lease.Remaining(now).Milliseconds(), SpanMs: k.lease.Span().Milliseconds(), Leader: strings.Join(k.leader, ","), Refusal: k.refusal,
 		},
 	}
 	if k.conf != nil {
 		r.NodeId, r.NodeEpoch, r.LeasePeers = k.conf.NodeID, k.conf.NodeEpoch, k.conf.LeasePeers
+		r.LeaseMs, r.HeartbeatMs = k.conf.Lease, k.conf.Heartbeat
 	}
 	volumes := make([]*attached, 0, len(k.volumes))
 	for _, a := range k.volumes {

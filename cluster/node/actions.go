@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,7 +102,7 @@ func (a *nodeAgent) configure(ctx context.Context, act cluster.Configure) error 
 		}
 		_, err = a.keeper.Configure(ctx, connect.NewRequest(&keeperpb.ConfigureRequest{
 			ClusterId: a.m.id.ClusterID, NodeId: a.m.id.NodeID, NodeName: a.m.id.NodeName, NodeEpoch: act.Epoch, LeasePeers: act.Peers,
-			LeaseMs: a.m.profile.Lease.Milliseconds(), HeartbeatMs: a.m.profile.LeaseBeat.Milliseconds(),
+			LeaseMs: cmp.Or(act.Lease, a.m.named.Lease).Milliseconds(), HeartbeatMs: cmp.Or(act.Beat, a.m.named.LeaseBeat).Milliseconds(),
 		}))
 		return err
 	})

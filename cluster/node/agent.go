@@ -108,7 +108,7 @@ func (a *nodeAgent) complain(lane string, err error) {
 
 // look gathers what the node sees of itself.
 func (a *nodeAgent) look(ctx context.Context) cluster.Local {
-	l := cluster.Local{Node: a.m.id.NodeID, WallMS: time.Now().UnixMilli(), Volumes: map[string]cluster.LocalVolume{}, Machines: map[string]cluster.LocalMachine{}}
+	l := cluster.Local{Node: a.m.id.NodeID, Ticked: a.m.ticked(), WallMS: time.Now().UnixMilli(), Volumes: map[string]cluster.LocalVolume{}, Machines: map[string]cluster.LocalMachine{}}
 	kctx, cancel := context.WithTimeout(ctx, keeperTimeout)
 	defer cancel()
 	res, err := a.keeper.Status(kctx, connect.NewRequest(&keeperpb.StatusRequest{}))
@@ -117,6 +117,8 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 		st := res.Msg
 		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, st.State, st.NodeEpoch, st.Lease.GetValid()
 		l.KeeperPeers, l.Addresses = st.LeasePeers, st.Addresses
+		l.KeeperLease, l.KeeperBeat = time.Duration(st.LeaseMs)*time.Millisecond, time.Duration(st.HeartbeatMs)*time.Millisecond
+		l.LeaseSpan = time.Duration(st.Lease.GetSpanMs()) * time.Millisecond
 		a.mu.Lock()
 		for _, v := range st.Volumes {
 			l.Volumes[v.Name] = localVolume(v, a.keys[v.Name])

@@ -190,7 +190,7 @@ func (n *Node) found(ctx context.Context, r *apipb.CreateRequest) error {
 	}
 	port, _ := n.opt.apiPort()
 	db := cluster.Found(
-		&pb.Cluster{Id: id, Name: r.Name, CreatedMs: time.Now().UnixMilli()},
+		&pb.Cluster{Id: id, Name: r.Name, Sensitivity: n.opt.Profile, CreatedMs: time.Now().UnixMilli()},
 		&pb.Node{Id: 1, Name: n.opt.Name, Addresses: addrs, ApiPort: uint64(port), KeeperPort: uint64(n.opt.KeeperPort), GossipPort: uint64(n.opt.GossipPort), Facts: n.facts(ctx)},
 	)
 	snap, err := foundingSnapshot(db, 1)

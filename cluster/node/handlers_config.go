@@ -22,6 +22,11 @@ func (h *handlers) ClusterSet(ctx context.Context, r *connect.Request[apipb.Clus
 	if err := m.barrier(ctx); err != nil {
 		return nil, err
 	}
+	if r.Msg.Sensitivity != "" {
+		if err := m.setSensitivity(ctx, r.Msg.Sensitivity); err != nil {
+			return nil, err
+		}
+	}
 	if r.Msg.Ip != nil {
 		if err := h.setAddress(ctx, m, *r.Msg.Ip); err != nil {
 			return nil, err

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
 	"quorate/cluster/validate"
@@ -157,10 +158,10 @@ type hosting struct {
 
 func newHosting(m *member, voter uint64, url string) *hosting {
 	h := &hosting{m: m, voter: voter, url: url}
-	p := m.profile
+	t := m.timings()
 	h.host = witness.StartHost(witness.Options{
-		ClusterID: m.id.ClusterID, Voter: voter, Node: m.id.NodeID, Every: p.WitnessBeat,
-		Timing: quorum.Timing{Window: p.Challenge, MaxGap: p.Challenge},
+		ClusterID: m.id.ClusterID, Voter: voter, Node: m.id.NodeID, Every: t.Short.WitnessBeat,
+		Timing: challenge(t),
 		Open: func(ctx context.Context) (disk.LUN, error) {
 			ctx, cancel := context.WithTimeout(ctx, openTimeout)
 			defer cancel()
@@ -169,6 +170,19 @@ func newHosting(m *member, voter uint64, url string) *hosting {
 		Situation: h.situation, Start: h.start, Log: m.log.Named("witness"),
 	})
 	return h
+}
+
+// challenge is for how long a host of the witness must be silent.
+func challenge(t cluster.Timings) quorum.Timing {
+	return quorum.Timing{Window: t.Long.Challenge, MaxGap: t.Long.Challenge}
+}
+
+// setPace makes the host, and the voter while it is here, keep time by t.
+func (h *hosting) setPace(t cluster.Timings) {
+	h.host.SetPace(t.Short.WitnessBeat, challenge(t))
+	if r := h.instance(); r != nil {
+		r.SetTick(t.Short.Tick, t.Long.Tick)
+	}
 }
 
 // instance is the voter, while it is here.
@@ -209,7 +223,7 @@ func (h *hosting) situation() quorum.Situation {
 	case st.IsLeader:
 		s.Leader = h.m.id.NodeID
 	case st.Leader != 0 && st.Leader < consensus.FirstWitness &&
-		h.m.profile.Follows(time.Now(), h.m.transport.Heard()[st.Leader]):
+		h.m.timings().Long.Follows(time.Now(), h.m.transport.Heard()[st.Leader]):
 		s.Leader = st.Leader
 	}
 	return s
@@ -238,7 +252,7 @@ func (h *hosting) start(w witness.Hosted) (witness.Instance, error) {
 			Confirm: w.Confirm, Logger: raftLogger{h.m.log.Named("raft-witness").Sugar()},
 			Send: func(ms []*raftpb.Message) { h.m.transport.Send(ms, w.Generation) },
 		},
-		TickEvery: h.m.profile.Tick, Generation: w.Generation,
+		TickEvery: h.m.timings().Long.Tick, Generation: w.Generation,
 	}})
 	if err != nil {
 		return nil, err

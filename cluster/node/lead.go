@@ -23,6 +23,7 @@ import (
 func (m *member) lead() {
 	var c *cluster.Controller
 	var term uint64
+	var quiet time.Duration
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	busy := &lanes{}
@@ -37,12 +38,15 @@ func (m *member) lead() {
 		st := m.leading()
 		if !st.IsLeader {
 			c = nil
-		} else if leadership(st).MayDecide(time.Now(), m.profile) {
+		} else if leadership(st).MayDecide(time.Now(), m.timings().Short) {
 			if c == nil || term != st.Term {
-				c, term = cluster.NewController(m.profile), st.Term
+				c, term = cluster.NewController(m.named), st.Term
+				// By what the voters waited that elected it: what they say
+				// later does not count for that.
+				quiet = m.timings().Short.Challenge
 				m.log.Info("this node leads", zap.Uint64("term", term))
 			}
-			m.control(c, st, busy, &wg)
+			m.control(c, st, quiet, busy, &wg)
 		}
 		select {
 		case <-m.ctx.Done():
@@ -93,7 +97,7 @@ func (m *member) passOn(ctx context.Context, to uint64) {
 	}
 }
 
-func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes, wg *sync.WaitGroup) {
+func (m *member) control(c *cluster.Controller, st consensus.Status, quiet time.Duration, busy *lanes, wg *sync.WaitGroup) {
 	var d cluster.Decisions
 	gossip := m.gossipStates()
 	m.db.view(func(s *pb.State) {
@@ -102,7 +106,7 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, busy *lanes
 		}
 		d = c.Step(cluster.Input{
 			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID,
-			Quiet: min(st.Quiet, m.profile.Challenge), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
+			Quiet: min(st.Quiet, quiet), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
 			Gossip: rumours(s, gossip), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing}, CaughtUp: leadership(st).CaughtUp(st.ID),
 		})
 	})

@@ -27,7 +27,7 @@ type leases struct {
 var _ keeperpbconnect.LeaseServiceHandler = (*leases)(nil)
 
 func newLeases(m *member) *leases {
-	return &leases{m: m, leases: cluster.NewLeases(m.profile)}
+	return &leases{m: m, leases: cluster.NewLeases(m.named)}
 }
 
 // leadership is the replica's status as package cluster has it.

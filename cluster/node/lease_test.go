@@ -22,7 +22,7 @@ func TestLeasesNeverWaitForWhoDecides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &member{db: newReplica(), profile: profile, transport: consensus.NewTransport(consensus.TransportOptions{Self: 1, Log: zap.NewNop()})}
+	m := &member{db: newReplica(), named: profile, transport: consensus.NewTransport(consensus.TransportOptions{Self: 1, Log: zap.NewNop()})}
 	defer m.transport.Close()
 	m.leases = newLeases(m)
 	founded, err := cluster.Found(&pb.Cluster{Id: "c", Name: "c"}, &pb.Node{Id: 1, Name: "s1"}).Snapshot()

@@ -37,7 +37,9 @@ type member struct {
 	n       *Node
 	id      *trust.Identity
 	log     *zap.Logger
-	profile cluster.Profile
+	named   cluster.Profile // what a database that names no sensitivity stands for
+	pace    atomic.Pointer[cluster.Timings]
+	patient atomic.Pointer[patience]
 
 	logFile   *file.Device
 	db        *replica
@@ -95,7 +97,7 @@ func prepareLog(ctx context.Context, path string, opt journal.Options, snap *raf
 // become starts the node's part in its cluster. fresh is set by its founder.
 func (n *Node) become(id *trust.Identity, fresh *bool) error {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &member{n: n, id: id, log: n.log, profile: n.opt.profile(), db: newReplica(), ctx: ctx, cancel: cancel}
+	m := &member{n: n, id: id, log: n.log, named: n.opt.profile(), db: newReplica(), ctx: ctx, cancel: cancel}
 	if err := m.start(fresh != nil && *fresh); err != nil {
 		m.stop()
 		return fmt.Errorf("take part in cluster %s: %w", id.ClusterID, err)
@@ -120,8 +122,11 @@ func (m *member) start(fresh bool) error {
 	if err != nil {
 		return err
 	}
+	if err := m.beginPace(fresh); err != nil {
+		return err
+	}
 	m.transport = consensus.NewTransport(consensus.TransportOptions{
-		Self: m.id.NodeID, KeepAlive: m.profile.Tick, Log: m.log.Named("transport"),
+		Self: m.id.NodeID, KeepAlive: m.timings().Short.Tick, Log: m.log.Named("transport"),
 		Dial: func(ctx context.Context, peer uint64, addr string) (net.Conn, error) {
 			return m.dial(ctx, peer, addr, alpnRaft)
 		},
@@ -138,7 +143,7 @@ func (m *member) start(fresh bool) error {
 				ID: m.id.NodeID, Log: log, State: state, Machine: m.db, Guard: guard, Logger: raftLogger{m.log.Named("raft").Sugar()},
 				Send: func(ms []*raftpb.Message) { m.transport.Send(ms, 0) },
 			},
-			TickEvery: m.profile.Tick,
+			TickEvery: m.timings().Long.Tick,
 		},
 		Fresh: fresh,
 	})
@@ -154,6 +159,7 @@ func (m *member) start(fresh bool) error {
 	}
 	m.agent = newAgent(m)
 	m.wg.Go(m.follow)
+	m.wg.Go(m.keepPace)
 	m.wg.Go(m.lead)
 	m.wg.Go(m.agent.run)
 	m.wg.Go(m.hosting.run)
@@ -273,7 +279,7 @@ func (m *member) handOver() {
 	if !st.IsLeader {
 		return
 	}
-	ctx, cancel := context.WithTimeout(m.ctx, m.profile.Election)
+	ctx, cancel := context.WithTimeout(m.ctx, m.timings().Long.Election)
 	defer cancel()
 	for _, id := range st.Voters {
 		if id != m.id.NodeID && id < consensus.FirstWitness && st.Active[id] {

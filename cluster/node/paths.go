@@ -33,7 +33,7 @@ func (m *member) watchPaths() {
 			if me == nil || me.State != pb.NodeState_NODE_STATE_UP {
 				return
 			}
-			now := unreached(s, me, paths, time.Now(), m.profile)
+			now := unreached(s, me, paths, time.Now(), m.timings().Long)
 			if !slices.EqualFunc(now, me.Unreached, func(a, b *pb.Unreached) bool { return proto.Equal(a, b) }) {
 				cmd = &pb.Command{Kind: &pb.Command_PathsReport{PathsReport: &pb.PathsReport{Node: me.Id, Epoch: me.Epoch, Unreached: now}}}
 			}

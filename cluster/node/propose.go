@@ -100,7 +100,7 @@ func (m *member) votes() Votes {
 func (m *member) standing() quorum.Standing {
 	st := m.raft.Status()
 	heard := m.transport.Heard()
-	limit := time.Now().Add(-m.profile.Election)
+	limit := time.Now().Add(-m.timings().Long.Election)
 	s := quorum.Standing{
 		Now:  quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing},
 		Here: map[uint64]bool{m.id.NodeID: true},

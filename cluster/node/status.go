@@ -33,7 +33,10 @@ func (m *member) status() *apipb.StatusResponse {
 	if s.Cluster == nil {
 		return &apipb.StatusResponse{Cluster: &apipb.ClusterInfo{Id: m.id.ClusterID}, Quorum: &apipb.QuorumInfo{State: "lost"}, AnsweredBy: m.id.NodeName}
 	}
-	p := m.profile
+	p, err := cluster.ProfileNamed(s.Cluster.Sensitivity)
+	if err != nil {
+		p = m.named
+	}
 	res := &apipb.StatusResponse{
 		Cluster:    clusterInfo(s),
 		Quorum:     m.quorumInfo(s),
@@ -42,6 +45,7 @@ func (m *member) status() *apipb.StatusResponse {
 			Name: p.Name, RaftHeartbeatMs: p.Tick.Milliseconds(), ElectionMs: p.Election.Milliseconds(),
 			WitnessHeartbeatMs: p.WitnessBeat.Milliseconds(), ChallengeMs: p.Challenge.Milliseconds(),
 			LeaseHeartbeatMs: p.LeaseBeat.Milliseconds(), LeaseMs: p.Lease.Milliseconds(),
+			Pending: cluster.Unsettled(s),
 		},
 	}
 	voters := m.raft.Status().Voters

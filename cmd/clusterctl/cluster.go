@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -17,9 +18,10 @@ import (
 type nounCluster struct{ app *app }
 
 func (n nounCluster) command() *cobra.Command {
-	return noun("cluster", "Show and set the cluster's address",
+	return noun("cluster", "Show and set the cluster's address and sensitivity",
 		`The cluster has an address of its own, which one node answers for: if that node
-fails, another does. clusterctl --cluster reaches the cluster there.`,
+fails, another does. clusterctl --cluster reaches the cluster there. Its sensitivity
+is the set of timings by which nodes are found dead.`,
 		"  clusterctl cluster show\n  clusterctl cluster set --ip 192.168.100.200",
 		&cmdClusterShow{n.app}, &cmdClusterSet{app: n.app})
 }
@@ -32,7 +34,7 @@ type cmdClusterShow struct{ app *app }
 func (c *cmdClusterShow) command() *cobra.Command {
 	return &cobra.Command{
 		Use: "show", Short: "Show the cluster's name, address and who answers for it", Args: cobra.NoArgs,
-		Long:    "Shows the cluster's name and identity, and its address with the node that answers\nfor it.",
+		Long:    "Shows the cluster's name and identity, its address with the node that answers for\nit, and its timings.",
 		Example: "  clusterctl cluster show",
 		RunE:    c.app.once(c.run),
 	}
@@ -53,13 +55,38 @@ func (a *app) cluster(s *apipb.StatusResponse) error {
 			j.Owner, j.State, j.Detail = g.Owner, g.State, g.Detail
 		}
 	}
+	p := s.Profile
+	j.Sensitivity, j.Pending = p.GetName(), orEmpty(p.GetPending())
+	j.Timings = timingsJSON{p.GetRaftHeartbeatMs(), p.GetElectionMs(), p.GetWitnessHeartbeatMs(), p.GetChallengeMs(), p.GetLeaseHeartbeatMs(), p.GetLeaseMs()}
 	if a.asJSON() {
 		return a.printJSON(j)
 	}
 	printPairs(a.out,
 		row("Name", j.Name), row("Identity", j.ID), row("Address", j.Address),
-		row("Address is", because(j.State, j.Detail, "online")), row("Answered for by", j.Owner))
+		row("Address is", because(j.State, j.Detail, "online")), row("Answered for by", j.Owner), row("Sensitivity", sensitivity(p)),
+		row("Heartbeat, election", ms(j.Timings.Heartbeat, j.Timings.Election)), row("Lease renewal, lease", ms(j.Timings.LeaseHeartbeat, j.Timings.Lease)),
+		row("Witness heartbeat, challenge", ms(j.Timings.WitnessHeartbeat, j.Timings.Challenge)))
 	return nil
+}
+
+// sensitivity names the profile, and who does not live by it yet.
+func sensitivity(p *apipb.Profile) string {
+	if len(p.GetPending()) == 0 {
+		return p.GetName()
+	}
+	return fmt.Sprintf("%s, and not yet by it: %s", p.GetName(), list(p.GetPending()))
+}
+
+func ms(every, limit int64) string { return fmt.Sprintf("%d ms, %d ms", every, limit) }
+
+// timingsJSON are in milliseconds.
+type timingsJSON struct {
+	Heartbeat        int64 `json:"heartbeat_ms"`
+	Election         int64 `json:"election_ms"`
+	WitnessHeartbeat int64 `json:"witness_heartbeat_ms"`
+	Challenge        int64 `json:"challenge_ms"`
+	LeaseHeartbeat   int64 `json:"lease_heartbeat_ms"`
+	Lease            int64 `json:"lease_ms"`
 }
 
 type clusterDetailJSON struct {
@@ -67,36 +94,51 @@ type clusterDetailJSON struct {
 	Owner  string `json:"owner"`
 	State  string `json:"state"`
 	Detail string `json:"detail"`
+
+	Sensitivity string      `json:"sensitivity"`
+	Pending     []string    `json:"pending"` // nodes that do not live by it yet
+	Timings     timingsJSON `json:"timings"`
 }
 
 type cmdClusterSet struct {
-	app *app
-	ip  string
+	app         *app
+	ip          string
+	sensitivity string
 }
 
 func (c *cmdClusterSet) command() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "set", Short: "Set the cluster's address", Args: cobra.NoArgs,
+		Use: "set", Short: "Set the cluster's address or sensitivity", Args: cobra.NoArgs,
 		Long: `Gives the cluster another address, or its first, on a network that its nodes are
 on. An address that another machine uses is refused, with that machine's MAC. With
---ip none the cluster has no address any more.`,
-		Example: "  clusterctl cluster set --ip 192.168.100.200",
+--ip none the cluster has no address any more.
+
+The sensitivity is a named set of timings: fast finds a dead node sooner, wan lets
+nodes be far apart. It may be changed at any time: nodes go over one after the
+other, and the longer timings count until all have.`,
+		Example: "  clusterctl cluster set --ip 192.168.100.200\n  clusterctl cluster set --sensitivity fast",
 		RunE:    c.app.once(c.run),
 	}
 	cmd.Flags().StringVar(&c.ip, "ip", "", "`address`, or none")
+	cmd.Flags().StringVar(&c.sensitivity, "sensitivity", "", "`profile` of timings: fast, normal or wan")
+	complete(cmd, "sensitivity", cobra.FixedCompletions([]string{"fast", "normal", "wan"}, cobra.ShellCompDirectiveNoFileComp))
 	complete(cmd, "ip", cobra.NoFileCompletions)
 	return cmd
 }
 
 func (c *cmdClusterSet) run(ctx context.Context, cl *client.Client, _ []string) error {
-	if c.ip == "" {
-		return usage("say what to set: --ip")
+	if c.ip == "" && c.sensitivity == "" {
+		return usage("say what to set: --ip or --sensitivity")
 	}
-	ip := c.ip
-	if ip == "none" {
-		ip = ""
+	req := &apipb.ClusterSetRequest{Sensitivity: c.sensitivity}
+	switch c.ip {
+	case "":
+	case "none":
+		req.Ip = new(string)
+	default:
+		req.Ip = &c.ip
 	}
-	if _, err := cl.Cluster.ClusterSet(ctx, connect.NewRequest(&apipb.ClusterSetRequest{Ip: &ip})); err != nil {
+	if _, err := cl.Cluster.ClusterSet(ctx, connect.NewRequest(req)); err != nil {
 		return err
 	}
 	s, err := c.app.status(ctx, cl)

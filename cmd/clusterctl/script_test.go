@@ -70,6 +70,7 @@ func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*
 		Quorum:  q, Nodes: nodes, Disks: disks, Volumes: []*apipb.VolumeInfo{volume1},
 		Groups: []*apipb.GroupInfo{web, {Name: clusterGroup, Type: "cluster", State: "online", Owner: "s1", Epoch: 2, Desired: "started"}, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
 		Stale:  f.stale, AnsweredBy: "s1", Networks: networks,
+		Profile: &apipb.Profile{Name: "normal", RaftHeartbeatMs: 150, ElectionMs: 1500, WitnessHeartbeatMs: 200, ChallengeMs: 1200, LeaseHeartbeatMs: 250, LeaseMs: 3000},
 	}), nil
 }
 

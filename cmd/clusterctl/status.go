@@ -44,6 +44,7 @@ func (c *cmdStatus) run(ctx context.Context, cl *client.Client, _ []string) erro
 		a.printf(" at %s", s.Cluster.Address)
 	}
 	a.printf("\nQuorum  %s\n", quorumLine(s.Quorum))
+	a.printf("Timings %s\n", clean(sensitivity(s.Profile)))
 	for _, n := range s.Networks {
 		if n.State == "partitioned" {
 			a.printf("Network %s (%s): %s\n", clean(n.Name), clean(n.Subnet), clean(n.Detail))

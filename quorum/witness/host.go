@@ -47,7 +47,7 @@ type Options struct {
 	Situation func() quorum.Situation
 	// Start runs the voter.
 	Start func(Hosted) (Instance, error)
-	// Every is the interval of heartbeats and reads.
+	// Every is the interval of heartbeats and reads, at first: see SetPace.
 	Every  time.Duration
 	Timing quorum.Timing
 	Log    *zap.Logger
@@ -83,6 +83,7 @@ type Host struct {
 	mu struct {
 		sync.Mutex
 		status Status
+		pace   pace
 	}
 }
 
@@ -104,6 +105,7 @@ func NewHost(opt Options) *Host {
 		opt.Clock = realClock{}
 	}
 	h := &Host{opt: opt}
+	h.mu.pace = pace{opt.Every, opt.Timing}
 	h.mu.status.State = "unreachable"
 	return h
 }
@@ -112,6 +114,25 @@ func NewHost(opt Options) *Host {
 func (h *Host) Stop() {
 	h.cancel()
 	<-h.done
+}
+
+// pace is how a host keeps time.
+type pace struct {
+	every  time.Duration
+	timing quorum.Timing
+}
+
+// SetPace sets the interval of heartbeats and reads, and the challenger's timing.
+func (h *Host) SetPace(every time.Duration, timing quorum.Timing) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.pace = pace{every, timing}
+}
+
+func (h *Host) pace() pace {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.pace
 }
 
 // Status returns the latest.
@@ -132,7 +153,7 @@ func (h *Host) set(state, reason string, beat quorum.Beat) {
 
 // Run keeps a session, and watches or hosts over it, until ctx ends.
 func (h *Host) Run(ctx context.Context) {
-	patience, wait := releaseAfter, h.opt.Every
+	patience, wait := releaseAfter, h.pace().every
 	for ctx.Err() == nil {
 		began := h.opt.Clock.Now()
 		if err := h.session(ctx, &patience); err != nil && ctx.Err() == nil {
@@ -140,7 +161,7 @@ func (h *Host) Run(ctx context.Context) {
 		}
 		// What fails at once, again and again, is tried less often.
 		if wait = min(2*wait, maxRetry); h.since(began) > maxRetry {
-			wait = h.opt.Every
+			wait = h.pace().every
 		}
 		h.opt.Clock.Sleep(ctx, wait, nil)
 	}
@@ -152,7 +173,7 @@ func (h *Host) since(t time.Time) time.Duration { return h.opt.Clock.Now().Sub(t
 // was due at last.
 func (h *Host) rest(ctx context.Context, last time.Time, wake <-chan struct{}) time.Time {
 	now := h.opt.Clock.Now()
-	due := last.Add(h.opt.Every)
+	due := last.Add(h.pace().every)
 	if due.Before(now) {
 		due = now
 	}
@@ -162,7 +183,7 @@ func (h *Host) rest(ctx context.Context, last time.Time, wake <-chan struct{}) t
 
 // ioTimeout bounds each command: a host that cannot write within it has lost
 // its place anyway.
-func (h *Host) ioTimeout() time.Duration { return h.opt.Timing.Window * 3 / 4 }
+func (h *Host) ioTimeout() time.Duration { return h.pace().timing.Window * 3 / 4 }
 
 func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 	lun, err := h.opt.Open(ctx)
@@ -170,7 +191,7 @@ func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 		return err
 	}
 	defer lun.Close()
-	arbiter := quorum.NewArbiter(h.opt.Timing)
+	arbiter := quorum.NewArbiter(h.pace().timing)
 	due := h.opt.Clock.Now()
 	for {
 		began := h.opt.Clock.Now()
@@ -180,6 +201,7 @@ func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 		if err != nil {
 			return fmt.Errorf("read the witness LUN: %w", err)
 		}
+		arbiter.SetTiming(h.pace().timing)
 		arbiter.Saw(began, beat)
 		s := h.opt.Situation()
 		d := arbiter.Decide(s)

@@ -3000,7 +3000,8 @@ func (x *NetworkAddress) GetHost() string {
 
 type ClusterSetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ip            *string                `protobuf:"bytes,1,opt,name=ip,proto3,oneof" json:"ip,omitempty"` // empty: none
+	Ip            *string                `protobuf:"bytes,1,opt,name=ip,proto3,oneof" json:"ip,omitempty"`             // empty: none
+	Sensitivity   string                 `protobuf:"bytes,2,opt,name=sensitivity,proto3" json:"sensitivity,omitempty"` // fast, normal, wan; empty: as it is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3038,6 +3039,13 @@ func (*ClusterSetRequest) Descriptor() ([]byte, []int) {
 func (x *ClusterSetRequest) GetIp() string {
 	if x != nil && x.Ip != nil {
 		return *x.Ip
+	}
+	return ""
+}
+
+func (x *ClusterSetRequest) GetSensitivity() string {
+	if x != nil {
+		return x.Sensitivity
 	}
 	return ""
 }
@@ -4219,6 +4227,7 @@ type Profile struct {
 	ChallengeMs        int64                  `protobuf:"varint,5,opt,name=challenge_ms,json=challengeMs,proto3" json:"challenge_ms,omitempty"`
 	LeaseHeartbeatMs   int64                  `protobuf:"varint,6,opt,name=lease_heartbeat_ms,json=leaseHeartbeatMs,proto3" json:"lease_heartbeat_ms,omitempty"`
 	LeaseMs            int64                  `protobuf:"varint,7,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	Pending            []string               `protobuf:"bytes,50,rep,name=pending,proto3" json:"pending,omitempty"` // nodes that do not live by it yet
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -4300,6 +4309,13 @@ func (x *Profile) GetLeaseMs() int64 {
 		return x.LeaseMs
 	}
 	return 0
+}
+
+func (x *Profile) GetPending() []string {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
 }
 
 type QuorumSetRequest struct {
@@ -6068,9 +6084,10 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\taddresses\x18\a \x03(\v2\x1e.quorate.api.v1.NetworkAddressR\taddresses\"8\n" +
 	"\x0eNetworkAddress\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
-	"\x04host\x18\x02 \x01(\tR\x04host\"/\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\"Q\n" +
 	"\x11ClusterSetRequest\x12\x13\n" +
-	"\x02ip\x18\x01 \x01(\tH\x00R\x02ip\x88\x01\x01B\x05\n" +
+	"\x02ip\x18\x01 \x01(\tH\x00R\x02ip\x88\x01\x01\x12 \n" +
+	"\vsensitivity\x18\x02 \x01(\tR\vsensitivityB\x05\n" +
 	"\x03_ip\"K\n" +
 	"\x12ClusterSetResponse\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\")\n" +
@@ -6175,7 +6192,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06volume\x18\t \x01(\tR\x06volume\x12\x1d\n" +
 	"\n" +
 	"memory_mib\x18\n" +
-	" \x01(\x04R\tmemoryMib\"\x88\x02\n" +
+	" \x01(\x04R\tmemoryMib\"\xa2\x02\n" +
 	"\aProfile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x11raft_heartbeat_ms\x18\x02 \x01(\x03R\x0fraftHeartbeatMs\x12\x1f\n" +
@@ -6184,7 +6201,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x14witness_heartbeat_ms\x18\x04 \x01(\x03R\x12witnessHeartbeatMs\x12!\n" +
 	"\fchallenge_ms\x18\x05 \x01(\x03R\vchallengeMs\x12,\n" +
 	"\x12lease_heartbeat_ms\x18\x06 \x01(\x03R\x10leaseHeartbeatMs\x12\x19\n" +
-	"\blease_ms\x18\a \x01(\x03R\aleaseMs\"V\n" +
+	"\blease_ms\x18\a \x01(\x03R\aleaseMs\x12\x18\n" +
+	"\apending\x182 \x03(\tR\apending\"V\n" +
 	"\x10QuorumSetRequest\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x18\n" +
 	"\awitness\x18\x02 \x01(\tR\awitness\x12\x14\n" +

@@ -1137,7 +1137,9 @@ type StatusResponse struct {
 	NodeId        uint64                 `protobuf:"varint,7,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	NodeEpoch     uint64                 `protobuf:"varint,8,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`
 	LeasePeers    []string               `protobuf:"bytes,50,rep,name=lease_peers,json=leasePeers,proto3" json:"lease_peers,omitempty"` // as configured
-	Addresses     []string               `protobuf:"bytes,51,rep,name=addresses,proto3" json:"addresses,omitempty"`                     // of the cluster, held by this node
+	LeaseMs       int64                  `protobuf:"varint,52,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`         // as configured
+	HeartbeatMs   int64                  `protobuf:"varint,53,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"`
+	Addresses     []string               `protobuf:"bytes,51,rep,name=addresses,proto3" json:"addresses,omitempty"` // of the cluster, held by this node
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1235,6 +1237,20 @@ func (x *StatusResponse) GetLeasePeers() []string {
 	return nil
 }
 
+func (x *StatusResponse) GetLeaseMs() int64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetHeartbeatMs() int64 {
+	if x != nil {
+		return x.HeartbeatMs
+	}
+	return 0
+}
+
 func (x *StatusResponse) GetAddresses() []string {
 	if x != nil {
 		return x.Addresses
@@ -1247,7 +1263,8 @@ type LeaseStatus struct {
 	Valid         bool                   `protobuf:"varint,1,opt,name=valid,proto3" json:"valid,omitempty"`
 	RemainingMs   int64                  `protobuf:"varint,2,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
 	Leader        string                 `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
-	Refusal       string                 `protobuf:"bytes,4,opt,name=refusal,proto3" json:"refusal,omitempty"` // the last reason for which it was not renewed
+	SpanMs        int64                  `protobuf:"varint,50,opt,name=span_ms,json=spanMs,proto3" json:"span_ms,omitempty"` // for which it was granted
+	Refusal       string                 `protobuf:"bytes,4,opt,name=refusal,proto3" json:"refusal,omitempty"`               // the last reason for which it was not renewed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1301,6 +1318,13 @@ func (x *LeaseStatus) GetLeader() string {
 		return x.Leader
 	}
 	return ""
+}
+
+func (x *LeaseStatus) GetSpanMs() int64 {
+	if x != nil {
+		return x.SpanMs
+	}
+	return 0
 }
 
 func (x *LeaseStatus) GetRefusal() string {
@@ -1822,7 +1846,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x0eReleaseRequest\")\n" +
 	"\x0fReleaseResponse\x12\x16\n" +
 	"\x06killed\x18\x01 \x01(\x05R\x06killed\"\x0f\n" +
-	"\rStatusRequest\"\xdd\x02\n" +
+	"\rStatusRequest\"\x9b\x03\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x124\n" +
@@ -1834,12 +1858,15 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\n" +
 	"node_epoch\x18\b \x01(\x04R\tnodeEpoch\x12\x1f\n" +
 	"\vlease_peers\x182 \x03(\tR\n" +
-	"leasePeers\x12\x1c\n" +
-	"\taddresses\x183 \x03(\tR\taddresses\"x\n" +
+	"leasePeers\x12\x19\n" +
+	"\blease_ms\x184 \x01(\x03R\aleaseMs\x12!\n" +
+	"\fheartbeat_ms\x185 \x01(\x03R\vheartbeatMs\x12\x1c\n" +
+	"\taddresses\x183 \x03(\tR\taddresses\"\x91\x01\n" +
 	"\vLeaseStatus\x12\x14\n" +
 	"\x05valid\x18\x01 \x01(\bR\x05valid\x12!\n" +
 	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs\x12\x16\n" +
-	"\x06leader\x18\x03 \x01(\tR\x06leader\x12\x18\n" +
+	"\x06leader\x18\x03 \x01(\tR\x06leader\x12\x17\n" +
+	"\aspan_ms\x182 \x01(\x03R\x06spanMs\x12\x18\n" +
 	"\arefusal\x18\x04 \x01(\tR\arefusal\"\xf4\x01\n" +
 	"\fVolumeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
