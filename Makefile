@@ -68,6 +68,10 @@ sim-soak: ## simulate fresh seeds on all processors, for HOURS=h simulated hours
 bench: build ## figures beside what a user would pick instead
 	$(GO) run ./test/bench/migration
 
+.PHONY: soak-load
+soak-load: build ## ten minutes with every processor busy: nobody may be taken for dead
+	$(GO) test -count=1 -v -timeout 20m ./test/scenarios -run TestSoakLoad -args -soak-load 10m
+
 .PHONY: lab
 lab: build ## raise a cluster in a box and leave it up
 	$(BIN)/clusterlab up
