@@ -115,13 +115,49 @@ func onNetworkOf(s *pb.State, g *pb.Group, node uint64) bool {
 	return hasAddress(s.Nodes[node], subnetOf(s, g))
 }
 
-// strayed says why the owner of the cluster's address, which is up, cannot have it.
+// strayed says why the owner of the cluster's address, which is up and has let it
+// go, cannot have it.
 func strayed(s *pb.State, g *pb.Group, owner *pb.Node) string {
 	failed := g.Status.GetState() == pb.GroupState_GROUP_STATE_FAILED && g.Status.GetEpoch() == g.Epoch
-	if owner.State == pb.NodeState_NODE_STATE_UP && failed && !onNetworkOf(s, g, owner.Id) {
-		return owner.Name + " is not on the network of " + g.Address + " any more"
+	if owner.State != pb.NodeState_NODE_STATE_UP || !failed {
+		return ""
+	}
+	if why := unfitFor(s, g, owner.Id); why != "" {
+		return owner.Name + " cannot have it: " + why
 	}
 	return ""
+}
+
+// unfitFor says why a node cannot have the cluster's address, or nothing.
+func unfitFor(s *pb.State, g *pb.Group, node uint64) string {
+	switch {
+	case !onNetworkOf(s, g, node):
+		return "it is not on the network of " + g.Address
+	case cutOff(s, subnetOf(s, g), node):
+		return "no other node reaches it on the network of " + g.Address
+	}
+	return ""
+}
+
+// cutOff tells whether it is a node, and not the others, that a network has lost:
+// all others that are on it say so, and some of them reach each other there. Of two
+// nodes nobody knows which it is.
+func cutOff(s *pb.State, subnet string, node uint64) bool {
+	lost := complaints(s)
+	var others []uint64
+	for id, n := range s.Nodes {
+		if id != node && n.State == pb.NodeState_NODE_STATE_UP && hasAddress(n, subnet) {
+			others = append(others, id)
+		}
+	}
+	if len(others) < 2 || len(lost[way{subnet, node}]) < len(others) {
+		return false
+	}
+	return slices.ContainsFunc(others, func(id uint64) bool {
+		// Beside the node itself, which complains of everybody.
+		by := slices.DeleteFunc(lost[way{subnet, id}], func(from uint64) bool { return from == node })
+		return len(by) < len(others)-1
+	})
 }
 
 // addresses makes the node hold the cluster's address while it owns it, and no
@@ -129,14 +165,20 @@ func strayed(s *pb.State, g *pb.Group, owner *pb.Node) string {
 func addresses(s *pb.State, l Local) []Action {
 	g := s.Groups[ClusterGroup]
 	mine := g != nil && g.Owner == l.Node
+	unfit := ""
+	if mine {
+		unfit = unfitFor(s, g, l.Node)
+	}
 	for _, held := range l.Addresses {
-		if !mine || held != g.Address {
+		if !mine || held != g.Address || unfit != "" {
 			return []Action{DropAddress{Address: held}}
 		}
 	}
 	switch {
 	case !mine:
 		return nil
+	case unfit != "":
+		return report(l, g, pb.GroupState_GROUP_STATE_FAILED, unfit)
 	case len(l.Addresses) > 0:
 		return report(l, g, pb.GroupState_GROUP_STATE_ONLINE, "")
 	case !l.Lease || delayed(l, g):

@@ -138,3 +138,44 @@ func TestNodeHoldsTheAddressThatItOwns(t *testing.T) {
 		t.Fatal("it stays where it cannot be")
 	}
 }
+
+// TestAddressLeavesANodeThatItsNetworkHasLost, where it is known that it is that
+// node, and its owner has let it go.
+func TestAddressLeavesANodeThatItsNetworkHasLost(t *testing.T) {
+	d := addressed(t)
+	const subnet = "192.168.100.0/24"
+	report := func(node uint64, unreached ...uint64) {
+		k := &pb.PathsReport{Node: node, Epoch: 1}
+		for _, u := range unreached {
+			k.Unreached = append(k.Unreached, &pb.Unreached{Network: subnet, Node: u})
+		}
+		d.must(&pb.Command{Kind: &pb.Command_PathsReport{PathsReport: k}})
+	}
+	local := Local{Node: 1, Keeper: true, KeeperState: "active", KeeperEpoch: 1, Lease: true, Addresses: []string{"192.168.100.200"}}
+	stays := func(what string) {
+		t.Helper()
+		if acts := addresses(d.State(), local); len(acts) != 0 {
+			t.Fatalf("%s: it does %v", what, acts)
+		}
+	}
+	report(2, 1)
+	stays("one of two others complains")
+	report(1, 2, 3)
+	report(2, 1, 3)
+	report(3, 1, 2)
+	stays("nobody reaches anybody there")
+	report(2, 1)
+	report(3, 1)
+	if acts := addresses(d.State(), local); len(acts) != 1 || acts[0] != (DropAddress{Address: "192.168.100.200"}) {
+		t.Fatalf("s1 is cut off, and does %v", acts)
+	}
+	d.refused(move(d, 2), "is up")
+	local.Addresses = nil
+	d.must(addresses(d.State(), local)[0].(Report).Command)
+	c := NewController(Profiles()[0])
+	cmds := c.groups(Input{Self: 2, State: d.State()})
+	if len(cmds) != 1 || cmds[0].GetGroupAssign().To == 1 {
+		t.Fatalf("%v", cmds)
+	}
+	d.must(cmds[0])
+}

@@ -327,8 +327,8 @@ func (c *Controller) groups(in Input) []*pb.Command {
 			if set[i].ID == g.Owner && set[i].Up {
 				set[i].Unfit = "it failed there"
 			}
-			if g.Type == TypeCluster && !onNetworkOf(in.State, g, set[i].ID) {
-				set[i].Unfit = "it is not on the network of " + g.Address
+			if g.Type == TypeCluster && set[i].Unfit == "" {
+				set[i].Unfit = unfitFor(in.State, g, set[i].ID)
 			}
 		}
 		p := resources.Place(resources.Need{Group: name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, set)

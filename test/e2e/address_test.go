@@ -164,3 +164,31 @@ func TestAddressThatIsUsedIsRefused(t *testing.T) {
 		return err
 	})
 }
+
+// TestAddressLeavesANodeWhoseCableIsCut: of three nodes, it is known which one the
+// clients' network has lost; it has its machines still, and the address goes.
+func TestAddressLeavesANodeWhoseCableIsCut(t *testing.T) {
+	s := stage.Raise(t, 3)
+	s.Create()
+	equip(s)
+	var first string
+	s.Eventually("the cluster answers", func() (err error) {
+		first, err = clusterAt(s)
+		return err
+	})
+	s.Cut(first, lab.Clients)
+	s.Eventually("another node answers", func() error {
+		owner, err := clusterAt(s)
+		if err == nil && owner == first {
+			err = fmt.Errorf("%s does", owner)
+		}
+		return err
+	})
+	if got := holders(s, stage.Address); len(got) != 1 || got[0] == first {
+		t.Fatalf("%v have it", got)
+	}
+	s.Heal(first, lab.Clients)
+	if list := events(s, first, "node-down"); len(list) > 0 {
+		t.Fatalf("it cost: %v", list)
+	}
+}
