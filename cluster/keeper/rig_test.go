@@ -48,12 +48,13 @@ type leader struct {
 	silent  map[uint64]bool // nodes that get no answer
 	refused map[uint64]bool
 	asked   map[uint64]int
-	lease   int64 // milliseconds
+	lease   int64    // milliseconds
+	addrs   []string // that it names as its own
 }
 
 func (l *leader) Renew(ctx context.Context, r *connect.Request[keeperpb.RenewRequest]) (*connect.Response[keeperpb.RenewResponse], error) {
 	l.mu.Lock()
-	silent, refused := l.silent[r.Msg.NodeId], l.refused[r.Msg.NodeId]
+	silent, refused, addrs := l.silent[r.Msg.NodeId], l.refused[r.Msg.NodeId], l.addrs
 	l.asked[r.Msg.NodeId]++
 	l.mu.Unlock()
 	if silent {
@@ -63,7 +64,7 @@ func (l *leader) Renew(ctx context.Context, r *connect.Request[keeperpb.RenewReq
 	if refused {
 		return connect.NewResponse(&keeperpb.RenewResponse{Reason: "no quorum"}), nil
 	}
-	return connect.NewResponse(&keeperpb.RenewResponse{Granted: true, AgeMs: 10, LeaseMs: l.lease}), nil
+	return connect.NewResponse(&keeperpb.RenewResponse{Granted: true, AgeMs: 10, LeaseMs: l.lease, LeaderAddrs: addrs}), nil
 }
 
 func (l *leader) set(m map[uint64]bool, node uint64, on bool) {
