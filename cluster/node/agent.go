@@ -125,11 +125,14 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 		}
 		a.mu.Unlock()
 	}
-	found, err := a.m.host.Find(ctx)
+	found, busy, err := a.m.host.Find()
 	a.complain("machines", err)
 	// After the processes: a migration says that it has a machine in its hands
 	// before it makes the process.
 	l.Moving = a.m.moves.moving()
+	for _, name := range busy {
+		l.Moving[name] = true
+	}
 	if err == nil {
 		for _, mc := range a.remember(found) {
 			if a.busy.has(cluster.StartMachine{Group: mc.Name()}.Lane()) {

@@ -11,35 +11,43 @@ import (
 )
 
 // Find returns all machines that have a process on this node, hung ones too,
-// and clears up after those that have ended. It asks no QEMU anything.
-func (h *Host) Find(ctx context.Context) ([]*Machine, error) {
+// and clears up after those that have ended. Those that somebody starts or clears
+// away just now are only named, for that may take as long as their disks do. It
+// asks no QEMU anything, and waits for nobody.
+func (h *Host) Find() (found []*Machine, busy []string, err error) {
 	dirs, err := os.ReadDir(h.o.RunDir)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("vm: looking for machines: %w", err)
+		return nil, nil, fmt.Errorf("vm: looking for machines: %w", err)
 	}
-	var found []*Machine
 	var errs []error
 	for _, d := range dirs {
 		if !d.IsDir() || CheckName(d.Name()) != nil {
 			continue
 		}
-		m, err := h.Lookup(ctx, d.Name())
-		if err != nil {
+		m, err := h.lookup(d.Name(), paths.tryHold)
+		switch {
+		case errors.Is(err, ErrBusy):
+			busy = append(busy, d.Name())
+		case err != nil:
 			errs = append(errs, err)
-		} else if m != nil {
+		case m != nil:
 			found = append(found, m)
 		}
 	}
-	return found, errors.Join(errs...)
+	return found, busy, errors.Join(errs...)
 }
 
 // Lookup returns the machine of that name if it has a process on this node, and
 // nil if it has none, after clearing up behind it. It waits for a Start of the
-// machine that is under way.
-func (h *Host) Lookup(_ context.Context, name string) (*Machine, error) {
+// machine that is under way, as long as ctx lets it.
+func (h *Host) Lookup(ctx context.Context, name string) (*Machine, error) {
+	return h.lookup(name, func(p paths) (func(), error) { return p.hold(ctx) })
+}
+
+func (h *Host) lookup(name string, hold func(paths) (func(), error)) (*Machine, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
@@ -47,7 +55,7 @@ func (h *Host) Lookup(_ context.Context, name string) (*Machine, error) {
 	if _, err := os.Stat(string(p)); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	release, err := p.hold()
+	release, err := hold(p)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -171,7 +172,7 @@ func TestLifeOfAMachine(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	found, err := newHost(t, dir).Find(t.Context())
+	found, _, err := newHost(t, dir).Find()
 	if err != nil || len(found) != 1 || found[0].PID() != m.PID() || found[0].Folder() != l.folder || found[0].Name() != "sql01" {
 		t.Fatalf("found %v, %v", found, err)
 	}
@@ -196,7 +197,7 @@ func TestLifeOfAMachine(t *testing.T) {
 		t.Fatalf("stop: forced %v, %v", forced, err)
 	}
 	nothingLost(t, console(t, m), l.disk())
-	if left, err := h.Find(t.Context()); err != nil || len(left) != 0 {
+	if left, _, err := h.Find(); err != nil || len(left) != 0 {
 		t.Errorf("afterwards there is %v, %v", left, err)
 	}
 }
@@ -232,7 +233,7 @@ func TestHungQEMU(t *testing.T) {
 	if _, err := m.Status(t.Context()); !errors.Is(err, qmp.ErrTimeout) {
 		t.Errorf("status: %v", err)
 	}
-	if found, err := newHost(t, dir).Find(t.Context()); err != nil || len(found) != 1 {
+	if found, _, err := newHost(t, dir).Find(); err != nil || len(found) != 1 {
 		t.Errorf("found %v, %v", found, err)
 	}
 	if again, err := h.Start(t.Context(), l.settings, l.folder); err != nil || again.PID() != m.PID() {
@@ -283,7 +284,7 @@ func TestStartThatFailsLeavesNothing(t *testing.T) {
 	if _, err := h.Start(t.Context(), l.settings, l.folder); err == nil || !strings.Contains(err.Error(), "unsupported machine type") {
 		t.Errorf("got %v", err)
 	}
-	if found, err := h.Find(t.Context()); err != nil || len(found) != 0 {
+	if found, _, err := h.Find(); err != nil || len(found) != 0 {
 		t.Errorf("left %v, %v", found, err)
 	}
 	files, err := os.ReadDir(filepath.Join(dir, "sql01"))
@@ -294,5 +295,37 @@ func TestStartThatFailsLeavesNothing(t *testing.T) {
 		if n := f.Name(); n != "lock" && n != "qemu.log" && n != "console.log" {
 			t.Errorf("left %s", n)
 		}
+	}
+}
+
+// TestFindWaitsForNobody: a machine whose start hangs, for its disk does, keeps
+// nobody from looking at the others.
+func TestFindWaitsForNobody(t *testing.T) {
+	dir := t.TempDir()
+	h := newHost(t, dir)
+	if err := os.Mkdir(filepath.Join(dir, "hanging"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Create(filepath.Join(dir, "hanging", "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	found, busy, err := h.Find()
+	if err != nil || len(found) != 0 || !slices.Equal(busy, []string{"hanging"}) {
+		t.Fatalf("%v, %v, %v", found, busy, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.Lookup(ctx, "hanging"); !errors.Is(err, vm.ErrBusy) || !errors.Is(err, context.Canceled) {
+		t.Errorf("who waits for it in vain is told %v", err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, busy, err := h.Find(); err != nil || len(busy) != 0 {
+		t.Errorf("%v, %v", busy, err)
 	}
 }

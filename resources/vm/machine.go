@@ -172,7 +172,7 @@ func (m *Machine) Kill(ctx context.Context) error {
 		return fmt.Errorf("vm: ending %s: %w", m.Name(), err)
 	}
 	err := m.Close()
-	release, holdErr := m.paths.hold()
+	release, holdErr := m.paths.hold(ctx)
 	if holdErr != nil {
 		return errors.Join(err, holdErr)
 	}

@@ -1,11 +1,13 @@
 package vm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // maxSocketPath is what a unix socket's address can hold (unix(7)), in bytes.
@@ -38,9 +40,12 @@ func (p paths) check() error {
 	return nil
 }
 
-// hold takes the machine's lock, which is held while it is started or cleared
-// away, by whatever process. It waits for the one that has it.
-func (p paths) hold() (release func(), err error) {
+// ErrBusy says that somebody starts the machine, or clears it away.
+var ErrBusy = errors.New("the machine is being started or cleared away")
+
+// tryHold takes the machine's lock, which is held while it is started or cleared
+// away, by whatever process; ErrBusy where another has it.
+func (p paths) tryHold() (release func(), err error) {
 	if err := os.MkdirAll(string(p), 0o700); err != nil {
 		return nil, fmt.Errorf("vm: run directory: %w", err)
 	}
@@ -48,16 +53,31 @@ func (p paths) hold() (release func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("vm: %w", err)
 	}
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	case errors.Is(err, syscall.EWOULDBLOCK), errors.Is(err, syscall.EINTR):
+		return nil, errors.Join(ErrBusy, f.Close())
+	case err != nil:
 		return nil, fmt.Errorf("vm: locking %s: %w", p.lock(), errors.Join(err, f.Close()))
 	}
 	return func() { _ = f.Close() }, nil // closing is what releases
+}
+
+// holdEvery is how often hold looks whether the lock is free.
+const holdEvery = 20 * time.Millisecond
+
+// hold is tryHold, but waits for the one that has the lock, as long as ctx lets it.
+func (p paths) hold(ctx context.Context) (release func(), err error) {
+	for {
+		release, err := p.tryHold()
+		if !errors.Is(err, ErrBusy) {
+			return release, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("vm: locking %s: %w: %w", p.lock(), err, ctx.Err())
+		case <-time.After(holdEvery):
+		}
+	}
 }
 
 // clear removes what a machine that has ended left, except what tells about it.

@@ -82,7 +82,7 @@ func (h *Host) launch(ctx context.Context, s Settings, folder string, incoming b
 	if err := p.check(); err != nil {
 		return nil, false, err
 	}
-	release, err := p.hold()
+	release, err := p.hold(ctx)
 	if err != nil {
 		return nil, false, err
 	}
