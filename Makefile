@@ -66,7 +66,11 @@ sim-soak: ## simulate fresh seeds on all processors, for HOURS=h simulated hours
 
 .PHONY: bench
 bench: build ## figures beside what a user would pick instead
+	@.ci/packages etcd-server
 	$(GO) run ./test/bench/migration
+	$(GO) build -o $(BIN)/ ./test/bench/consensus
+	$(BIN)/consensus
+	$(GO) test -run '^$$' -bench Commit -benchtime 2s ./cluster/consensus
 
 .PHONY: soak-load
 soak-load: build ## ten minutes with every processor busy: nobody may be taken for dead
