@@ -152,13 +152,21 @@ func (s *Stage) Furnish() {
 	s.Counts()
 }
 
-// Home moves the machine to a node, live, if it is not there.
+// Home moves the machine to a node, live, if it is not there. A move that a busy
+// machine starved is told, and tried again.
 func (s *Stage) Home(node string) {
 	s.t.Helper()
 	if owner, _, _ := s.MustStatus(node).Owner(); owner == node {
 		return
 	}
-	s.Must(node, "live-migrate", Machine, "--to", node)
+	s.Eventually("the machine is moved to "+node, func() error {
+		out, errs, code := s.Ctl(node, "live-migrate", Machine, "--to", node)
+		if code != 0 {
+			s.Tell("the move to %s failed: %s", node, errs)
+			return fmt.Errorf("exit status %d: %s%s", code, out, errs)
+		}
+		return nil
+	})
 	s.Tell("the machine was moved to %s", node)
 	s.Counts()
 }
