@@ -301,17 +301,27 @@ func volume(s *pb.State, l Local, v *pb.Volume) []Action {
 	}
 	switch {
 	case v.Coordinator == l.Node && (!have.Coordinating || v.ReadyEpoch < v.Epoch && have.Epoch != v.Epoch) && l.Lease:
-		var evicted []uint64
-		for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
-			if n := s.Nodes[id]; n.State == pb.NodeState_NODE_STATE_DOWN && CannotWriteTo(n.Fence, v.Disk) {
-				evicted = append(evicted, id)
-			}
+		out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evictedFrom(s, v)})
+	case v.Coordinator == l.Node && have.Coordinating && have.State == "paused" && l.Lease:
+		// It may wait for a node that was fenced since it began.
+		if evicted := evictedFrom(s, v); len(evicted) > 0 {
+			out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evicted})
 		}
-		out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evicted})
 	case v.Coordinator != l.Node && have.Coordinating:
 		out = append(out, Relinquish{Volume: v.Name})
 	}
 	return append(out, reportVolume(me, l, v, have)...)
+}
+
+// evictedFrom are the nodes that are proved to write to a volume no more.
+func evictedFrom(s *pb.State, v *pb.Volume) []uint64 {
+	var out []uint64
+	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+		if n := s.Nodes[id]; n.State == pb.NodeState_NODE_STATE_DOWN && CannotWriteTo(n.Fence, v.Disk) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // usedGrain is by how much the used space must change to be reported, in bytes.

@@ -88,3 +88,28 @@ func TestLeavingIsGivenUp(t *testing.T) {
 	d.must(&pb.Command{Kind: &pb.Command_VolumeAssign{VolumeAssign: &pb.VolumeAssign{Name: "Volume1", Epoch: 1, To: 1}}})
 	d.must(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: 2, Epoch: 1}}})
 }
+
+// TestCoordinatorIsToldOfAFenceAfterItBegan: one that began while another node was
+// being fenced would wait for it for ever.
+func TestCoordinatorIsToldOfAFenceAfterItBegan(t *testing.T) {
+	d := newDB(t)
+	d.must(&pb.Command{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{Node: 1, Epoch: 1, Fencer: 2}}})
+	local := Local{Node: 2, Keeper: true, KeeperEpoch: 1, Lease: true, Volumes: map[string]LocalVolume{
+		"Volume1": {State: "paused", Coordinating: true, Epoch: 1, Key: Key(KeyTag("c1"), 2, 1)},
+	}}
+	told := func() bool {
+		for _, a := range Act(d.State(), local) {
+			if c, ok := a.(Coordinate); ok && len(c.Evicted) == 1 && c.Evicted[0] == 1 {
+				return true
+			}
+		}
+		return false
+	}
+	if told() {
+		t.Fatal("told before node 1 is fenced")
+	}
+	d.must(proof(1, 1, pb.ProofKind_PROOF_KIND_KEYS_REMOVED, "v"))
+	if !told() {
+		t.Fatal("not told")
+	}
+}

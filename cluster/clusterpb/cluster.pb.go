@@ -598,6 +598,7 @@ type Cluster struct {
 	Address          string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // the cluster's own; empty where it has none
 	CreatedMs        int64                  `protobuf:"varint,4,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
 	CsvEnabled       bool                   `protobuf:"varint,5,opt,name=csv_enabled,json=csvEnabled,proto3" json:"csv_enabled,omitempty"`
+	Incarnation      uint64                 `protobuf:"varint,30,opt,name=incarnation,proto3" json:"incarnation,omitempty"`                                   // raised whenever quorum is forced
 	Sensitivity      string                 `protobuf:"bytes,50,opt,name=sensitivity,proto3" json:"sensitivity,omitempty"`                                    // the name of a profile of timings
 	SensitivityEpoch uint64                 `protobuf:"varint,51,opt,name=sensitivity_epoch,json=sensitivityEpoch,proto3" json:"sensitivity_epoch,omitempty"` // raised with each
 	unknownFields    protoimpl.UnknownFields
@@ -667,6 +668,13 @@ func (x *Cluster) GetCsvEnabled() bool {
 		return x.CsvEnabled
 	}
 	return false
+}
+
+func (x *Cluster) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
 }
 
 func (x *Cluster) GetSensitivity() string {
@@ -4560,7 +4568,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05value:\x028\x01\x1aX\n" +
 	"\rNetworksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
-	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\"\xd6\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\"\xf8\x01\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -4569,6 +4577,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"created_ms\x18\x04 \x01(\x03R\tcreatedMs\x12\x1f\n" +
 	"\vcsv_enabled\x18\x05 \x01(\bR\n" +
 	"csvEnabled\x12 \n" +
+	"\vincarnation\x18\x1e \x01(\x04R\vincarnation\x12 \n" +
 	"\vsensitivity\x182 \x01(\tR\vsensitivity\x12+\n" +
 	"\x11sensitivity_epoch\x183 \x01(\x04R\x10sensitivityEpoch\"\x96\x01\n" +
 	"\aNetwork\x12\x16\n" +

@@ -34,6 +34,11 @@ type TransportOptions struct {
 	// Deliver gets what peers sent, and what is sent to a voter on this node.
 	// It must not block.
 	Deliver func(m *raftpb.Message, generation uint64)
+	// Incarnation is the cluster's as this node has it, raised whenever quorum
+	// is forced. Nothing of an earlier one is delivered; Superseded is told of
+	// a later one. It must not block.
+	Incarnation uint64
+	Superseded  func(incarnation uint64)
 	// KeepAlive is how often something is sent on each path, at first: see
 	// SetKeepAlive.
 	KeepAlive time.Duration
@@ -175,7 +180,7 @@ func (t *Transport) Send(ms []*raftpb.Message, generation uint64) {
 
 // frame is what goes with every frame of this node.
 func (t *Transport) frame() *consensuspb.Frame {
-	f := &consensuspb.Frame{From: t.opt.Self}
+	f := &consensuspb.Frame{From: t.opt.Self, Incarnation: t.opt.Incarnation}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.mu.routes.Hosting() {
@@ -247,6 +252,13 @@ func (t *Transport) Serve(conn net.Conn, peer uint64) error {
 }
 
 func (t *Transport) receive(f *consensuspb.Frame) error {
+	switch own := t.opt.Incarnation; {
+	case f.Incarnation < own:
+		return fmt.Errorf("node %d is of incarnation %d of the cluster, and this is %d: quorum was forced since", f.From, f.Incarnation, own)
+	case f.Incarnation > own:
+		t.opt.Superseded(f.Incarnation)
+		return fmt.Errorf("node %d is of incarnation %d of the cluster, and this node of %d: quorum was forced without it", f.From, f.Incarnation, own)
+	}
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(f.Message, m); err != nil {
 		return fmt.Errorf("node %d sends a damaged raft message: %w", f.From, err)

@@ -197,6 +197,9 @@ func (n *Node) found(ctx context.Context, r *apipb.CreateRequest) error {
 	if err != nil {
 		return err
 	}
+	if err := saveIncarnation(n.opt.incarnationPath(), 0); err != nil {
+		return err
+	}
 	return n.enter(ctx, authority, gossip, id, 1, snap)
 }
 
@@ -239,14 +242,19 @@ func (h *handlers) Join(ctx context.Context, r *connect.Request[apipb.JoinReques
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	if err := n.enter(ctx, a, r.Msg.GossipKey, r.Msg.ClusterId, r.Msg.NodeId, nil); err != nil {
+	if err := saveIncarnation(n.opt.incarnationPath(), r.Msg.Incarnation); err != nil {
 		return nil, err
 	}
 	peers := map[uint64][]string{}
 	for _, p := range r.Msg.Peers {
 		peers[p.Id] = p.Addresses
 	}
-	n.current().transport.SetPeers(peers)
+	if err := savePeers(n.opt.peersPath(), peers); err != nil {
+		return nil, err
+	}
+	if err := n.enter(ctx, a, r.Msg.GossipKey, r.Msg.ClusterId, r.Msg.NodeId, nil); err != nil {
+		return nil, err
+	}
 	return connect.NewResponse(&apipb.JoinResponse{}), nil
 }
 
@@ -301,7 +309,7 @@ func (m *member) admitOne(ctx context.Context, o *enrollee) error {
 	if err != nil {
 		return err
 	}
-	req := &apipb.JoinRequest{CaCert: caCert, CaKey: caKey, GossipKey: m.id.GossipKey, ClusterId: m.id.ClusterID, NodeId: id}
+	req := &apipb.JoinRequest{CaCert: caCert, CaKey: caKey, GossipKey: m.id.GossipKey, ClusterId: m.id.ClusterID, NodeId: id, Incarnation: m.incarnation}
 	m.db.view(func(s *pb.State) {
 		req.ClusterName = s.Cluster.Name
 		for pid, n := range s.Nodes {

@@ -160,7 +160,7 @@ func newHosting(m *member, voter uint64, url string) *hosting {
 	h := &hosting{m: m, voter: voter, url: url}
 	t := m.timings()
 	h.host = witness.StartHost(witness.Options{
-		ClusterID: m.id.ClusterID, Voter: voter, Node: m.id.NodeID, Every: t.Short.WitnessBeat,
+		ClusterID: m.id.ClusterID, Incarnation: m.incarnation, Voter: voter, Node: m.id.NodeID, Every: t.Short.WitnessBeat,
 		Timing: challenge(t),
 		Open: func(ctx context.Context) (disk.LUN, error) {
 			ctx, cancel := context.WithTimeout(ctx, openTimeout)
@@ -330,7 +330,7 @@ func (m *member) formatWitness(ctx context.Context, d *pb.Disk, force bool) erro
 	if err := m.testWitness(ctx, d); err != nil {
 		return err
 	}
-	return witness.Format(ctx, lun, m.id.ClusterID, force)
+	return witness.Format(ctx, lun, m.id.ClusterID, m.incarnation, force)
 }
 
 // testWitness refuses a LUN whose reservations do not hold between the nodes that

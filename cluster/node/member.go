@@ -40,6 +40,8 @@ type member struct {
 	named   cluster.Profile // what a database that names no sensitivity stands for
 	pace    atomic.Pointer[cluster.Timings]
 	patient atomic.Pointer[patience]
+	// incarnation is the cluster's: see Node.force.
+	incarnation uint64
 
 	logFile   *file.Device
 	db        *replica
@@ -98,8 +100,16 @@ func prepareLog(ctx context.Context, path string, opt journal.Options, snap *raf
 func (n *Node) become(id *trust.Identity, fresh *bool) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &member{n: n, id: id, log: n.log, named: n.opt.profile(), db: newReplica(), ctx: ctx, cancel: cancel}
-	if err := m.start(fresh != nil && *fresh); err != nil {
+	err := m.start(fresh != nil && *fresh)
+	if err != nil {
 		m.stop()
+	}
+	if errors.Is(err, errSuperseded) { // the promise was kept, the log not yet put aside
+		if err = putAside(context.Background(), n.opt.logPath(), logOptions(id)); err == nil {
+			return n.become(id, nil)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("take part in cluster %s: %w", id.ClusterID, err)
 	}
 	n.mu.Lock()
@@ -125,13 +135,23 @@ func (m *member) start(fresh bool) error {
 	if err := m.beginPace(fresh); err != nil {
 		return err
 	}
+	if m.incarnation, err = m.n.incarnationOf(state); err != nil {
+		return err
+	}
 	m.transport = consensus.NewTransport(consensus.TransportOptions{
 		Self: m.id.NodeID, KeepAlive: m.timings().Short.Tick, Log: m.log.Named("transport"),
 		Dial: func(ctx context.Context, peer uint64, addr string) (net.Conn, error) {
 			return m.dial(ctx, peer, addr, alpnRaft)
 		},
-		Deliver: m.deliver,
+		Deliver: m.deliver, Incarnation: m.incarnation, Superseded: func(by uint64) { go m.n.supersede(m, by) },
 	})
+	if len(state.Snapshot.GetData()) == 0 {
+		peers, err := loadPeers(opt.peersPath())
+		if err != nil {
+			return err
+		}
+		m.transport.SetPeers(peers)
+	}
 	m.hosting = newHostings(m)
 	guard := guardTicks
 	if fresh {

@@ -107,12 +107,14 @@ func (o Options) apiPort() (int, error) {
 	return n, nil
 }
 
-func (o Options) identityDir() string   { return filepath.Join(o.StateDir, "identity") }
-func (o Options) logPath() string       { return filepath.Join(o.StateDir, "raft.log") }
-func (o Options) socketPath() string    { return filepath.Join(o.RunDir, "clusterd.sock") }
-func (o Options) keeperSocket() string  { return filepath.Join(o.RunDir, "noded.sock") }
-func (o Options) machinesDir() string   { return filepath.Join(o.RunDir, "machines") }
-func (o Options) enrollKeyPath() string { return filepath.Join(o.EtcDir, "enroll.key") }
+func (o Options) identityDir() string     { return filepath.Join(o.StateDir, "identity") }
+func (o Options) logPath() string         { return filepath.Join(o.StateDir, "raft.log") }
+func (o Options) incarnationPath() string { return filepath.Join(o.StateDir, "incarnation") }
+func (o Options) peersPath() string       { return filepath.Join(o.StateDir, "peers.json") }
+func (o Options) socketPath() string      { return filepath.Join(o.RunDir, "clusterd.sock") }
+func (o Options) keeperSocket() string    { return filepath.Join(o.RunDir, "noded.sock") }
+func (o Options) machinesDir() string     { return filepath.Join(o.RunDir, "machines") }
+func (o Options) enrollKeyPath() string   { return filepath.Join(o.EtcDir, "enroll.key") }
 func (o Options) profile() cluster.Profile {
 	p, _ := cluster.ProfileNamed(o.Profile) // validated
 	return p

@@ -66,19 +66,28 @@ func (m *member) othersSayRemoved() bool {
 		}
 	})
 	for _, id := range ids {
-		r, done, err := m.remoteTo(id)
-		if err != nil {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(m.ctx, dialTimeout)
-		res, err := r.Standing(ctx, connect.NewRequest(&apipb.StandingRequest{Node: m.id.NodeID}))
-		cancel()
-		done()
-		if err == nil && res.Msg.Removed {
+		if st, err := m.standingOf(m.ctx, id); err == nil && st.Removed {
 			return true
 		}
 	}
 	return false
+}
+
+// standingOf asks another node whether this one is a member, and how far it is
+// itself.
+func (m *member) standingOf(ctx context.Context, id uint64) (*apipb.StandingResponse, error) {
+	r, done, err := m.remoteTo(id)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	res, err := r.Standing(ctx, connect.NewRequest(&apipb.StandingRequest{Node: m.id.NodeID}))
+	if err != nil {
+		return nil, err
+	}
+	return res.Msg, nil
 }
 
 // Standing implements the service.
@@ -89,6 +98,7 @@ func (h *handlers) Standing(_ context.Context, r *connect.Request[apipb.Standing
 	}
 	res := &apipb.StandingResponse{}
 	m.db.view(func(s *pb.State) { res.Removed = removed(s, r.Msg.Node) })
+	res.Applied, res.Incarnation = m.raft.Status().Applied, m.incarnation
 	return connect.NewResponse(res), nil
 }
 

@@ -56,6 +56,7 @@ var lasting = map[string]string{
 	"vm_list":             "vm list",
 	"live_migrate":        "live-migrate vWS08-SQL01 --to s2",
 	"events":              "events",
+	"quorum_force":        "quorum force --cluster-name ws08r2-cl01",
 }
 
 func TestOutputIsAsItWas(t *testing.T) {

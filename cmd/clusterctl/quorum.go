@@ -19,7 +19,7 @@ func (n nounQuorum) command() *cobra.Command {
 	return noun("quorum", "Show and set the cluster's quorum",
 		"The cluster runs while a majority of votes is there. Nodes have votes, and so has\nthe witness, a small LUN.",
 		"  clusterctl quorum show\n  clusterctl quorum set node-and-disk-majority",
-		&cmdQuorumShow{n.app}, &cmdQuorumSet{app: n.app})
+		&cmdQuorumShow{n.app}, &cmdQuorumSet{app: n.app}, &cmdQuorumForce{app: n.app})
 }
 
 func quorumModes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -156,6 +156,13 @@ func (f *fake) NodeRemove(_ context.Context, r *connect.Request[apipb.NodeRemove
 	return connect.NewResponse(&apipb.NodeRemoveResponse{Node: cmp.Or(r.Msg.Node, "s1")}), nil
 }
 
+func (f *fake) QuorumForce(_ context.Context, r *connect.Request[apipb.QuorumForceRequest]) (*connect.Response[apipb.QuorumForceResponse], error) {
+	return connect.NewResponse(&apipb.QuorumForceResponse{
+		ClusterName: "ws08r2-cl01", Done: r.Msg.ClusterName == "ws08r2-cl01",
+		Warnings: []string{"What others have acknowledged and s1 never heard is lost.", "s2 does not answer."},
+	}), nil
+}
+
 func (f *fake) QuorumSet(_ context.Context, r *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error) {
 	return connect.NewResponse(&apipb.QuorumSetResponse{Quorum: quorumNow, Text: "quorum is " + r.Msg.Mode}), nil
 }

@@ -39,8 +39,11 @@ type Hosted struct {
 // Options are a host's.
 type Options struct {
 	ClusterID string
-	Voter     uint64
-	Node      uint64
+	// Incarnation is the cluster's: a LUN of an earlier one is taken from
+	// whoever hosts it, one of a later one is let alone.
+	Incarnation uint64
+	Voter       uint64
+	Node        uint64
 	// Open opens the witness LUN with a session of its own.
 	Open func(context.Context) (disk.LUN, error)
 	// Situation is asked before each decision.
@@ -196,7 +199,7 @@ func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 	for {
 		began := h.opt.Clock.Now()
 		rctx, cancel := h.opt.Clock.WithTimeout(ctx, h.ioTimeout())
-		beat, err := readHead(rctx, lun, h.opt.ClusterID)
+		beat, old, err := readHead(rctx, lun, h.opt.ClusterID, h.opt.Incarnation)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("read the witness LUN: %w", err)
@@ -205,6 +208,9 @@ func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 		arbiter.Saw(began, beat)
 		s := h.opt.Situation()
 		d := arbiter.Decide(s)
+		if old {
+			d = quorum.Decision{Take: true, Why: "quorum was forced, and this is the witness of before"}
+		}
 		h.set("watching", d.Why, beat)
 		if d.Take {
 			if s.Leader != 0 && s.Leader != h.opt.Node {
@@ -322,9 +328,14 @@ func take(ctx context.Context, lun disk.LUN, opt Options, seen quorum.Beat, d qu
 		}
 	}
 	// Past the fence: what is there now is the former host's last word.
-	last, err := readHead(ctx, lun, opt.ClusterID)
+	last, old, err := readHead(ctx, lun, opt.ClusterID, opt.Incarnation)
 	if err != nil {
 		return nil, err
+	}
+	if old { // from here on no node of an earlier incarnation takes it back
+		if err := retried(func() error { return lun.WriteAt(ctx, encodeLabel(opt.ClusterID, opt.Incarnation), labelOffset) }); err != nil {
+			return nil, fmt.Errorf("label it anew: %w", err)
+		}
 	}
 	if last.Generation != seen.Generation {
 		return nil, fmt.Errorf("%w: node %d took generation %d meanwhile", disk.ErrConflict, last.Host, last.Generation)

@@ -3,6 +3,7 @@ package witness
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -34,13 +35,15 @@ type rig struct {
 	mem *disk.Memory
 	// leader is who leads, as all nodes see it.
 	leader atomic.Uint64
-	voters chan *voter
-	broken [3]atomic.Bool // a node whose writes and reads fail
+	// incarnation is the cluster's, for nodes started from now on.
+	incarnation uint64
+	voters      chan *voter
+	broken      [3]atomic.Bool // a node whose writes and reads fail
 }
 
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, mem: disk.NewMemory(128<<20, 512), voters: make(chan *voter, 10)}
-	if err := Format(context.Background(), r.mem.Nexus("setup"), cluster, false); err != nil {
+	if err := Format(context.Background(), r.mem.Nexus("setup"), cluster, 0, false); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -51,7 +54,7 @@ var errCable = errors.New("cable cut")
 func (r *rig) node(id uint64) *Host {
 	name := string(rune('a' + id))
 	return StartHost(Options{
-		ClusterID: cluster, Voter: 1 << 32, Node: id, Every: 200 * time.Millisecond, Timing: timing, Log: zap.NewNop(),
+		ClusterID: cluster, Incarnation: r.incarnation, Voter: 1 << 32, Node: id, Every: 200 * time.Millisecond, Timing: timing, Log: zap.NewNop(),
 		Open: func(context.Context) (disk.LUN, error) {
 			return disk.NewFaulty(r.mem.Nexus(name), func(disk.Op) error {
 				if r.broken[id].Load() {
@@ -127,6 +130,32 @@ func TestSilentHostIsFencedAndCannotSpeak(t *testing.T) {
 	})
 }
 
+// TestForcedSideTakesTheWitnessFromALivingHost: of two incarnations the later one
+// has it at once, and the earlier one never again.
+func TestForcedSideTakesTheWitnessFromALivingHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.leader.Store(1)
+		h1 := r.node(1)
+		defer h1.Stop()
+		first := <-r.voters
+		r.incarnation = 1
+		h2 := r.node(2)
+		second := <-r.voters
+		if err := first.Confirm(context.Background()); err == nil {
+			t.Fatal("the voter of before still speaks")
+		}
+		if second.Challenged {
+			t.Fatal("it counts as silent, and was not")
+		}
+		h2.Stop() // the LUN is free, and still not theirs
+		time.Sleep(time.Minute)
+		if st := h1.Status(); st.State != "unreachable" || !strings.Contains(st.Reason, "quorum was forced") || len(r.voters) != 0 {
+			t.Fatalf("node 1 is %+v", st)
+		}
+	})
+}
+
 // TestHangingHostWakes: a host whose process stood still has a valid session,
 // and finds that it may not write one block.
 func TestHangingHostWakes(t *testing.T) {
@@ -191,23 +220,23 @@ func TestForeignLUNIsRefused(t *testing.T) {
 	ctx := context.Background()
 	mem := disk.NewMemory(128<<20, 512)
 	lun := mem.Nexus("n")
-	if err := Format(ctx, lun, "other", false); err != nil {
+	if err := Format(ctx, lun, "other", 0, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := Format(ctx, lun, cluster, false); !errors.Is(err, ErrForeign) {
+	if err := Format(ctx, lun, cluster, 0, false); !errors.Is(err, ErrForeign) {
 		t.Fatal(err)
 	}
-	if _, err := readHead(ctx, lun, cluster); !errors.Is(err, ErrForeign) {
+	if _, _, err := readHead(ctx, lun, cluster, 0); !errors.Is(err, ErrForeign) {
 		t.Fatal(err)
 	}
-	if err := Format(ctx, lun, cluster, true); err != nil {
+	if err := Format(ctx, lun, cluster, 0, true); err != nil {
 		t.Fatal(err)
 	}
 	data := disk.NewMemory(128<<20, 512).Nexus("n")
 	if err := data.WriteAt(ctx, []byte("someone's data"+string(make([]byte, 498))), 1024); err != nil {
 		t.Fatal(err)
 	}
-	if err := Format(ctx, data, cluster, false); !errors.Is(err, ErrForeign) {
+	if err := Format(ctx, data, cluster, 0, false); !errors.Is(err, ErrForeign) {
 		t.Fatal(err)
 	}
 }

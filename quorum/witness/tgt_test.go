@@ -33,7 +33,7 @@ func TestWokenHostOnTgt(t *testing.T) {
 	_, portal := tgttest.Start(t, tgt.Options{IQN: iqn, LUNs: []tgt.LUN{{Number: 1, Name: "Q", Size: 128 << 20, ID: "51000001", Serial: "Q0001"}}})
 	ctx := t.Context()
 	one, two := login(t, portal, "s1"), login(t, portal, "s2")
-	if err := Format(ctx, one, cluster, false); err != nil {
+	if err := Format(ctx, one, cluster, 0, false); err != nil {
 		t.Fatal(err)
 	}
 	woken, err := take(ctx, one, Options{ClusterID: cluster, Node: 1, Clock: realClock{}}, quorum.Beat{}, quorum.Decision{})

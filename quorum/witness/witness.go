@@ -42,6 +42,10 @@ const (
 	beatMagic  = "QRTBEAT1"
 )
 
+// ErrSuperseded says that the LUN is of a higher incarnation of the cluster: quorum
+// was forced by others, and this node's state is of before.
+var ErrSuperseded = errors.New("the witness is of a later incarnation of the cluster: quorum was forced")
+
 // ErrForeign says that the LUN holds something that is not this cluster's.
 var ErrForeign = errors.New("the LUN holds something else")
 
@@ -61,12 +65,12 @@ func Key(clusterID string, node, generation uint64) disk.Key {
 
 // Format makes a LUN the witness of a cluster. A LUN that holds anything else is
 // refused with ErrForeign, unless force is given.
-func Format(ctx context.Context, lun disk.LUN, clusterID string, force bool) error {
+func Format(ctx context.Context, lun disk.LUN, clusterID string, incarnation uint64, force bool) error {
 	if _, err := Free(ctx, lun, clusterID); err != nil && (!force || !errors.Is(err, ErrForeign)) {
 		return err
 	}
 	head := make([]byte, logOffset)
-	copy(head[labelOffset:], encodeLabel(clusterID))
+	copy(head[labelOffset:], encodeLabel(clusterID, incarnation))
 	copy(head[beatOffset:], encodeBeat(quorum.Beat{}))
 	if err := retried(func() error { return lun.WriteAt(ctx, head, 0) }); err != nil {
 		return fmt.Errorf("label the witness LUN %s: %w", lun.Info().URL, err)
@@ -81,7 +85,7 @@ func Free(ctx context.Context, lun disk.LUN, clusterID string) (was bool, err er
 	if err := retried(func() error { return lun.ReadAt(ctx, head, 0) }); err != nil {
 		return false, fmt.Errorf("read the witness LUN %s: %w", lun.Info().URL, err)
 	}
-	owner, labelled := decodeLabel(head)
+	owner, _, labelled := decodeLabel(head)
 	switch {
 	case labelled && owner == clusterID:
 		return true, nil
@@ -103,20 +107,24 @@ func Clear(ctx context.Context, lun disk.LUN, own disk.Key) error {
 	return retried(func() error { return lun.WriteAt(ctx, make([]byte, logOffset), 0) })
 }
 
-func encodeLabel(clusterID string) []byte {
+// incarnationAt is where the cluster's incarnation lies in the label.
+const incarnationAt = 1024
+
+func encodeLabel(clusterID string, incarnation uint64) []byte {
 	b := make([]byte, blockSize)
 	copy(b, labelMagic)
 	b[12] = byte(len(clusterID))
 	copy(b[13:], clusterID)
+	binary.LittleEndian.PutUint64(b[incarnationAt:], incarnation)
 	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
 	return b
 }
 
-func decodeLabel(b []byte) (clusterID string, ok bool) {
+func decodeLabel(b []byte) (clusterID string, incarnation uint64, ok bool) {
 	if string(b[:8]) != labelMagic || binary.LittleEndian.Uint32(b[8:]) != crc32.Checksum(b[12:blockSize], castagnoli) {
-		return "", false
+		return "", 0, false
 	}
-	return string(b[13:][:b[12]]), true
+	return string(b[13:][:b[12]]), binary.LittleEndian.Uint64(b[incarnationAt:]), true
 }
 
 func encodeBeat(beat quorum.Beat) []byte {
@@ -157,18 +165,22 @@ func retried(do func() error) error {
 	return err
 }
 
-// readHead reads label and heartbeat, and refuses a LUN that is not clusterID's.
-func readHead(ctx context.Context, lun disk.LUN, clusterID string) (quorum.Beat, error) {
+// readHead reads label and heartbeat, and refuses a LUN that is not clusterID's, or
+// is of a later incarnation. old tells that it is of an earlier one.
+func readHead(ctx context.Context, lun disk.LUN, clusterID string, incarnation uint64) (beat quorum.Beat, old bool, err error) {
 	b := make([]byte, 2*blockSize)
 	if err := retried(func() error { return lun.ReadAt(ctx, b, labelOffset) }); err != nil {
-		return quorum.Beat{}, err
+		return quorum.Beat{}, false, err
 	}
-	owner, ok := decodeLabel(b[labelOffset:])
-	if !ok {
-		return quorum.Beat{}, fmt.Errorf("%w: it bears no witness label", ErrForeign)
+	owner, has, ok := decodeLabel(b[labelOffset:])
+	switch {
+	case !ok:
+		return quorum.Beat{}, false, fmt.Errorf("%w: it bears no witness label", ErrForeign)
+	case owner != clusterID:
+		return quorum.Beat{}, false, fmt.Errorf("%w: it is the witness of cluster %s", ErrForeign, owner)
+	case has > incarnation:
+		return quorum.Beat{}, false, fmt.Errorf("%w: incarnation %d, and this node has %d", ErrSuperseded, has, incarnation)
 	}
-	if owner != clusterID {
-		return quorum.Beat{}, fmt.Errorf("%w: it is the witness of cluster %s", ErrForeign, owner)
-	}
-	return decodeBeat(b[beatOffset:])
+	beat, err = decodeBeat(b[beatOffset:])
+	return beat, has < incarnation, err
 }

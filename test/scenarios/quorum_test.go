@@ -3,6 +3,7 @@ package scenarios
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"quorate/test/stage"
 )
@@ -39,6 +40,43 @@ func votes() []scenario {
 					}
 					return err
 				})
+			},
+		},
+		{
+			name: "force", story: "of three nodes two die at once, with the machine: quorum is forced on the third; the others come back together, and follow",
+			nodes: 3,
+			play: func(s *stage.Stage) {
+				s.Home("s2")
+				_, _, before := s.MustStatus("s1").Owner()
+				s.Kill("s2")
+				s.Kill("s3")
+				s.Eventually("s1 has no quorum", func() error {
+					if _, _, code := s.Ctl("s1", "node", "set", "s1", "--site", "hall"); code != 5 {
+						return fmt.Errorf("exit status %d", code)
+					}
+					return nil
+				})
+				_, errs, code := s.Ctl("s1", "quorum", "force", "--cluster-name", "another")
+				if code == 0 || !strings.Contains(errs, "nothing was done") {
+					s.Fatalf("exit status %d: %s", code, errs)
+				}
+				out := s.Must("s1", "quorum", "force", "--cluster-name", stage.Cluster)
+				for _, want := range []string{"s2 does not answer", "s3 does not answer", stage.Machine + " may still run on s2"} {
+					if !strings.Contains(out, want) {
+						s.Fatalf("it does not say %q:\n%s", want, out)
+					}
+				}
+				s.Tell("quorum is forced on s1")
+				s.MovedTo("s1", before)
+				s.Counts()
+				s.Start("s2")
+				s.Start("s3")
+				s.Voting("s2", "s1", "s2", "s3")
+				for _, n := range []string{"s2", "s3"} {
+					if out := s.Must(n, "events"); !strings.Contains(out, "quorum was forced on s1") {
+						s.Fatalf("%s has another history:\n%s", n, out)
+					}
+				}
 			},
 		},
 		{

@@ -220,7 +220,7 @@ func (w *world) format() {
 	p.spawn(func() {
 		x, err := w.witness.open(w.nodes[0], p, "format")
 		if err == nil {
-			err = witness.Format(context.Background(), x, w.id, false)
+			err = witness.Format(context.Background(), x, w.id, 0, false)
 		}
 		if err != nil {
 			panic(err)

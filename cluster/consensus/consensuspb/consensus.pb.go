@@ -86,6 +86,7 @@ type Frame struct {
 	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`           // the sender's, as it knows it
 	Ack           bool                   `protobuf:"varint,50,opt,name=ack,proto3" json:"ack,omitempty"`              // the receiver answers with one byte: the path is whole
 	Hosted        []*Hosted              `protobuf:"bytes,30,rep,name=hosted,proto3" json:"hosted,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,31,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the cluster, as the sender has it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -162,6 +163,13 @@ func (x *Frame) GetHosted() []*Hosted {
 	return nil
 }
 
+func (x *Frame) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 // Hosted is a witness that the sender of a frame hosts.
 type Hosted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -223,7 +231,7 @@ const file_cluster_consensus_consensuspb_consensus_proto_rawDesc = "" +
 	"\x06Record\x12\x1d\n" +
 	"\n" +
 	"hard_state\x18\x01 \x01(\fR\thardState\x12\x18\n" +
-	"\aentries\x18\x02 \x03(\fR\aentries\"\xb9\x01\n" +
+	"\aentries\x18\x02 \x03(\fR\aentries\"\xdb\x01\n" +
 	"\x05Frame\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\fR\amessage\x12\x1e\n" +
@@ -232,7 +240,8 @@ const file_cluster_consensus_consensuspb_consensus_proto_rawDesc = "" +
 	"generation\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03ack\x182 \x01(\bR\x03ack\x124\n" +
-	"\x06hosted\x18\x1e \x03(\v2\x1c.quorate.consensus.v1.HostedR\x06hostedJ\x04\b\x04\x10\x05\">\n" +
+	"\x06hosted\x18\x1e \x03(\v2\x1c.quorate.consensus.v1.HostedR\x06hosted\x12 \n" +
+	"\vincarnation\x18\x1f \x01(\x04R\vincarnationJ\x04\b\x04\x10\x05\">\n" +
 	"\x06Hosted\x12\x14\n" +
 	"\x05voter\x18\x01 \x01(\x04R\x05voter\x12\x1e\n" +
 	"\n" +

@@ -84,6 +84,9 @@ const (
 	// ClusterServiceQuorumSetProcedure is the fully-qualified name of the ClusterService's QuorumSet
 	// RPC.
 	ClusterServiceQuorumSetProcedure = "/quorate.api.v1.ClusterService/QuorumSet"
+	// ClusterServiceQuorumForceProcedure is the fully-qualified name of the ClusterService's
+	// QuorumForce RPC.
+	ClusterServiceQuorumForceProcedure = "/quorate.api.v1.ClusterService/QuorumForce"
 	// ClusterServiceDiskAddProcedure is the fully-qualified name of the ClusterService's DiskAdd RPC.
 	ClusterServiceDiskAddProcedure = "/quorate.api.v1.ClusterService/DiskAdd"
 	// ClusterServiceCsvEnableProcedure is the fully-qualified name of the ClusterService's CsvEnable
@@ -553,6 +556,9 @@ type ClusterServiceClient interface {
 	NodeRemove(context.Context, *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
+	// QuorumForce tells what may be lost, and makes this node's state the
+	// cluster's where the cluster's name is given. Root on the node alone.
+	QuorumForce(context.Context, *connect.Request[apipb.QuorumForceRequest]) (*connect.Response[apipb.QuorumForceResponse], error)
 	DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error)
 	CsvEnable(context.Context, *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error)
 	CsvAdd(context.Context, *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error)
@@ -634,6 +640,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ClusterServiceQuorumSetProcedure,
 			connect.WithSchema(clusterServiceMethods.ByName("QuorumSet")),
+			connect.WithClientOptions(opts...),
+		),
+		quorumForce: connect.NewClient[apipb.QuorumForceRequest, apipb.QuorumForceResponse](
+			httpClient,
+			baseURL+ClusterServiceQuorumForceProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("QuorumForce")),
 			connect.WithClientOptions(opts...),
 		),
 		diskAdd: connect.NewClient[apipb.DiskAddRequest, apipb.DiskAddResponse](
@@ -751,6 +763,7 @@ type clusterServiceClient struct {
 	nodeRemove   *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
 	status       *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
 	quorumSet    *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
+	quorumForce  *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
 	diskAdd      *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
 	csvEnable    *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
 	csvAdd       *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
@@ -808,6 +821,11 @@ func (c *clusterServiceClient) Status(ctx context.Context, req *connect.Request[
 // QuorumSet calls quorate.api.v1.ClusterService.QuorumSet.
 func (c *clusterServiceClient) QuorumSet(ctx context.Context, req *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error) {
 	return c.quorumSet.CallUnary(ctx, req)
+}
+
+// QuorumForce calls quorate.api.v1.ClusterService.QuorumForce.
+func (c *clusterServiceClient) QuorumForce(ctx context.Context, req *connect.Request[apipb.QuorumForceRequest]) (*connect.Response[apipb.QuorumForceResponse], error) {
+	return c.quorumForce.CallUnary(ctx, req)
 }
 
 // DiskAdd calls quorate.api.v1.ClusterService.DiskAdd.
@@ -906,6 +924,9 @@ type ClusterServiceHandler interface {
 	NodeRemove(context.Context, *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
+	// QuorumForce tells what may be lost, and makes this node's state the
+	// cluster's where the cluster's name is given. Root on the node alone.
+	QuorumForce(context.Context, *connect.Request[apipb.QuorumForceRequest]) (*connect.Response[apipb.QuorumForceResponse], error)
 	DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error)
 	CsvEnable(context.Context, *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error)
 	CsvAdd(context.Context, *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error)
@@ -983,6 +1004,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceQuorumSetProcedure,
 		svc.QuorumSet,
 		connect.WithSchema(clusterServiceMethods.ByName("QuorumSet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceQuorumForceHandler := connect.NewUnaryHandler(
+		ClusterServiceQuorumForceProcedure,
+		svc.QuorumForce,
+		connect.WithSchema(clusterServiceMethods.ByName("QuorumForce")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceDiskAddHandler := connect.NewUnaryHandler(
@@ -1105,6 +1132,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceStatusHandler.ServeHTTP(w, r)
 		case ClusterServiceQuorumSetProcedure:
 			clusterServiceQuorumSetHandler.ServeHTTP(w, r)
+		case ClusterServiceQuorumForceProcedure:
+			clusterServiceQuorumForceHandler.ServeHTTP(w, r)
 		case ClusterServiceDiskAddProcedure:
 			clusterServiceDiskAddHandler.ServeHTTP(w, r)
 		case ClusterServiceCsvEnableProcedure:
@@ -1178,6 +1207,10 @@ func (UnimplementedClusterServiceHandler) Status(context.Context, *connect.Reque
 
 func (UnimplementedClusterServiceHandler) QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.QuorumSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) QuorumForce(context.Context, *connect.Request[apipb.QuorumForceRequest]) (*connect.Response[apipb.QuorumForceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.QuorumForce is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error) {
