@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"quorate/cluster"
@@ -25,9 +26,13 @@ func (w *world) admin0(do func(*pb.Command)) {
 	for _, l := range w.volumes {
 		do(&pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: l.name, Disk: l.table.Info().ID, Coordinator: 1}}})
 	}
-	groups := w.opt.Groups
+	groups, wanted := w.opt.Groups, w.opt.Groups
+	if groups > 100 {
+		wanted = 100
+	}
 	if groups == 0 {
 		groups = 1 + w.e.rand.IntN(5)
+		wanted = groups
 	}
 	for i := range groups {
 		v := w.volumes[w.e.rand.IntN(len(w.volumes))]
@@ -38,7 +43,7 @@ func (w *world) admin0(do func(*pb.Command)) {
 			Name: name, Type: "vm", Volume: v.name, Folder: name, Owner: owner, MemoryMib: 512,
 		}}}})
 		want := pb.Desire_DESIRE_STOPPED
-		if i%3 != 2 {
+		if i%3 != 2 && i < wanted {
 			want = pb.Desire_DESIRE_STARTED
 			do(&pb.Command{Kind: &pb.Command_GroupDesire{GroupDesire: &pb.GroupDesire{Name: name, Desire: want}}})
 		}
@@ -111,8 +116,12 @@ func (a *admin) do(c *clusterd, client int) {
 		a.move(c, g)
 	case k < 90:
 		a.tried(c, "cancels the move of "+g, &pb.Command{Kind: &pb.Command_MigrationCancel{MigrationCancel: &pb.MigrationCancel{Group: g, Reason: "the administrator wants it"}}})
-	case k < 94:
+	case k < 93:
 		a.mode(c)
+	case k < 95:
+		a.add(c)
+	case k < 97:
+		a.evict(c)
 	default:
 		a.read(c, client, g)
 	}
@@ -155,9 +164,60 @@ func (a *admin) move(c *clusterd, g string) {
 	a.tried(c, fmt.Sprintf("moves %s to s%d", g, to), &pb.Command{Kind: &pb.Command_MigrationStart{MigrationStart: &pb.MigrationStart{Group: g, To: to}}})
 }
 
+// maxNodes bounds how many there become.
+const maxNodes = 6
+
+// add adds a node, as enrolment does: when the cluster knows it, it begins with an
+// empty log. What becomes of an addition that was not answered nobody knows; it is
+// never begun.
+func (a *admin) add(c *clusterd) {
+	if len(a.w.nodes) >= maxNodes || a.w.faults.calmed {
+		return
+	}
+	a.w.added++
+	n := newNode(a.w, 0)
+	n.name = fmt.Sprintf("t%d", a.w.added)
+	res, err := c.propose(&pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: n.described()}}})
+	a.w.tell("admin", "adds %s, at %s: %v", n.name, c.n.name, err)
+	if err != nil {
+		return
+	}
+	n.id = res.Number
+	n.enrol(nil)
+	a.w.nodes = append(a.w.nodes, n)
+	n.powerOn()
+}
+
+// evict has a node leave; it must have no machines.
+func (a *admin) evict(c *clusterd) {
+	if len(a.w.nodes) <= 2 || a.w.faults.calmed {
+		return
+	}
+	n := a.w.nodes[a.w.e.rand.IntN(len(a.w.nodes))]
+	a.tried(c, "evicts "+n.name, &pb.Command{Kind: &pb.Command_NodeLeave{NodeLeave: &pb.NodeLeave{Node: n.id}}})
+}
+
+// removed takes in that the cluster has removed a node: somebody tells it, some time,
+// and puts it away.
+func (w *world) removed(id uint64) {
+	n := w.node(id)
+	if n == nil {
+		return
+	}
+	w.e.after(w.e.between(0, 5*time.Second), nil, func() {
+		n.thaw()
+		n.powerOff()
+		n.member = false
+		w.nodes = slices.DeleteFunc(w.nodes, func(m *node) bool { return m == n })
+	})
+}
+
 // mode sets the quorum's mode, one of those that the number of nodes allows.
 func (a *admin) mode(c *clusterd) {
-	modes := []pb.QuorumMode{pb.QuorumMode_QUORUM_MODE_NODE_MAJORITY, pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY, pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY}
+	modes := []pb.QuorumMode{
+		pb.QuorumMode_QUORUM_MODE_NODE_MAJORITY, pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY, pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY,
+		pb.QuorumMode_QUORUM_MODE_DISK_ONLY,
+	}
 	m := modes[a.w.e.rand.IntN(len(modes))]
 	a.tried(c, "sets quorum to "+cluster.ModeOf(m), a.w.quorumSet(m))
 }

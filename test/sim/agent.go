@@ -28,9 +28,13 @@ func (c *clusterd) look() bool {
 
 // again has the agent look soon.
 func (c *clusterd) again() {
+	soon := time.Millisecond
+	if c.many() {
+		soon = 50 * time.Millisecond
+	}
 	if !c.acting {
 		c.acting = true
-		c.w.e.after(time.Millisecond, c.p, func() { c.look() })
+		c.w.e.after(soon, c.p, func() { c.look() })
 	}
 }
 

@@ -75,7 +75,11 @@ func (c *clusterd) start() {
 		c.w.fail("log", "%s cannot start: %v", c.n.name, err)
 	}
 	c.observe()
-	c.n.every(c.p, agentInterval, c.look)
+	interval := agentInterval
+	if c.many() {
+		interval *= 5
+	}
+	c.n.every(c.p, interval, c.look)
 	c.n.every(c.p, keepAliveTicks*c.w.profile.Tick, c.keepAlive)
 }
 
@@ -85,13 +89,23 @@ const keepAliveTicks = 2
 
 // keepAlive is what the transport sends on each path besides raft's messages.
 func (c *clusterd) keepAlive() bool {
-	if !c.v.v.Status().IsLeader { // a leader sends heartbeats anyway
-		for _, id := range c.peers() {
-			c.frame(id, nil, 0)
-		}
+	peers := c.peers()
+	switch st := c.v.v.Status(); {
+	case st.IsLeader:
+		return true // it sends heartbeats anyway
+	case len(peers) >= manyNodes && c.leaderNode() != 0 && c.leaderNode() != c.n.id:
+		peers = []uint64{c.leaderNode()} // nobody else listens
+	}
+	for _, id := range peers {
+		c.frame(id, nil, 0)
 	}
 	return true
 }
+
+// manyNodes is from how many on things are done less often, for they cost too much.
+const manyNodes = 8
+
+func (c *clusterd) many() bool { return len(c.w.nodes) >= manyNodes }
 
 func (c *clusterd) peers() []uint64 {
 	ids := slices.Sorted(maps.Keys(c.db.State().Nodes))
@@ -119,7 +133,11 @@ func (c *clusterd) frame(to uint64, m *raftpb.Message, generation uint64) {
 		m = proto.Clone(m).(*raftpb.Message)
 	}
 	c.w.send(from, to, func() {
-		d := c.w.node(to).clusterd
+		n := c.w.node(to)
+		if n == nil {
+			return
+		}
+		d := n.clusterd
 		if d == nil || d.v == nil || d.p.still && len(d.p.backlog) > maxBacklog {
 			return
 		}
@@ -169,10 +187,7 @@ func (c *clusterd) observe() {
 	}
 	c.host()
 	c.rehost()
-	if !c.acting {
-		c.acting = true
-		c.w.e.after(time.Millisecond, c.p, func() { c.look() })
-	}
+	c.again()
 }
 
 func leadership(st consensus.Status) cluster.Leadership {

@@ -15,6 +15,8 @@ type faults struct {
 	// cuts counts what cuts each link of each network; the same for other
 	// things that several faults may do at once.
 	undo map[int]func() // by number: what ends a fault that lasts
+	// calmed is set from the end of a storm until it is judged.
+	calmed bool
 }
 
 // fault is one of them.
@@ -64,7 +66,8 @@ const (
 
 func (f *faults) begin() {
 	f.undo = map[int]func(){}
-	if f.w.opt.Calm {
+	if f.w.opt.Losses > 0 {
+		f.losses()
 		return
 	}
 	r := rand.New(rand.NewPCG(f.w.opt.Seed, 0xfa17))
@@ -107,8 +110,27 @@ func (f *faults) begin() {
 	}
 }
 
+// losses is the plan of Options.Losses.
+func (f *faults) losses() {
+	third := f.w.opt.Length / 3
+	lost := f.w.nodes[:f.w.opt.Losses]
+	f.w.e.after(third, nil, func() {
+		for _, n := range lost {
+			n.powerOff()
+		}
+	})
+	f.w.e.after(2*third, nil, func() {
+		f.calmed, f.w.admin.pauses = true, true
+		for _, n := range lost {
+			n.powerOn()
+		}
+	})
+	f.w.e.after(3*third-time.Second, nil, f.w.checks.liveness.judge)
+}
+
 // calm ends all faults, and has the administrators rest after a while.
 func (f *faults) calm() {
+	f.calmed = true
 	f.w.tell("world", "all faults are mended")
 	for _, i := range sorted(f.undo) {
 		f.mend(i)
@@ -119,7 +141,7 @@ func (f *faults) calm() {
 		n.startClusterd()
 	}
 	f.w.e.after(settleTime/4, nil, func() { f.w.admin.pauses = true })
-	f.w.e.after(settleTime, nil, func() { f.w.admin.pauses = false })
+	f.w.e.after(settleTime, nil, func() { f.calmed, f.w.admin.pauses = false, false })
 }
 
 func (f *faults) mend(i int) {

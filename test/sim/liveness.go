@@ -43,7 +43,7 @@ func (c *livenessCheck) wrong() string {
 	}
 	s := lead.db.State()
 	for _, id := range sorted(s.Nodes) {
-		if n := s.Nodes[id]; n.State != pb.NodeState_NODE_STATE_UP {
+		if n := s.Nodes[id]; c.w.node(id) != nil && n.State != pb.NodeState_NODE_STATE_UP {
 			return fmt.Sprintf("%s is down: %v", n.Name, n.Fence)
 		}
 	}
@@ -94,7 +94,7 @@ func (c *livenessCheck) votes(lead *clusterd) []uint64 {
 	st := lead.leading()
 	in := cluster.Input{Self: lead.n.id, Leader: st.ID, State: lead.db.State(), Conf: configuration(st), CaughtUp: map[uint64]bool{}}
 	for id := range in.State.Nodes {
-		in.CaughtUp[id] = true
+		in.CaughtUp[id] = c.w.node(id) != nil // one whose addition was not answered was never begun
 	}
 	if v := in.State.Quorum.GetWitnessVoter(); v != 0 {
 		in.CaughtUp[v] = true

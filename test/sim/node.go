@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -12,6 +13,7 @@ import (
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
 	"quorate/disk/journal"
+	"quorate/quorum"
 )
 
 // node is one server: what survives a loss of power, and the processes on it.
@@ -185,17 +187,19 @@ func (n *node) machine(group string) *machine {
 	return nil
 }
 
+// described is the node as the database has it.
+func (n *node) described() *pb.Node {
+	return &pb.Node{
+		Id: n.id, Name: n.name, ApiPort: 7400, KeeperPort: 7401,
+		Addresses: []*pb.NodeAddress{{Network: "10.0.0.0/24", Host: "10.0.0." + strings.TrimLeft(n.name, "st")}},
+		Facts:     &pb.NodeFacts{MemoryMib: 64 << 10, Cpus: 8},
+	}
+}
+
 // found makes the cluster's first snapshot.
 func (w *world) found() *raftpb.Snapshot {
-	node := func(n *node) *pb.Node {
-		return &pb.Node{
-			Id: n.id, Name: n.name, ApiPort: 7400, KeeperPort: 7401,
-			Addresses: []*pb.NodeAddress{{Network: "10.0.0.0/24", Host: fmt.Sprintf("10.0.0.%d", n.id)}},
-			Facts:     &pb.NodeFacts{MemoryMib: 64 << 10, Cpus: 8},
-		}
-	}
-	at := n0wall
-	db := cluster.Found(&pb.Cluster{Id: w.id, Name: "sim", CreatedMs: at}, node(w.nodes[0]))
+	at := epoch.UnixMilli()
+	db := cluster.Found(&pb.Cluster{Id: w.id, Name: "sim", CreatedMs: at}, w.nodes[0].described())
 	id := uint64(0)
 	do := func(c *pb.Command) {
 		id++
@@ -203,7 +207,7 @@ func (w *world) found() *raftpb.Snapshot {
 		mustApply(db, c)
 	}
 	for _, n := range w.nodes[1:] {
-		do(&pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: node(n)}}})
+		do(&pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: n.described()}}})
 		do(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: n.id}}})
 	}
 	for _, l := range append([]*lun{w.witness}, w.volumes...) {
@@ -216,10 +220,12 @@ func (w *world) found() *raftpb.Snapshot {
 		panic(err)
 	}
 	conf := &raftpb.ConfState{}
-	for _, n := range w.nodes {
-		conf.Voters = append(conf.Voters, n.id)
+	for i, n := range w.nodes {
+		if i < quorum.MaxNodeVotes {
+			conf.Voters = append(conf.Voters, n.id)
+		} else {
+			conf.Learners = append(conf.Learners, n.id)
+		}
 	}
 	return &raftpb.Snapshot{Data: data, Metadata: &raftpb.SnapshotMetadata{Index: proto.Uint64(1), Term: proto.Uint64(1), ConfState: conf}}
 }
-
-var n0wall = epoch.UnixMilli()

@@ -32,7 +32,8 @@ type noded struct {
 	unclean map[string]*attached
 	inherit bool
 	settled map[string]bool
-	admin   *lock // held while volumes come and go
+	admin   *lock // held while volumes come and go,
+	losing  *lock // and while a lost lease is dealt with
 	watched bool
 }
 
@@ -49,7 +50,7 @@ func (n *node) startNoded() {
 	p := n.process("noded")
 	d := &noded{
 		n: n, w: n.w, p: p, state: "unjoined", volumes: map[string]*attached{}, unclean: map[string]*attached{},
-		settled: map[string]bool{}, admin: &lock{e: n.w.e},
+		settled: map[string]bool{}, admin: &lock{e: n.w.e}, losing: &lock{e: n.w.e},
 	}
 	n.noded = d
 	d.killMachines() // their disks went with the last noded
@@ -101,15 +102,11 @@ func (d *noded) question(to uint64, then func(granted bool)) {
 	sent := d.n.mono()
 	limit := max(d.w.profile.Lease/3, minAsk)
 	d.w.ask(d.n.id, to, func() func() {
-		c := d.w.node(to).clusterd
-		if c == nil || c.v == nil || d.w.node(to).frozen {
+		n := d.w.node(to)
+		if n == nil || n.clusterd == nil || n.clusterd.v == nil || n.clusterd.p.still {
 			return nil
 		}
-		var a leaseAnswer
-		if c.p.still {
-			return nil
-		}
-		a = c.renew(d.n.id, asked)
+		a := n.clusterd.renew(d.n.id, asked)
 		return func() {
 			d.w.e.happen(d.p, func() {
 				if d.n.mono()-sent > limit {
@@ -193,6 +190,15 @@ func (d *noded) lose(why string) {
 	if d.state != "active" {
 		return
 	}
+	if d.losing.held { // by a release
+		d.p.spawn(func() {
+			d.losing.Lock()
+			d.losing.Unlock()
+			d.lose(why)
+		})
+		return
+	}
+	d.losing.held = true
 	volumes := d.volumes
 	d.volumes = map[string]*attached{}
 	for _, a := range volumes {
@@ -202,15 +208,16 @@ func (d *noded) lose(why string) {
 	d.endEpoch()
 	d.w.tell(d.n.name, "fences itself: %s", why)
 	d.killMachines()
-	for _, name := range sorted(volumes) {
-		a := volumes[name]
-		d.p.spawn(func() {
+	d.p.spawn(func() {
+		defer d.losing.Unlock()
+		for _, name := range sorted(volumes) {
+			a := volumes[name]
 			if !a.drained() {
 				d.unclean[a.name] = a
 			}
 			_ = a.g.Close()
-		})
-	}
+		}
+	})
 }
 
 func (d *noded) endEpoch() {
@@ -225,6 +232,8 @@ func (d *noded) release() error {
 	d.admin.Lock()
 	defer d.admin.Unlock()
 	d.killMachines()
+	d.losing.Lock() // what a lost lease has begun is done
+	defer d.losing.Unlock()
 	volumes := d.volumes
 	d.volumes = map[string]*attached{}
 	for _, name := range sorted(volumes) {

@@ -34,8 +34,9 @@ type Options struct {
 	Story bool
 	// Skip are the faults, by number, that are left out.
 	Skip map[int]bool
-	// Calm leaves all faults out.
-	Calm bool
+	// Losses, where it is not 0, stands for all other faults: the power of so many
+	// nodes fails at a third of the run and is back at two.
+	Losses int
 }
 
 // DefaultLength is that of a run, where nothing else is said.
@@ -105,6 +106,7 @@ type world struct {
 	groups  []string
 	// pauseFirst: QEMU is of a version that must be paused while it is copied.
 	pauseFirst bool
+	added      int // nodes since the beginning
 	pids       int
 	qemus      int
 }
@@ -238,13 +240,14 @@ func (w *world) addLUN(name string, size int64) *lun {
 // travel is how long a command of the SAN or its answer is under way.
 func (w *world) travel() time.Duration { return w.e.between(40*time.Microsecond, 150*time.Microsecond) }
 
-// landing is how long a write is under way at the target: late, now and then.
+// landing is how long a write is under way at the target: late, now and then, but not
+// while the world is calm.
 func (w *world) landing(l *lun) time.Duration {
 	often, most := 40, 1500*time.Millisecond
 	if l == w.witness {
 		often, most = 500, 900*time.Millisecond
 	}
-	if w.e.chance(often) {
+	if w.e.chance(often) && !w.faults.calmed {
 		w.done.LateWrites++
 		return w.e.between(time.Millisecond, most)
 	}
@@ -252,6 +255,9 @@ func (w *world) landing(l *lun) time.Duration {
 }
 
 func (w *world) node(id uint64) *node {
+	if id-1 < uint64(len(w.nodes)) && w.nodes[id-1].id == id {
+		return w.nodes[id-1]
+	}
 	for _, n := range w.nodes {
 		if n.id == id {
 			return n
