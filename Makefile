@@ -17,7 +17,7 @@ LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help
 help: ## show this
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps:
@@ -57,6 +57,10 @@ check: deps ## format, vet, lint, import directions, package docs, generated cod
 .PHONY: sim
 sim: ## simulate clusters: the fixed seeds, or SEED=n with its story
 	$(GO) run ./test/sim/run $(if $(SEED),-seed $(SEED))
+
+.PHONY: sim-mutants
+sim-mutants: ## break the product on purpose, one rule at a time: the simulator must notice
+	$(GO) test -tags mutants ./test/sim -run TestMutantsAreCaught -v -timeout 60m
 
 .PHONY: sim-soak
 sim-soak: ## simulate fresh seeds on all processors, for HOURS=h simulated hours

@@ -9,7 +9,7 @@ type machineCheck struct {
 
 // runs is called when a process begins to run, or goes on.
 func (c *machineCheck) runs(m *machine) {
-	if old := c.current[m.group]; old != nil && old != m && old.executes() {
+	if old := c.current[m.group]; old != nil && old != m && old.executes() && m.executes() {
 		c.w.fail("machine", "%s runs on %s, process %d, and on %s, process %d", m.group, m.n.name, m.pid, old.n.name, old.pid)
 	}
 	c.current[m.group] = m
