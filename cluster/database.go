@@ -157,7 +157,12 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		d.event(c, k.Note.Level, k.Note.Kind, k.Note.Subject, "%s", k.Note.Text)
 		return ok()
 	}
-	return refuse(pb.Code_CODE_INVALID, "this node's version does not know command %d; upgrade it", c.Id)
+	if len(c.ProtoReflect().GetUnknown()) > 0 {
+		// Nodes of a later version know what it does: to go on without it would make
+		// this replica another database. clusterd ends; its machines do not.
+		panic(fmt.Sprintf("command %d is of a later version than this node's %s: upgrade the node", c.Id, Version))
+	}
+	return refuse(pb.Code_CODE_INVALID, "command %d says nothing", c.Id)
 }
 
 func ok() *pb.Result { return &pb.Result{} }
