@@ -319,7 +319,7 @@ func (m *member) formatWitness(ctx context.Context, d *pb.Disk, force bool) erro
 		return fmt.Errorf("%s has no persistent reservations, and cannot be a witness: choose a LUN of a SAN that has (SPC-4 5.13)", url)
 	}
 	was, err := witness.Free(ctx, lun, m.id.ClusterID)
-	if err != nil && !(force && errors.Is(err, witness.ErrForeign)) {
+	if err != nil && (!force || !errors.Is(err, witness.ErrForeign)) {
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	}
 	if was || err != nil {
