@@ -170,7 +170,7 @@ func (d *Database) volumeAssign(c *pb.Command, k *pb.VolumeAssign) *pb.Result {
 		if old.State == pb.NodeState_NODE_STATE_UP {
 			return refuse(pb.Code_CODE_REFUSED, "%s coordinates %s and is up", old.Name, v.Name)
 		}
-		if !CannotWriteTo(old.Fence, v.Disk) {
+		if !gaveUp(old.Fence, v.Disk) {
 			return refuse(pb.Code_CODE_REFUSED, "%s coordinated %s and may still write to it", old.Name, v.Name)
 		}
 	}

@@ -36,6 +36,11 @@ func CannotWriteTo(f *pb.Fence, disk string) bool {
 	return both(f) || proves(f, pb.ProofKind_PROOF_KIND_KEYS_REMOVED, disk)
 }
 
+// gaveUp tells whether what a node had on a disk may be taken: it cannot write
+// there, and its lease is over. Until then it may take its key back, should the
+// target restart and forget who was removed.
+func gaveUp(f *pb.Fence, disk string) bool { return CannotWriteTo(f, disk) && DoesNotAnswer(f) }
+
 // DoesNotAnswer tells whether it is proved that the node's machines do not
 // answer on the network.
 func DoesNotAnswer(f *pb.Fence) bool {

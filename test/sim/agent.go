@@ -180,7 +180,6 @@ func (c *clusterd) fence(act cluster.FenceDisk) error {
 	}
 	c.w.done.Fences++
 	c.w.tell(c.n.name, "has fenced s%d on %s", act.Node, act.Volume)
-	c.w.checks.volume.fenced(c.w.luns[act.Disk], act.Node, disk.Key(act.VictimKey))
 	_, err = c.propose(&pb.Command{Kind: &pb.Command_FenceProof{FenceProof: &pb.FenceProof{Node: act.Node, Epoch: act.Epoch, Proof: &pb.Proof{
 		Kind: pb.ProofKind_PROOF_KIND_KEYS_REMOVED, Disk: act.Disk, Generation: generation, AtMs: c.n.wall(),
 	}}}})

@@ -1,6 +1,10 @@
 package sim
 
-import "quorate/disk"
+import (
+	"quorate/cluster"
+	pb "quorate/cluster/clusterpb"
+	"quorate/disk"
+)
 
 // volumeCheck: a volume has one coordinator, and what a fenced node sent does not
 // land.
@@ -30,10 +34,19 @@ func (c *volumeCheck) wrote(x *nexus, s stamp) {
 	}
 }
 
-// fenced is called when a fence was proved.
-func (c *volumeCheck) fenced(l *lun, node uint64, key disk.Key) {
-	c.gone[fencedKey{l, key}] = true
-	c.w.e.mix(node)
+// fenced is called when something was proved of a dead node: once all is, its keys
+// write no more.
+func (c *volumeCheck) fenced(s *pb.State, node uint64) {
+	n := s.Nodes[node]
+	if n == nil || n.Fence.GetDoneMs() == 0 {
+		return
+	}
+	key := disk.Key(cluster.Key(cluster.KeyTag(s.Cluster.Id), node, n.Fence.Epoch))
+	for _, p := range n.Fence.Proofs {
+		if p.Kind == pb.ProofKind_PROOF_KIND_KEYS_REMOVED {
+			c.gone[fencedKey{c.w.luns[p.Disk], key}] = true
+		}
+	}
 }
 
 func (c *volumeCheck) landed(x *nexus) {
