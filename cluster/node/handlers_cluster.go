@@ -114,6 +114,9 @@ func (h *handlers) NodeRemove(ctx context.Context, r *connect.Request[apipb.Node
 		return nil, err
 	}
 	err = m.until(ctx, removeTimeout, name+" is out", func(s *pb.State) (bool, error) { return s.Nodes[id] == nil, nil })
+	if err == nil && id == m.id.NodeID {
+		<-m.ctx.Done() // its membership ends by itself now
+	}
 	switch {
 	case err == nil || id == m.id.NodeID && h.n.current() != m:
 		return connect.NewResponse(&apipb.NodeRemoveResponse{Node: name}), nil
