@@ -267,7 +267,7 @@ func (c *Core) Process(ctx context.Context) (Output, error) {
 	if rd.HardState != nil && !mutant.On("hard state left out") {
 		c.hard = rd.HardState
 	}
-	if err := c.persist(ctx, rd, &out); err != nil && !(c.cfg.Witness && mutant.On("failed write acknowledged")) {
+	if err := c.persist(ctx, rd, &out); err != nil && (!c.cfg.Witness || !mutant.On("failed write acknowledged")) {
 		return out, err
 	}
 	if c.cfg.Confirm != nil && !mutant.On("unconfirmed witness speaks") && len(messages)+len(rd.ReadStates) > 0 {

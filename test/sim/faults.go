@@ -86,7 +86,8 @@ func (f *faults) begin() {
 				name   string
 				weight int
 				long   time.Duration
-			}) bool {
+			},
+			) bool {
 				pick -= k.weight
 				return pick < 0
 			})

@@ -8,12 +8,11 @@ import (
 	pb "quorate/cluster/clusterpb"
 )
 
-// historyCheck: what was acknowledged is in the database, and all histories of what
-// machines should be, as clients see them, are linearizable.
+// historyCheck: all histories of what machines should be, as clients see them, are
+// linearizable, so that what was acknowledged is read afterwards.
 type historyCheck struct {
-	w     *world
-	ops   []porcupine.Operation
-	acked []ack
+	w   *world
+	ops []porcupine.Operation
 }
 
 // wish is an operation on what a group should be.
@@ -21,11 +20,6 @@ type wish struct {
 	group string
 	write bool
 	value pb.Desire
-}
-
-type ack struct {
-	id uint64
-	at time.Duration
 }
 
 // maxOps bounds a history for one judgement.

@@ -192,9 +192,9 @@ func (d *noded) lose(why string) {
 	}
 	if d.losing.held { // by a release
 		d.p.spawn(func() {
-			d.losing.Lock()
+			d.losing.Lock() // until the release is over
+			defer d.lose(why)
 			d.losing.Unlock()
-			d.lose(why)
 		})
 		return
 	}

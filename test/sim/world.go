@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"strings"
@@ -13,7 +12,6 @@ import (
 
 	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
-	"quorate/disk"
 	"quorate/quorum/witness"
 )
 
@@ -265,8 +263,6 @@ func (w *world) node(id uint64) *node {
 	}
 	return nil
 }
-
-func isPathLost(err error) bool { return errors.Is(err, disk.ErrPathLost) }
 
 // apply is one command at the founding.
 func mustApply(d *cluster.Database, c *pb.Command) {

@@ -45,7 +45,7 @@ func main() {
 		}
 		opt.Skip[n] = true
 	}
-	ok := true
+	var ok bool
 	switch {
 	case *seed != 0:
 		opt.Story = true
