@@ -8,7 +8,7 @@ LDFLAGS := -X quorate/cluster.Version=$(VERSION)
 # Packages whose tests raise labs, guests and targets, and so go one at a time.
 HEAVY   := ./test/...
 # For how long `make test` simulates fresh seeds, besides the fixed ones.
-SIM_FRESH ?= 2m
+SIM_FRESH ?= 30s
 # The linter is pinned here and not by a tool line of go.mod: there its several
 # hundred modules would choose versions for the product's own.
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
