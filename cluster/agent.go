@@ -106,10 +106,12 @@ type (
 		Node, Epoch  uint64
 		VictimKey    uint64
 	}
-	// StartMachine commits that the machine starts here and then starts it.
+	// StartMachine commits that the machine starts here and then starts it, as
+	// long as noded keeps the node's epoch NodeEpoch: once that is over, the node
+	// has said, or the others have concluded, that nothing runs here.
 	StartMachine struct {
 		Group, Volume, Folder string
-		Epoch                 uint64
+		Epoch, NodeEpoch      uint64
 	}
 	// StopMachine ends it: by its power button, or hard.
 	StopMachine struct {
@@ -393,7 +395,7 @@ func absent(l Local, g *pb.Group) []Action {
 	if !l.Lease || !usable(l, g.Volume) || delayed(l, g) {
 		return out
 	}
-	return append(out, StartMachine{Group: g.Name, Volume: g.Volume, Folder: g.Folder, Epoch: g.Epoch})
+	return append(out, StartMachine{Group: g.Name, Volume: g.Volume, Folder: g.Folder, Epoch: g.Epoch, NodeEpoch: l.KeeperEpoch})
 }
 
 // delayed tells whether the group's start waits after one that failed, by the

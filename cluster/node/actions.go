@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -96,7 +97,7 @@ func (a *nodeAgent) configure(ctx context.Context, act cluster.Configure) error 
 			return err
 		}
 		if st.Msg.NodeEpoch != 0 && st.Msg.NodeEpoch != act.Epoch {
-			if _, err := a.keeper.Release(ctx, connect.NewRequest(&keeperpb.ReleaseRequest{})); err != nil {
+			if err := a.stopAll(ctx); err != nil {
 				return err
 			}
 		}
@@ -108,10 +109,19 @@ func (a *nodeAgent) configure(ctx context.Context, act cluster.Configure) error 
 	})
 }
 
+// stopAll stops everything that this node has by its epoch, machines that are being
+// started too: when it returns nil nothing of that epoch runs or will.
+func (a *nodeAgent) stopAll(ctx context.Context) error {
+	if _, err := a.keeper.Release(ctx, connect.NewRequest(&keeperpb.ReleaseRequest{})); err != nil {
+		return err
+	}
+	return a.starting.wait(ctx)
+}
+
 // release gives up everything at this epoch and says so.
 func (a *nodeAgent) release(ctx context.Context, act cluster.Release) error {
 	return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
-		if _, err := a.keeper.Release(ctx, connect.NewRequest(&keeperpb.ReleaseRequest{})); err != nil {
+		if err := a.stopAll(ctx); err != nil {
 			return err
 		}
 		reason := "it had lost its lease, and stopped everything"
@@ -214,7 +224,7 @@ func (a *nodeAgent) start(ctx context.Context, act cluster.StartMachine) error {
 	}
 	folder := filepath.Join(a.m.n.opt.StorageDir, act.Volume, act.Folder)
 	began := time.Now()
-	err := a.startProcess(ctx, folder)
+	err := a.startProcess(ctx, folder, act.NodeEpoch)
 	if err == nil {
 		a.m.log.Info("machine started", zap.String("name", act.Group), zap.Uint64("epoch", act.Epoch), zap.Duration("took", time.Since(began)))
 		_, err = a.m.propose(ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_ONLINE, ""))
@@ -227,16 +237,82 @@ func (a *nodeAgent) start(ctx context.Context, act cluster.StartMachine) error {
 	return fmt.Errorf("start %s: %w", act.Group, err)
 }
 
-func (a *nodeAgent) startProcess(ctx context.Context, folder string) error {
+// startProcess starts a machine while noded keeps the node's epoch. The process is
+// ended again where that was over before it was there: stopAll has waited for it.
+func (a *nodeAgent) startProcess(ctx context.Context, folder string, nodeEpoch uint64) error {
+	defer a.starting.begin()()
 	settings, err := vm.Load(folder)
 	if err != nil {
 		return err
 	}
-	mc, err := a.m.host.Start(ctx, settings, folder)
-	if err == nil {
-		a.adopt(mc)
+	if err := a.keeps(ctx, nodeEpoch); err != nil {
+		return err
 	}
-	return err
+	mc, err := a.m.host.Start(ctx, settings, folder)
+	if err != nil {
+		return err
+	}
+	if err := a.keeps(ctx, nodeEpoch); err != nil {
+		return errors.Join(err, mc.Kill(a.m.ctx))
+	}
+	a.adopt(mc)
+	return nil
+}
+
+// keeps tells why noded does not keep the node's epoch any more.
+func (a *nodeAgent) keeps(ctx context.Context, nodeEpoch uint64) error {
+	return a.ask(ctx, keeperTimeout, func(ctx context.Context) error {
+		st, err := a.keeper.Status(ctx, connect.NewRequest(&keeperpb.StatusRequest{}))
+		if err != nil {
+			return err
+		}
+		if st.Msg.NodeEpoch != nodeEpoch || !st.Msg.Lease.GetValid() {
+			return fmt.Errorf("the node's epoch %d is over: noded is %s at epoch %d", nodeEpoch, st.Msg.State, st.Msg.NodeEpoch)
+		}
+		return nil
+	})
+}
+
+// starts counts the machines that are being started.
+type starts struct {
+	mu   sync.Mutex
+	n    int
+	none chan struct{} // closed when n comes to 0, while somebody waits
+}
+
+// begin counts one more, until end.
+func (s *starts) begin() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.n--; s.n == 0 && s.none != nil {
+			close(s.none)
+			s.none = nil
+		}
+	}
+}
+
+// wait returns nil when there is none.
+func (s *starts) wait(ctx context.Context) error {
+	s.mu.Lock()
+	if s.n == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.none == nil {
+		s.none = make(chan struct{})
+	}
+	none := s.none
+	s.mu.Unlock()
+	select {
+	case <-none:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("a machine is still being started: %w", ctx.Err())
+	}
 }
 
 func (a *nodeAgent) stop(ctx context.Context, act cluster.StopMachine) error {

@@ -32,7 +32,9 @@ type nodeAgent struct {
 	m      *member
 	keeper keeperpbconnect.KeeperServiceClient
 	busy   lanes
-	wake   chan struct{}
+	// starting are the machines that are being started.
+	starting starts
+	wake     chan struct{}
 
 	mu       sync.Mutex
 	keys     map[string]uint64 // by volume: the key it was attached with

@@ -203,6 +203,9 @@ func (c *clusterd) startMachine(act cluster.StartMachine) error {
 	for end := c.w.e.now + 30*time.Second; c.n.dying(act.Group) && c.w.e.now < end; {
 		c.w.e.sleep(100 * time.Millisecond)
 	}
+	if d := c.n.noded; d == nil || d.state != "active" || c.n.keeping.epoch != act.NodeEpoch {
+		return errKeeper // what this node had is over
+	}
 	if c.w.e.chance(40) || c.n.launch(act.Group, act.Volume, false) == nil {
 		return errors.Join(errMachine, c.report(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_FAILED, errMachine.Error()))
 	}
