@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +13,8 @@ import (
 	"time"
 )
 
-// startQEMU starts a QEMU without a guest and waits for its socket.
+// startQEMU starts a QEMU without a guest and waits until it listens: its socket is
+// there a moment before.
 func startQEMU(t *testing.T) (path string, proc *os.Process) {
 	t.Helper()
 	const binary = "qemu-system-x86_64"
@@ -26,10 +28,12 @@ func startQEMU(t *testing.T) (path string, proc *os.Process) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	for start := time.Now(); ; {
-		if _, err := os.Stat(path); err == nil {
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			_ = conn.Close()
 			return path, cmd.Process
-		} else if !errors.Is(err, fs.ErrNotExist) || time.Since(start) > time.Minute {
-			t.Fatalf("QEMU's socket does not appear: %v", err)
+		} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) || time.Since(start) > time.Minute {
+			t.Fatalf("QEMU does not listen: %v", err)
 		}
 		time.Sleep(5 * time.Millisecond) // between two looks
 	}
