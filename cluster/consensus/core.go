@@ -21,11 +21,17 @@ const (
 	heartbeatTicks = 1
 	maxInflight    = 64
 	maxMessageSize = 64 << 10
-	maxUncommitted = 16 << 20
+	// What is not committed, and what is under way to a follower, must each fit into
+	// one record of the journal, with one command more.
+	maxUncommitted = 4 << 20
+	maxUnderway    = 4 << 20
 	// keepEntries is how many applied entries stay in memory for a voter
 	// that is a little behind.
 	keepEntries = 1000
 )
+
+// MaxCommand bounds a command, in bytes.
+const MaxCommand = 1 << 20
 
 // Machine is the replicated state machine. It is called from one goroutine.
 type Machine interface {
@@ -118,7 +124,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 	}
 	c.rn, err = raft.NewRawNode(&raft.Config{
 		ID: cfg.ID, ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks, Storage: store, Applied: c.applied,
-		MaxSizePerMsg: maxMessageSize, MaxInflightMsgs: maxInflight, MaxUncommittedEntriesSize: maxUncommitted,
+		MaxSizePerMsg: maxMessageSize, MaxInflightMsgs: maxInflight, MaxInflightBytes: maxUnderway, MaxUncommittedEntriesSize: maxUncommitted,
 		CheckQuorum: true, PreVote: true, StepDownOnRemoval: true, ReadOnlyOption: raft.ReadOnlySafe, Logger: cfg.Logger,
 	})
 	return c, err
@@ -177,8 +183,15 @@ func (c *Core) rules() bool {
 // Campaign starts an election now.
 func (c *Core) Campaign() error { return c.rn.Campaign() }
 
-// Propose hands a command to raft; raft.ErrProposalDropped asks to try again.
-func (c *Core) Propose(data []byte) error { return c.rn.Propose(data) }
+// Propose hands commands to raft, which takes all of them or none and sends them
+// on together; raft.ErrProposalDropped asks to try again.
+func (c *Core) Propose(commands ...[]byte) error {
+	entries := make([]*raftpb.Entry, len(commands))
+	for i, data := range commands {
+		entries[i] = &raftpb.Entry{Data: data}
+	}
+	return c.rn.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: proto.Uint64(c.cfg.ID), Entries: entries})
+}
 
 // ProposeConf hands a configuration change to raft.
 func (c *Core) ProposeConf(cc raftpb.ConfChangeI) error { return c.rn.ProposeConfChange(cc) }

@@ -79,9 +79,10 @@ func TestEntriesGoOutWhileTheyAreWritten(t *testing.T) {
 				}
 			}
 			settle()
-			if err := c.Propose([]byte("12345678")); err != nil {
+			if err := c.Propose([]byte("12345678"), []byte("23456781"), []byte("34567812")); err != nil {
 				t.Fatal(err)
 			}
+			// What is proposed together goes out together.
 			want := []string{"MsgApp", "MsgApp", "durable"}
 			if witness {
 				want = []string{"durable", "MsgApp", "MsgApp"}

@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 const (
 	inboxSize    = 4096                   // messages and requests waiting for the loop
 	batchSize    = 1024                   // of them taken in before one Process
+	batchBytes   = 1 << 20                // of commands proposed together
 	retryPropose = 400 * time.Millisecond // a proposal unanswered so long is made again
 )
 
@@ -29,12 +31,13 @@ type Options struct {
 
 // Replica is a voter with a loop and a clock.
 type Replica struct {
-	opt   Options
-	inbox chan func(*Voter)
-	stop  chan struct{}
-	done  chan struct{}
-	once  sync.Once
-	err   error // after done
+	opt       Options
+	inbox     chan func(*Voter)
+	proposals chan proposal
+	stop      chan struct{}
+	done      chan struct{}
+	once      sync.Once
+	err       error // after done
 
 	mu struct {
 		sync.Mutex
@@ -45,13 +48,23 @@ type Replica struct {
 	}
 }
 
+// proposal is a command that waits to be proposed. dropped has room for one sign
+// that raft did not take it.
+type proposal struct {
+	data    []byte
+	dropped chan struct{}
+}
+
 // Start begins a replica.
 func Start(opt Options) (*Replica, error) {
 	voter, err := NewVoter(opt.VoterConfig)
 	if err != nil {
 		return nil, err
 	}
-	r := &Replica{opt: opt, inbox: make(chan func(*Voter), inboxSize), stop: make(chan struct{}), done: make(chan struct{})}
+	r := &Replica{
+		opt: opt, inbox: make(chan func(*Voter), inboxSize), proposals: make(chan proposal, inboxSize),
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
 	r.mu.waiting = map[uint64]chan any{}
 	r.mu.reads = map[uint64]chan uint64{}
 	r.mu.changed = make(chan struct{})
@@ -141,8 +154,12 @@ func (r *Replica) Unreachable(id uint64) { r.do(func(v *Voter) { v.Unreachable(i
 // Propose replicates a command and returns its result once it is committed and
 // applied here. id is the one that Machine.Apply gives back; the command may be
 // committed twice, so Apply must know ids. It returns the context's error when
-// that ends first: the command may then still be committed.
+// that ends first: the command may then still be committed. One of more than
+// MaxCommand is refused.
 func (r *Replica) Propose(ctx context.Context, id uint64, data []byte) (any, error) {
+	if len(data) > MaxCommand {
+		return nil, fmt.Errorf("a command of %d bytes is not proposed: it may have %d at most", len(data), MaxCommand)
+	}
 	answer := make(chan any, 1)
 	r.mu.Lock()
 	r.mu.waiting[id] = answer
@@ -167,14 +184,7 @@ func (r *Replica) Propose(ctx context.Context, id uint64, data []byte) (any, err
 			retry.Reset(r.opt.TickEvery / 3)
 		case <-retry.C:
 			select { // a proposal waits for its turn, where a message would be dropped
-			case r.inbox <- func(v *Voter) {
-				if v.Propose(data) != nil {
-					select {
-					case dropped <- struct{}{}:
-					default:
-					}
-				}
-			}:
+			case r.proposals <- proposal{data, dropped}:
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			case <-r.done:
@@ -306,18 +316,47 @@ func (r *Replica) run(v *Voter) {
 			v.Tick(time.Now())
 		case f := <-r.inbox:
 			f(v)
-			for n := 1; n < batchSize && r.err == nil; n++ {
-				select {
-				case f := <-r.inbox:
-					f(v)
-					continue
-				default:
-				}
-				break
-			}
+			r.takeIn(v)
+		case p := <-r.proposals:
+			r.takeIn(v, p)
 		}
 		if r.err != nil {
 			return
+		}
+	}
+}
+
+// takeIn takes in what waits, up to a bound, and proposes the commands of it as
+// one: each alone would cost a message to every voter.
+func (r *Replica) takeIn(v *Voter, batch ...proposal) {
+	size := 0
+	for n := 0; n < batchSize && size < batchBytes && r.err == nil; n++ {
+		select {
+		case f := <-r.inbox:
+			f(v)
+			continue
+		case p := <-r.proposals:
+			batch = append(batch, p)
+			size += len(p.data)
+			continue
+		default:
+		}
+		break
+	}
+	if len(batch) == 0 || r.err != nil {
+		return
+	}
+	commands := make([][]byte, len(batch))
+	for i, p := range batch {
+		commands[i] = p.data
+	}
+	if v.Propose(commands...) == nil {
+		return
+	}
+	for _, p := range batch {
+		select {
+		case p.dropped <- struct{}{}:
+		default:
 		}
 	}
 }
