@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -47,32 +48,36 @@ type TransportOptions struct {
 
 // Transport carries raft's messages between nodes, over every address that it
 // was given for a peer: what is small goes over all of them, so that the loss of
-// one network costs nothing; raft does not mind to hear a thing twice.
+// one network costs nothing, and the copy that comes first is delivered.
 type Transport struct {
-	opt    TransportOptions
-	began  time.Time
-	every  atomic.Int64 // how often a keepalive is sent, in nanoseconds
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	opt     TransportOptions
+	began   time.Time
+	every   atomic.Int64 // how often a keepalive is sent, in nanoseconds
+	session uint64
+	numbers atomic.Uint64 // of messages sent
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
 		peers  map[uint64]map[string]*path
 		conns  map[net.Conn]struct{} // accepted
 		routes *Routes
+		came   map[uint64]*window // by peer
 		closed bool
 	}
 }
 
 // NewTransport makes one without peers.
 func NewTransport(opt TransportOptions) *Transport {
-	t := &Transport{opt: opt, began: time.Now()}
+	t := &Transport{opt: opt, began: time.Now(), session: rand.Uint64()}
 	t.SetKeepAlive(opt.KeepAlive)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.mu.peers = map[uint64]map[string]*path{}
 	t.mu.conns = map[net.Conn]struct{}{}
 	t.mu.routes = NewRoutes(opt.Self)
+	t.mu.came = map[uint64]*window{}
 	return t
 }
 
@@ -99,6 +104,7 @@ func (t *Transport) SetPeers(peers map[uint64][]string) {
 		if len(paths) == 0 {
 			delete(t.mu.peers, id)
 			t.mu.routes.Forget(id)
+			delete(t.mu.came, id)
 		}
 	}
 	for id, addrs := range peers {
@@ -171,6 +177,7 @@ func (t *Transport) Send(ms []*raftpb.Message, generation uint64) {
 		}
 		f := t.frame()
 		f.Message, f.Generation = data, gen
+		f.Session, f.Number = t.session, t.numbers.Add(1)
 		frame := encodeFrame(f)
 		for _, id := range targets {
 			t.send(id, frame)
@@ -263,14 +270,7 @@ func (t *Transport) receive(f *consensuspb.Frame) error {
 	if err := proto.Unmarshal(f.Message, m); err != nil {
 		return fmt.Errorf("node %d sends a damaged raft message: %w", f.From, err)
 	}
-	var hosted []Hosted
-	for _, h := range f.Hosted {
-		hosted = append(hosted, Hosted{h.Voter, h.Generation})
-	}
-	t.mu.Lock()
-	t.mu.routes.Receive(time.Now(), f.From, hosted, m, f.Generation)
-	t.mu.Unlock()
-	if len(f.Message) == 0 {
+	if !t.heard(f, m) || len(f.Message) == 0 {
 		return nil
 	}
 	if m.GetFrom() < FirstWitness && m.GetFrom() != f.From {
@@ -281,6 +281,24 @@ func (t *Transport) receive(f *consensuspb.Frame) error {
 	}
 	t.opt.Deliver(m, f.Generation)
 	return nil
+}
+
+// heard takes in what a frame says of its sender, and tells whether its message
+// did not come over another path before.
+func (t *Transport) heard(f *consensuspb.Frame, m *raftpb.Message) bool {
+	var hosted []Hosted
+	for _, h := range f.Hosted {
+		hosted = append(hosted, Hosted{h.Voter, h.Generation})
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.routes.Receive(time.Now(), f.From, hosted, m, f.Generation)
+	w := t.mu.came[f.From]
+	if w == nil {
+		w = &window{}
+		t.mu.came[f.From] = w
+	}
+	return w.first(f.Session, f.Number)
 }
 
 // Close ends all paths and connections and waits for the paths.

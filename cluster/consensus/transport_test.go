@@ -86,20 +86,14 @@ func TestTransportReachesNodeAndHostOfWitness(t *testing.T) {
 		a.mu.Unlock()
 		return !local && len(nodes) == 1 && nodes[0] == 2 && a.Host(FirstWitness) == 2
 	})
-	for len(inB) > 0 { // the copy over the second path
-		<-inB
-	}
 	a.Send([]*raftpb.Message{message(1, FirstWitness)}, 0)
-	for got := range inB {
-		if got.m.GetTo() == FirstWitness {
-			if got.gen != 7 {
-				t.Fatalf("generation %d", got.gen)
-			}
-			break
-		}
+	if got := <-inB; got.m.GetTo() != FirstWitness || got.gen != 7 {
+		t.Fatalf("got %v", got)
 	}
 	b.Send([]*raftpb.Message{message(2, FirstWitness)}, 0)
-	eventually(t, "delivered locally", func() bool { return (<-inB).m.GetFrom() == 2 })
+	if got := <-inB; got.m.GetFrom() != 2 {
+		t.Fatalf("delivered locally: %v", got)
+	}
 	b.Send([]*raftpb.Message{message(FirstWitness, 1)}, 7)
 	if got := <-inA; got.gen != 7 || got.m.GetFrom() != FirstWitness {
 		t.Fatalf("got %v", got)

@@ -79,14 +79,18 @@ func (x *Record) GetEntries() [][]byte {
 
 // Frame is one message between two nodes.
 type Frame struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`             // the sending node, not the raft sender
-	Message       []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`        // raftpb.Message; empty in a keepalive
-	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"` // of the witness: its own on its messages, the highest heard on those to it
-	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`           // the sender's, as it knows it
-	Ack           bool                   `protobuf:"varint,50,opt,name=ack,proto3" json:"ack,omitempty"`              // the receiver answers with one byte: the path is whole
-	Hosted        []*Hosted              `protobuf:"bytes,30,rep,name=hosted,proto3" json:"hosted,omitempty"`
-	Incarnation   uint64                 `protobuf:"varint,31,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the cluster, as the sender has it
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	From        uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`             // the sending node, not the raft sender
+	Message     []byte                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`        // raftpb.Message; empty in a keepalive
+	Generation  uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"` // of the witness: its own on its messages, the highest heard on those to it
+	Epoch       uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`           // the sender's, as it knows it
+	Ack         bool                   `protobuf:"varint,50,opt,name=ack,proto3" json:"ack,omitempty"`              // the receiver answers with one byte: the path is whole
+	Hosted      []*Hosted              `protobuf:"bytes,30,rep,name=hosted,proto3" json:"hosted,omitempty"`
+	Incarnation uint64                 `protobuf:"varint,31,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the cluster, as the sender has it
+	// number is the message's among those of one start of the sender, from 1, by which a
+	// receiver knows what came over another path already; session is that start.
+	Number        uint64 `protobuf:"varint,32,opt,name=number,proto3" json:"number,omitempty"`
+	Session       uint64 `protobuf:"varint,33,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -170,6 +174,20 @@ func (x *Frame) GetIncarnation() uint64 {
 	return 0
 }
 
+func (x *Frame) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Frame) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
 // Hosted is a witness that the sender of a frame hosts.
 type Hosted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -231,7 +249,7 @@ const file_cluster_consensus_consensuspb_consensus_proto_rawDesc = "" +
 	"\x06Record\x12\x1d\n" +
 	"\n" +
 	"hard_state\x18\x01 \x01(\fR\thardState\x12\x18\n" +
-	"\aentries\x18\x02 \x03(\fR\aentries\"\xdb\x01\n" +
+	"\aentries\x18\x02 \x03(\fR\aentries\"\x8d\x02\n" +
 	"\x05Frame\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\fR\amessage\x12\x1e\n" +
@@ -241,7 +259,9 @@ const file_cluster_consensus_consensuspb_consensus_proto_rawDesc = "" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03ack\x182 \x01(\bR\x03ack\x124\n" +
 	"\x06hosted\x18\x1e \x03(\v2\x1c.quorate.consensus.v1.HostedR\x06hosted\x12 \n" +
-	"\vincarnation\x18\x1f \x01(\x04R\vincarnationJ\x04\b\x04\x10\x05\">\n" +
+	"\vincarnation\x18\x1f \x01(\x04R\vincarnation\x12\x16\n" +
+	"\x06number\x18  \x01(\x04R\x06number\x12\x18\n" +
+	"\asession\x18! \x01(\x04R\asessionJ\x04\b\x04\x10\x05\">\n" +
 	"\x06Hosted\x12\x14\n" +
 	"\x05voter\x18\x01 \x01(\x04R\x05voter\x12\x1e\n" +
 	"\n" +
