@@ -98,6 +98,8 @@ type Core struct {
 	// made then would have the old one.
 	changing bool
 
+	begun *round // of Process, while a part of it is done
+
 	ticks       int    // since the start
 	quiet       int    // ticks since a leader was heard
 	leader      uint64 // the last that was heard
@@ -263,20 +265,23 @@ func (c *Core) giveAway() {
 func (c *Core) Leader() bool { return c.rn.BasicStatus().RaftState == raft.StateLeader }
 
 // Process carries one round of raft's work out: persist, confirm, send, apply,
-// advance. After an error the voter must be thrown away: what is on its disk is
+// advance. Call it until there is no Progress: where commands that are durable here
+// were committed it returns with them first, and goes on with the round when it is
+// called again. After an error the voter must be thrown away: what is on its disk is
 // unknown until it is read again.
 func (c *Core) Process(ctx context.Context) (Output, error) {
-	if !c.rn.HasReady() {
-		return Output{}, nil
+	if c.begun == nil {
+		if !c.rn.HasReady() {
+			return Output{}, nil
+		}
+		out := Output{Progress: true}
+		if err := c.begin(c.rn.Ready(), &out); err != nil || len(out.Applied) > 0 {
+			return out, err
+		}
 	}
-	rd := c.rn.Ready()
+	rd, messages, rest := c.begun.Ready, c.begun.late, c.begun.rest
+	c.begun = nil
 	out := Output{states: rd.ReadStates, Progress: true}
-	messages := rd.Messages
-	if c.mayHurry(rd) {
-		var early []*raftpb.Message
-		early, messages = hurried(messages)
-		c.send(early)
-	}
 	if rd.HardState != nil && !mutant.On("hard state left out") {
 		c.hard = rd.HardState
 	}
@@ -295,13 +300,39 @@ func (c *Core) Process(ctx context.Context) (Output, error) {
 			defer c.rn.ReportSnapshot(m.GetTo(), raft.SnapshotFinish)
 		}
 	}
-	for _, e := range rd.CommittedEntries {
+	for _, e := range rest {
 		if err := c.apply(e, &out); err != nil {
 			return out, err
 		}
 	}
 	c.rn.Advance(rd)
 	return out, c.compactIfCrowded(ctx)
+}
+
+// round is one of raft's of which a part is done: what need not wait for the disk.
+type round struct {
+	raft.Ready
+	late []*raftpb.Message // that wait
+	rest []*raftpb.Entry   // committed and not applied
+}
+
+// begin does what need not wait for the disk: the entries that go out, and those
+// that are committed and were durable here before.
+func (c *Core) begin(rd raft.Ready, out *Output) error {
+	c.begun = &round{Ready: rd, late: rd.Messages, rest: rd.CommittedEntries}
+	if !c.mayHurry(rd) {
+		return nil
+	}
+	var early []*raftpb.Message
+	early, c.begun.late = hurried(rd.Messages)
+	c.send(early)
+	for len(c.begun.rest) > 0 && len(rd.Entries) > 0 && c.begun.rest[0].GetIndex() < rd.Entries[0].GetIndex() {
+		if err := c.apply(c.begun.rest[0], out); err != nil {
+			return err
+		}
+		c.begun.rest = c.begun.rest[1:]
+	}
+	return nil
 }
 
 func (c *Core) send(ms []*raftpb.Message) {

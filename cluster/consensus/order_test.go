@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 	"testing"
 
@@ -101,5 +102,50 @@ func TestEntriesGoOutWhileTheyAreWritten(t *testing.T) {
 				t.Errorf("a follower: %v", got)
 			}
 		})
+	}
+}
+
+// TestCommittedCommandsAreAnsweredBeforeTheDiskIsWaitedFor: while a leader writes
+// the next entries, nobody waits for what a majority has already.
+func TestCommittedCommandsAreAnsweredBeforeTheDiskIsWaitedFor(t *testing.T) {
+	c, sent := leading(t)
+	propose := func(command string) {
+		t.Helper()
+		if err := c.Propose([]byte(command)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	propose("00000001")
+	sent()
+	acknowledge(t, c, 2, 3)
+	propose("00000002")
+	last := func() uint64 {
+		t.Helper()
+		index, err := c.store.LastIndex()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return index
+	}
+	out, err := c.Process(t.Context())
+	if err != nil || len(out.Applied) != 1 || out.Applied[0].ID != binary.BigEndian.Uint64([]byte("00000001")) || last() != 3 {
+		t.Fatalf("%+v, %v, entries up to %d are written", out, err, last())
+	}
+	sent()
+	if last() != 4 {
+		t.Errorf("entries up to %d are written", last())
+	}
+	// One that a majority of others has before this voter: not before it is written.
+	propose("00000003")
+	acknowledge(t, c, 2, 5)
+	acknowledge(t, c, 3, 5)
+	for last() != 5 {
+		out, err := c.Process(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(out.Applied, func(a Applied) bool { return a.ID == binary.BigEndian.Uint64([]byte("00000003")) }) && last() != 5 {
+			t.Fatal("it was applied before it was written")
+		}
 	}
 }
