@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "quorate/cluster/clusterpb"
 )
 
@@ -20,7 +22,12 @@ type LocalVolume struct {
 	Epoch uint64
 	// Coordinating: this node serves the volume's metadata.
 	Coordinating bool
-	Size, Used   int64
+	// Released is the epoch by which this node coordinated last and after which
+	// nothing of that can write any more; 0 where it is not so.
+	Released uint64
+	// Pauses is how long operations here waited for coordinators.
+	Pauses     *pb.Pauses
+	Size, Used int64
 	// Key is the reservation key it was attached with.
 	Key uint64
 }
@@ -98,7 +105,10 @@ type (
 		Evicted []uint64
 	}
 	// Relinquish stops serving it.
-	Relinquish struct{ Volume string }
+	Relinquish struct {
+		Volume string
+		Epoch  uint64
+	}
 	// FenceDisk removes a dead node's key from a volume's disk and proposes
 	// the proof.
 	FenceDisk struct {
@@ -302,6 +312,12 @@ func volume(s *pb.State, l Local, v *pb.Volume) []Action {
 		return out
 	}
 	switch {
+	case v.Coordinator == l.Node && v.MoveTo != 0 && have.Released == v.Epoch && !have.Coordinating:
+		out = append(out, Report{What: "release/" + v.Name, Command: &pb.Command{Kind: &pb.Command_VolumeReleased{VolumeReleased: &pb.VolumeReleased{
+			Name: v.Name, Epoch: v.Epoch, Node: l.Node, NodeEpoch: me.Epoch,
+		}}}})
+	case v.Coordinator == l.Node && v.MoveTo != 0 && have.Coordinating && have.Epoch == v.Epoch && v.ReadyEpoch == v.Epoch:
+		out = append(out, Relinquish{Volume: v.Name, Epoch: v.Epoch})
 	case v.Coordinator == l.Node && (!have.Coordinating || v.ReadyEpoch < v.Epoch && have.Epoch != v.Epoch) && l.Lease:
 		out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evictedFrom(s, v)})
 	case v.Coordinator == l.Node && have.Coordinating && have.State == "paused" && l.Lease:
@@ -310,7 +326,7 @@ func volume(s *pb.State, l Local, v *pb.Volume) []Action {
 			out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evicted})
 		}
 	case v.Coordinator != l.Node && have.Coordinating:
-		out = append(out, Relinquish{Volume: v.Name})
+		out = append(out, Relinquish{Volume: v.Name, Epoch: v.Epoch})
 	}
 	return append(out, reportVolume(me, l, v, have)...)
 }
@@ -333,8 +349,8 @@ func reportVolume(me *pb.Node, l Local, v *pb.Volume, have LocalVolume) []Action
 	st := v.Status[l.Node]
 	rep := &pb.VolumeReport{Name: v.Name, Node: l.Node, NodeEpoch: me.Epoch}
 	worth := false
-	if st.GetState() != have.State || st.GetReason() != have.Reason || st.GetNodeEpoch() != me.Epoch {
-		rep.Status, worth = &pb.VolumeStatus{State: have.State, Reason: have.Reason}, true
+	if st.GetState() != have.State || st.GetReason() != have.Reason || st.GetNodeEpoch() != me.Epoch || !proto.Equal(st.GetPauses(), have.Pauses) {
+		rep.Status, worth = &pb.VolumeStatus{State: have.State, Reason: have.Reason, Pauses: have.Pauses}, true
 	}
 	if have.Coordinating && v.Coordinator == l.Node {
 		if v.ReadyEpoch < v.Epoch && have.Epoch == v.Epoch {

@@ -174,7 +174,7 @@ func (d *Database) volumeAssign(c *pb.Command, k *pb.VolumeAssign) *pb.Result {
 			return refuse(pb.Code_CODE_REFUSED, "%s coordinated %s and may still write to it", old.Name, v.Name)
 		}
 	}
-	v.Coordinator = k.To
+	v.Coordinator, v.MoveTo = k.To, 0
 	v.Epoch++
 	d.event(c, Warning, "volume-moved", v.Name, "%s is coordinated by %s now: %s", v.Name, d.nodeName(k.To), k.Reason)
 	return ok()

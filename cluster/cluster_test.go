@@ -191,7 +191,7 @@ func TestReplicasAgree(t *testing.T) {
 
 func randomCommand(r *rand.Rand) *pb.Command {
 	n := func() uint64 { return r.Uint64N(4) }
-	switch r.IntN(12) {
+	switch r.IntN(14) {
 	case 0:
 		return down(n(), n())
 	case 1:
@@ -214,6 +214,10 @@ func randomCommand(r *rand.Rand) *pb.Command {
 		return &pb.Command{Kind: &pb.Command_VolumeReport{VolumeReport: &pb.VolumeReport{Name: "Volume1", Node: n(), NodeEpoch: n(), ServingEpoch: n(), Status: &pb.VolumeStatus{State: "direct"}}}}
 	case 10:
 		return &pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: &pb.Node{Name: fmt.Sprintf("s%d", n())}}}}
+	case 11:
+		return moveVolume(n())
+	case 12:
+		return letGo(n(), n(), n())
 	}
 	return &pb.Command{}
 }

@@ -94,6 +94,7 @@ func (c *Controller) Step(in Input) Decisions {
 		}
 	}
 	d.Commands = append(d.Commands, c.volumes(in)...)
+	d.Commands = append(d.Commands, c.spread(in)...)
 	d.Commands = append(d.Commands, c.groups(in)...)
 	d.Commands = append(d.Commands, dropFormer(in)...)
 	d.Commands = append(d.Commands, removals(in.State)...)
@@ -183,7 +184,7 @@ func (c *Controller) lostPath(in Input, n *pb.Node, used map[string]bool) string
 			continue
 		}
 		st := v.Status[n.Id]
-		if st == nil || st.State != "path-lost" || !c.othersReach(in, v, n.Id) {
+		if st == nil || st.State != PathLost || !c.othersReach(in, v, n.Id) {
 			continue
 		}
 		since, known := c.pathLost[n.Id]
@@ -200,7 +201,7 @@ func (c *Controller) lostPath(in Input, n *pb.Node, used map[string]bool) string
 
 func (c *Controller) othersReach(in Input, v *pb.Volume, but uint64) bool {
 	for id, n := range in.State.Nodes {
-		if st := v.Status[id]; id != but && n.State == pb.NodeState_NODE_STATE_UP && st != nil && st.State != "path-lost" {
+		if st := v.Status[id]; id != but && n.State == pb.NodeState_NODE_STATE_UP && st != nil && st.State != PathLost {
 			return true
 		}
 	}
@@ -276,13 +277,17 @@ func removals(s *pb.State) []*pb.Command {
 // volumes gives those whose coordinator is gone another.
 func (c *Controller) volumes(in Input) []*pb.Command {
 	var out []*pb.Command
+	have := map[uint64]int{}
+	for _, v := range in.State.Volumes {
+		have[v.Coordinator]++
+	}
 	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
 		v := in.State.Volumes[name]
 		old := in.State.Nodes[v.Coordinator]
 		if old != nil && (old.State == pb.NodeState_NODE_STATE_UP || !gaveUp(old.Fence, v.Disk)) {
 			continue
 		}
-		if to := c.coordinator(in, v); to != 0 {
+		if to := c.coordinator(in, v, have); to != 0 {
 			reason := "its coordinator was removed"
 			if old != nil {
 				reason = old.Name + " is down and can no longer write to it"
@@ -293,17 +298,19 @@ func (c *Controller) volumes(in Input) []*pb.Command {
 	return out
 }
 
-// coordinator picks a node that is up and reaches the disk, the leader first.
-func (c *Controller) coordinator(in Input, v *pb.Volume) uint64 {
+// coordinator picks a node that is up and reaches the disk: one that coordinates
+// fewest volumes, and among those the leader first. have is counted up.
+func (c *Controller) coordinator(in Input, v *pb.Volume, have map[uint64]int) uint64 {
 	best := uint64(0)
 	for _, id := range slices.Sorted(maps.Keys(in.State.Nodes)) {
-		if in.State.Nodes[id].State != pb.NodeState_NODE_STATE_UP || in.State.Nodes[id].Leaving || v.Status[id].GetState() == "path-lost" {
+		if in.State.Nodes[id].State != pb.NodeState_NODE_STATE_UP || in.State.Nodes[id].Leaving || v.Status[id].GetState() == PathLost {
 			continue
 		}
-		if best == 0 || id == in.Self {
+		if best == 0 || have[id] < have[best] || have[id] == have[best] && id == in.Self {
 			best = id
 		}
 	}
+	have[best]++
 	return best
 }
 

@@ -123,6 +123,10 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.csvEnable(c, k.CsvEnable)
 	case *pb.Command_VolumeAdd:
 		return d.volumeAdd(c, k.VolumeAdd)
+	case *pb.Command_VolumeMove:
+		return d.volumeMove(c, k.VolumeMove)
+	case *pb.Command_VolumeReleased:
+		return d.volumeReleased(c, k.VolumeReleased)
 	case *pb.Command_VolumeAssign:
 		return d.volumeAssign(c, k.VolumeAssign)
 	case *pb.Command_VolumeReport:

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"connectrpc.com/connect"
 	"go.uber.org/zap"
 
 	"quorate/cluster/keeper/keeperpb"
@@ -53,7 +54,16 @@ func (a *attached) coordinating() *coordinator.Coordinator {
 	return a.coord
 }
 
-// coordinate begins to serve the volume.
+// certain makes sure that no write of this node that was given up can still land.
+func (a *attached) certain(ctx context.Context) error {
+	if !a.gate.uncertain.Load() {
+		return nil
+	}
+	return a.gate.quiet(func() error { return a.gate.LUN().ResetUnit(ctx) })
+}
+
+// coordinate begins to serve the volume. What a coordinator before this one sent
+// from here has ended when it opens the volume.
 func (a *attached) coordinate(ctx context.Context, epoch uint64, evicted []csv.NodeID) error {
 	a.mu.Lock()
 	running, have := a.coord, a.epoch
@@ -71,6 +81,9 @@ func (a *attached) coordinate(ctx context.Context, epoch uint64, evicted []csv.N
 		if err := a.relinquish(ctx); err != nil {
 			return err
 		}
+	}
+	if err := a.certain(ctx); err != nil {
+		return fmt.Errorf("coordinate volume %q: what was written before may be under way: %w", a.name, err)
 	}
 	c, err := coordinator.New(ctx, coordinator.Options{
 		Device: a.gate, Epoch: epoch, Evicted: evicted, Now: time.Now, Log: a.plain,
@@ -158,8 +171,20 @@ func (a *attached) relinquish(ctx context.Context) error {
 	if err := c.Relinquish(ctx); err != nil {
 		return err
 	}
-	if !a.gate.uncertain.Load() {
-		return nil
+	return a.certain(ctx)
+}
+
+// letGo is relinquish at the cluster's wish: this node does not coordinate by that
+// epoch, or by an earlier one, again.
+func (k *Keeper) letGo(ctx context.Context, a *attached, epoch uint64) error {
+	a.mu.Lock()
+	have := a.epoch
+	a.mu.Unlock()
+	if epoch != 0 && have > epoch {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("volume %q is coordinated here by epoch %d: epoch %d is over", a.name, have, epoch))
 	}
-	return a.gate.quiet(func() error { return a.gate.LUN().ResetUnit(ctx) })
+	if err := a.relinquish(ctx); err != nil {
+		return err
+	}
+	return k.remember(func(c *config) { c.Released[a.name] = max(c.Released[a.name], have) })
 }

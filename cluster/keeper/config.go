@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"quorate/cluster/keeper/keeperpb"
+	"quorate/disk"
 )
 
 // config is what Configure said, kept in noded.json.
@@ -25,6 +29,57 @@ type config struct {
 	Heartbeat  int64    `json:"heartbeat_ms"`
 	// FencedEpoch is the last epoch whose lease was lost, or given back.
 	FencedEpoch uint64 `json:"fenced_epoch"`
+	// LUNs are those that this node has written to, by volume, since it last was
+	// known to write no more: a noded that is started after a crash or a loss of
+	// power must see to it that what it sent before has ended.
+	LUNs map[string]usedLUN `json:"luns,omitempty"`
+	// Released are the epochs by which the node coordinated volumes last, and
+	// has let go: it coordinates by none of them again.
+	Released map[string]uint64 `json:"released,omitempty"`
+}
+
+// usedLUN is how to reach a volume's LUN, and the key that was used there.
+type usedLUN struct {
+	LUN *keeperpb.Lun `json:"lun"`
+	Key disk.Key      `json:"key"`
+}
+
+// clone copies what may be changed.
+func (c config) clone() config {
+	c.LUNs, c.Released = maps.Clone(c.LUNs), maps.Clone(c.Released)
+	if c.LUNs == nil {
+		c.LUNs = map[string]usedLUN{}
+	}
+	if c.Released == nil {
+		c.Released = map[string]uint64{}
+	}
+	return c
+}
+
+// released is the epoch by which the node coordinated a volume last and has let go.
+func (k *Keeper) released(volume string) uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conf == nil {
+		return 0
+	}
+	return k.conf.Released[volume]
+}
+
+// remember changes the configuration, on disk first.
+func (k *Keeper) remember(change func(*config)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conf == nil {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("noded is not configured"))
+	}
+	c := k.conf.clone()
+	change(&c)
+	if err := c.save(k.o.StateDir); err != nil {
+		return fmt.Errorf("record the state of noded: %w", err)
+	}
+	k.conf = &c
+	return nil
 }
 
 // Bounds of what Configure may say, in milliseconds.

@@ -66,8 +66,6 @@ type Keeper struct {
 	volumes  map[string]*attached
 	held     map[netip.Addr]bool  // addresses of the cluster on this node
 	unclean  map[string]*attached // whose last writes may still be under way
-	inherit  bool                 // a noded before this one may have left writes under way
-	settled  map[string]bool      // volumes for which that was dealt with
 	changed  chan struct{}        // closed when conf or id change
 	ctx      context.Context
 	stopping bool
@@ -89,7 +87,7 @@ func New(o Options) (*Keeper, error) {
 	}
 	return &Keeper{
 		o: o, log: o.Log, state: unjoined, reason: "this node is in no cluster",
-		held: map[netip.Addr]bool{}, volumes: map[string]*attached{}, unclean: map[string]*attached{}, settled: map[string]bool{}, changed: make(chan struct{}),
+		held: map[netip.Addr]bool{}, volumes: map[string]*attached{}, unclean: map[string]*attached{}, changed: make(chan struct{}),
 	}, nil
 }
 
@@ -124,7 +122,9 @@ func (k *Keeper) Start(ctx context.Context) error {
 	k.mu.Lock()
 	k.conf, k.ctx = conf, run
 	if conf != nil {
-		k.inherit = true
+		for name, l := range conf.LUNs { // what the noded before this one had
+			k.unclean[name] = &attached{name: name, lun: l.LUN, key: l.Key, log: k.log.With(zap.String("volume", name))}
+		}
 		k.enterEpochLocked()
 	}
 	k.mu.Unlock()

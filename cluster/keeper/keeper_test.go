@@ -50,12 +50,19 @@ func TestTwoNodes(t *testing.T) {
 	}
 
 	// A planned move.
-	_, err = a.api.Relinquish(background, connect.NewRequest(&keeperpb.RelinquishRequest{Volume: "Volume1"}))
+	_, err = a.api.Relinquish(background, connect.NewRequest(&keeperpb.RelinquishRequest{Volume: "Volume1", Epoch: 2}))
 	must(t, err)
+	if v := a.state2().Volumes[0]; v.Coordinator || v.ReleasedEpoch != 2 {
+		t.Fatalf("status after it let go: %v", v)
+	}
+	if _, err := a.api.Coordinate(background, connect.NewRequest(&keeperpb.CoordinateRequest{Volume: "Volume1", Epoch: 2})); err == nil {
+		t.Fatal("coordinates by an epoch that it has let go")
+	}
 	r.coordinate(b, 3)
 	r.attach(a, 0x101, b, 3)
 	r.attach(b, 0x102, b, 3)
 	must(t, os.WriteFile(filepath.Join(pa, "y"), []byte("after the move"), 0o600))
+	waitFor(t, "the pause is counted", func() bool { return a.state2().Volumes[0].Pauses.GetLongestMs() > 0 })
 
 	// Node 2 is cut off; its writer waits, and dies of nothing but the kill.
 	r.leader.set(r.leader.silent, 2, true)

@@ -33,7 +33,7 @@ func (k *Keeper) stopAll(why string) map[string]*attached {
 		a.gate.close()
 	}
 	k.state, k.reason = fenced, why
-	conf := k.endEpochLocked()
+	epoch := k.endEpochLocked().NodeEpoch
 	k.changedLocked()
 	k.mu.Unlock()
 	n := k.o.Kill()
@@ -41,10 +41,10 @@ func (k *Keeper) stopAll(why string) map[string]*attached {
 		k.log.Error("an address of the cluster is left behind", zap.Error(err))
 	}
 	k.log.Error("fenced: all I/O is stopped and the machines are killed", zap.String("reason", why),
-		zap.Uint64("epoch", conf.NodeEpoch), zap.Int("machines", n), zap.Int("volumes", len(volumes)))
+		zap.Uint64("epoch", epoch), zap.Int("machines", n), zap.Int("volumes", len(volumes)))
 	k.endAll(volumes)
 	k.o.Kill() // one that was being started meanwhile
-	if err := conf.save(k.o.StateDir); err != nil {
+	if err := k.remember(func(*config) {}); err != nil {
 		k.log.Error("the lost epoch was not recorded", zap.Error(err))
 	}
 	return volumes
@@ -63,6 +63,8 @@ func (k *Keeper) endAll(volumes map[string]*attached) {
 				k.mu.Lock()
 				k.unclean[a.name] = a
 				k.mu.Unlock()
+			} else if err := k.forget(a.name); err != nil {
+				a.log.Warn("that nothing is under way was not recorded", zap.Error(err))
 			}
 		})
 	}

@@ -3,7 +3,6 @@ package keeper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -31,6 +30,8 @@ func (k *Keeper) release(ctx context.Context) (int, error) {
 			k.unclean[a.name] = a
 			k.mu.Unlock()
 			err = nil
+		} else {
+			err = errors.Join(err, k.forget(a.name))
 		}
 		errs = append(errs, err)
 	}
@@ -46,39 +47,37 @@ func (k *Keeper) release(ctx context.Context) (int, error) {
 	return n, errors.Join(errs...)
 }
 
-// settle deals with the volumes that were not ended cleanly: only when it returns
-// nil may the node say that it cannot write.
+// settle deals with the volumes that were not ended cleanly, by this noded or by one
+// before it: only when it returns nil may the node say that it cannot write.
 func (k *Keeper) settle(ctx context.Context) error {
 	k.mu.Lock()
-	unclean := slices.Collect(maps.Values(k.unclean))
+	names := slices.Sorted(maps.Keys(k.unclean))
 	k.mu.Unlock()
 	var errs []error
-	for _, a := range unclean {
-		err := a.settle(ctx, func(ctx context.Context) (disk.LUN, error) { return k.o.OpenLUN(ctx, a.lun, "volume") })
-		if err == nil {
-			k.mu.Lock()
-			delete(k.unclean, a.name)
-			k.mu.Unlock()
-		}
-		errs = append(errs, err)
+	for _, name := range names {
+		errs = append(errs, k.settleOne(ctx, name))
 	}
 	return errors.Join(errs...)
 }
 
-// outlive makes sure, once for each volume, that nothing is under way to its LUN
-// that a noded before this one has sent.
-func (k *Keeper) outlive(ctx context.Context, a *attached) error {
+// settleOne is settle for one volume.
+func (k *Keeper) settleOne(ctx context.Context, name string) error {
 	k.mu.Lock()
-	needed := k.inherit && !k.settled[a.name]
+	a := k.unclean[name]
 	k.mu.Unlock()
-	if !needed {
+	if a == nil {
 		return nil
 	}
-	if err := a.gate.quiet(func() error { return a.gate.LUN().ResetUnit(ctx) }); err != nil {
-		return fmt.Errorf("attach volume %q: what the last noded wrote may be under way: %w", a.name, err)
+	if err := a.settle(ctx, func(ctx context.Context) (disk.LUN, error) { return k.o.OpenLUN(ctx, a.lun, "volume") }); err != nil {
+		return err
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.settled[a.name] = true
-	return nil
+	delete(k.unclean, name)
+	k.mu.Unlock()
+	return k.forget(name)
+}
+
+// forget notes that nothing of this node can be under way to a volume's LUN.
+func (k *Keeper) forget(name string) error {
+	return k.remember(func(c *config) { delete(c.LUNs, name) })
 }

@@ -52,7 +52,7 @@ func (k *Keeper) configure(c config) error {
 	old := k.conf
 	same := old != nil && old.ClusterID == c.ClusterID && old.NodeID == c.NodeID
 	if same {
-		c.FencedEpoch = old.FencedEpoch
+		c.FencedEpoch, c.LUNs, c.Released = old.FencedEpoch, old.LUNs, old.Released
 		if c.NodeEpoch < old.NodeEpoch {
 			return connect.NewError(connect.CodeFailedPrecondition,
 				fmt.Errorf("epoch %d of this node is over: it is at epoch %d", c.NodeEpoch, old.NodeEpoch))
@@ -103,6 +103,10 @@ func (s service) Coordinate(ctx context.Context, r *connect.Request[keeperpb.Coo
 	a.admin.Lock()
 	defer a.admin.Unlock()
 	var evicted []csv.NodeID
+	if let := s.k.released(a.name); let >= r.Msg.Epoch {
+		return nil, connect.NewError(connect.CodeFailedPrecondition,
+			fmt.Errorf("this node has let volume %q go at epoch %d, and coordinates it by a later one alone", a.name, let))
+	}
 	for _, n := range r.Msg.Evicted {
 		evicted = append(evicted, csv.NodeID(n))
 	}
@@ -119,7 +123,7 @@ func (s service) Relinquish(ctx context.Context, r *connect.Request[keeperpb.Rel
 	}
 	a.admin.Lock()
 	defer a.admin.Unlock()
-	if err := a.relinquish(ctx); err != nil {
+	if err := s.k.letGo(ctx, a, r.Msg.Epoch); err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&keeperpb.RelinquishResponse{}), nil
@@ -194,7 +198,9 @@ func (k *Keeper) status() *keeperpb.StatusResponse {
 		r.Addresses = append(r.Addresses, addr.String())
 	}
 	for _, a := range volumes {
-		r.Volumes = append(r.Volumes, a.status())
+		v := a.status()
+		v.ReleasedEpoch = k.released(a.name)
+		r.Volumes = append(r.Volumes, v)
 	}
 	slices.SortFunc(r.Volumes, func(a, b *keeperpb.VolumeStatus) int { return strings.Compare(a.Name, b.Name) })
 	return r
@@ -211,6 +217,8 @@ func (a *attached) status() *keeperpb.VolumeStatus {
 	case a.gate.lost.Load() && v.State != csv.Fenced.String():
 		v.State, v.Reason = csv.Paused.String(), string(csv.ReasonPathLost)
 	}
+	p := a.c.Pauses()
+	v.Pauses = &keeperpb.Pauses{Counts: p.Counts[:], LastMs: p.Last.Milliseconds(), LongestMs: p.Longest.Milliseconds()}
 	a.mu.Lock()
 	c := a.coord
 	v.Fault = a.fault

@@ -55,7 +55,7 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 		a.c.SetCoordinator(coordinatorName(m.Coordinator), m.Epoch)
 		return a.path, nil
 	}
-	if err := k.settle(ctx); err != nil {
+	if err := k.settleOne(ctx, m.Volume); err != nil {
 		return "", err
 	}
 	a, err := k.open(ctx, m)
@@ -101,6 +101,9 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 	if err := a.check(ctx, lun, m); err != nil {
 		return nil, err
 	}
+	if err := k.remember(func(c *config) { c.LUNs[a.name] = usedLUN{a.lun, a.key} }); err != nil {
+		return nil, fmt.Errorf("attach volume %q: %w", m.Volume, err)
+	}
 	guard, err := k.guard(ctx, lun, a)
 	if err != nil {
 		return nil, fmt.Errorf("attach volume %q: %w", m.Volume, err)
@@ -108,9 +111,6 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 	a.gate = &gate{Guard: guard, latched: func(err error) {
 		k.work.Go(func() { k.lose(fmt.Sprintf("volume %q: %v", m.Volume, err)) })
 	}}
-	if err := k.outlive(ctx, a); err != nil {
-		return nil, err
-	}
 	var inc [8]byte
 	_, _ = rand.Read(inc[:]) // never fails
 	a.c, err = client.New(client.Options{
@@ -233,12 +233,19 @@ func (k *Keeper) detach(ctx context.Context, name string, keepKey bool) error {
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("detach volume %q: %w", name, err))
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	if k.volumes[name] == a {
 		delete(k.volumes, name)
 	}
+	uncertain := a.gate.uncertain.Load()
+	if uncertain {
+		k.unclean[name] = a
+	}
+	k.mu.Unlock()
 	k.log.Info("volume detached", zap.String("volume", name))
-	return nil
+	if uncertain {
+		return nil
+	}
+	return k.forget(name)
 }
 
 // fenceKey fences another node on a volume's LUN.

@@ -47,7 +47,7 @@ func (a *nodeAgent) do(ctx context.Context, act cluster.Action) error {
 		})
 	case cluster.Relinquish:
 		return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
-			_, err := a.keeper.Relinquish(ctx, connect.NewRequest(&keeperpb.RelinquishRequest{Volume: act.Volume}))
+			_, err := a.keeper.Relinquish(ctx, connect.NewRequest(&keeperpb.RelinquishRequest{Volume: act.Volume, Epoch: act.Epoch}))
 			return err
 		})
 	case cluster.FenceDisk:

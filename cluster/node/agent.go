@@ -149,7 +149,7 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 }
 
 func localVolume(v *keeperpb.VolumeStatus, key uint64) cluster.LocalVolume {
-	lv := cluster.LocalVolume{State: v.State, Reason: v.Reason, Epoch: v.Epoch, Coordinating: v.Coordinator, Size: v.Size, Used: v.Used, Key: key}
+	lv := cluster.LocalVolume{State: v.State, Reason: v.Reason, Epoch: v.Epoch, Coordinating: v.Coordinator, Size: v.Size, Used: v.Used, Key: key, Released: v.ReleasedEpoch, Pauses: pausesOf(v.Pauses)}
 	if v.State == csv.Paused.String() && v.Reason == string(csv.ReasonPathLost) {
 		lv.State = cluster.PathLost
 	}
@@ -157,6 +157,14 @@ func localVolume(v *keeperpb.VolumeStatus, key uint64) cluster.LocalVolume {
 		lv.Reason = v.Fault
 	}
 	return lv
+}
+
+// pausesOf is what the database keeps of pauses: nothing where there were none.
+func pausesOf(p *keeperpb.Pauses) *pb.Pauses {
+	if p.GetLongestMs() == 0 {
+		return nil
+	}
+	return &pb.Pauses{Counts: p.Counts, LastMs: p.LastMs, LongestMs: p.LongestMs}
 }
 
 // remember takes in which machines are here. A handle is kept while its process

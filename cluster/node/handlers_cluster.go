@@ -14,7 +14,6 @@ import (
 	"quorate/cluster/api/apipb"
 	"quorate/cluster/api/apipb/apipbconnect"
 	pb "quorate/cluster/clusterpb"
-	"quorate/cluster/keeper/keeperpb"
 )
 
 var _ apipbconnect.ClusterServiceHandler = (*handlers)(nil)
@@ -163,97 +162,6 @@ func (h *handlers) DiskAdd(ctx context.Context, r *connect.Request[apipb.DiskAdd
 		}
 	}
 	return connect.NewResponse(res), nil
-}
-
-// CsvEnable implements the service.
-func (h *handlers) CsvEnable(ctx context.Context, r *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error) {
-	m, err := h.member()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_CsvEnable{CsvEnable: &pb.CsvEnable{Enabled: r.Msg.Enabled}}}); err != nil {
-		return nil, err
-	}
-	return connect.NewResponse(&apipb.CsvEnableResponse{}), nil
-}
-
-// volumeTimeout is for how long a new volume may take until every node has it.
-const volumeTimeout = 60 * time.Second
-
-// CsvAdd implements the service.
-func (h *handlers) CsvAdd(ctx context.Context, r *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error) {
-	m, err := h.member()
-	if err != nil {
-		return nil, err
-	}
-	if err := m.barrier(ctx); err != nil {
-		return nil, err
-	}
-	s := m.db.clone()
-	if !s.Cluster.CsvEnabled {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("shared volumes are not enabled: run `clusterctl csv enable` first"))
-	}
-	d, err := volumeDisk(s, r.Msg.Disk)
-	if err != nil {
-		return nil, err
-	}
-	name := r.Msg.Name
-	for i := 1; name == ""; i++ {
-		if try := fmt.Sprintf("Volume%d", i); s.Volumes[try] == nil {
-			name = try
-		}
-	}
-	if s.Volumes[name] != nil {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("there is a volume %s already", name))
-	}
-	fctx, cancel := context.WithTimeout(ctx, volumeTimeout)
-	defer cancel()
-	if _, err := h.n.keeper().Format(fctx, connect.NewRequest(&keeperpb.FormatRequest{
-		Lun: m.lun(diskURL(d, m.id.NodeID)), Volume: name, ClusterId: m.id.ClusterID, Force: r.Msg.Force,
-	})); err != nil {
-		return nil, err
-	}
-	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: name, Disk: d.Id, Coordinator: m.id.NodeID}}}); err != nil {
-		return nil, err
-	}
-	err = m.until(ctx, volumeTimeout, name+" is mounted on every node", func(s *pb.State) (bool, error) {
-		v := s.Volumes[name]
-		if v == nil {
-			return false, fmt.Errorf("volume %s was removed meanwhile", name)
-		}
-		for id, n := range s.Nodes {
-			if n.State == pb.NodeState_NODE_STATE_UP && v.Status[id].GetState() != "direct" {
-				return false, nil
-			}
-		}
-		return v.ReadyEpoch == v.Epoch, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	s = m.db.clone()
-	return connect.NewResponse(&apipb.CsvAddResponse{Volume: volumeInfo(s, s.Volumes[name])}), nil
-}
-
-// volumeDisk is the disk that was named, or the largest that is free.
-func volumeDisk(s *pb.State, name string) (*pb.Disk, error) {
-	if name != "" {
-		d, err := diskNamed(s, name)
-		if err == nil && d.Role != pb.DiskRole_DISK_ROLE_AVAILABLE {
-			err = connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is in use already, as %s", d.Name, cluster.RoleOf(d.Role)))
-		}
-		return d, err
-	}
-	var best *pb.Disk
-	for _, d := range s.Disks {
-		if d.Role == pb.DiskRole_DISK_ROLE_AVAILABLE && (best == nil || d.Size > best.Size || d.Size == best.Size && d.Id < best.Id) {
-			best = d
-		}
-	}
-	if best == nil {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("no disk of the cluster is free: add one with `clusterctl disk add`"))
-	}
-	return best, nil
 }
 
 // until waits for the replica to show something.

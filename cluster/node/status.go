@@ -12,6 +12,7 @@ import (
 	"quorate/cluster"
 	"quorate/cluster/api/apipb"
 	pb "quorate/cluster/clusterpb"
+	"quorate/csv"
 	"quorate/quorum"
 )
 
@@ -199,13 +200,29 @@ func volumeInfo(s *pb.State, v *pb.Volume) *apipb.VolumeInfo {
 		Name: v.Name, Path: v.Path, Coordinator: nameOf(s, v.Coordinator), Size: v.Size, Used: v.Used,
 		Disk: s.Disks[v.Disk].GetName(), Epoch: v.Epoch, State: "online",
 	}
+	if v.MoveTo != 0 {
+		out.MovingTo = nameOf(s, v.MoveTo)
+	}
 	if n := s.Nodes[v.Coordinator]; n.GetState() != pb.NodeState_NODE_STATE_UP {
 		out.State = "offline"
 	} else if v.ReadyEpoch < v.Epoch {
 		out.State = "paused"
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.Status)) {
-		out.On = append(out.On, &apipb.VolumeOnNode{Node: nameOf(s, id), State: v.Status[id].State, Reason: v.Status[id].Reason})
+		out.On = append(out.On, volumeOnNode(nameOf(s, id), v.Status[id]))
+	}
+	return out
+}
+
+func volumeOnNode(node string, st *pb.VolumeStatus) *apipb.VolumeOnNode {
+	out := &apipb.VolumeOnNode{Node: node, State: st.State, Reason: st.Reason, LastPauseMs: st.Pauses.GetLastMs(), LongestPauseMs: st.Pauses.GetLongestMs()}
+	for i, n := range st.Pauses.GetCounts() {
+		c := &apipb.PauseCount{Count: n}
+		if i < len(csv.PauseBounds) {
+			c.UpToMs = csv.PauseBounds[i].Milliseconds()
+		}
+		out.Pauses += int64(n)
+		out.PauseCounts = append(out.PauseCounts, c)
 	}
 	return out
 }

@@ -15,9 +15,9 @@ import (
 type nounCsv struct{ app *app }
 
 func (n nounCsv) command() *cobra.Command {
-	return noun("csv", "Enable, add and list cluster shared volumes",
+	return noun("csv", "Enable, add, show and move cluster shared volumes",
 		"A cluster shared volume holds machines. Every node has it mounted at the same time,\nat /ClusterStorage/NAME.",
-		"  clusterctl csv enable\n  clusterctl csv add", &cmdCsvEnable{app: n.app}, &cmdCsvAdd{app: n.app}, &cmdCsvList{n.app})
+		"  clusterctl csv enable\n  clusterctl csv add", &cmdCsvEnable{app: n.app}, &cmdCsvAdd{app: n.app}, &cmdCsvList{n.app}, &cmdCsvShow{n.app}, &cmdCsvMove{app: n.app})
 }
 
 type cmdCsvEnable struct {
@@ -130,10 +130,14 @@ type volumeOnNodeJSON struct {
 	Node   string `json:"node"`
 	State  string `json:"state"`
 	Reason string `json:"reason"`
+	// Pauses are those of its operations while the coordinator changed.
+	Pauses         int64 `json:"pauses"`
+	LastPauseMs    int64 `json:"last_pause_ms"`
+	LongestPauseMs int64 `json:"longest_pause_ms"`
 }
 
 func newVolumeDetailJSON(v *apipb.VolumeInfo) volumeDetailJSON {
 	return volumeDetailJSON{newVolumeJSON(v), v.GetDisk(), v.GetEpoch(), each(v.GetOn(), func(o *apipb.VolumeOnNode) volumeOnNodeJSON {
-		return volumeOnNodeJSON{o.Node, o.State, o.Reason}
+		return volumeOnNodeJSON{o.Node, o.State, o.Reason, o.Pauses, o.LastPauseMs, o.LongestPauseMs}
 	})}
 }

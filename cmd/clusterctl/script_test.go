@@ -30,7 +30,10 @@ var web = &apipb.GroupInfo{Name: "vWS08-SQL01", Type: "vm", State: "online", Own
 
 var volume1 = &apipb.VolumeInfo{
 	Name: "Volume1", Path: "/ClusterStorage/Volume1", Coordinator: "s1", State: "online", Size: 1 << 40, Used: 3 << 30, Disk: "Cluster Disk 2", Epoch: 2,
-	On: []*apipb.VolumeOnNode{{Node: "s1", State: "direct"}, {Node: "s2", State: "paused", Reason: "waiting for the coordinator"}},
+	On: []*apipb.VolumeOnNode{
+		{Node: "s1", State: "direct", Pauses: 3, LastPauseMs: 84, LongestPauseMs: 12300, PauseCounts: []*apipb.PauseCount{{UpToMs: 100, Count: 2}, {UpToMs: 10000}, {Count: 1}}},
+		{Node: "s2", State: "paused", Reason: "waiting for the coordinator"},
+	},
 }
 
 var disks = []*apipb.DiskInfo{
@@ -280,4 +283,8 @@ func (f *fake) SanLogin(context.Context, *connect.Request[apipb.SanLoginRequest]
 
 func (f *fake) SanList(context.Context, *connect.Request[apipb.SanListRequest]) (*connect.Response[apipb.SanListResponse], error) {
 	return connect.NewResponse(&apipb.SanListResponse{Targets: targets[:1]}), nil
+}
+
+func (f *fake) CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {
+	return connect.NewResponse(&apipb.CsvMoveResponse{Volume: volume1}), nil
 }

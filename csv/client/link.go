@@ -34,6 +34,10 @@ type link struct {
 	evicted bool
 	closing bool
 
+	lost      time.Time // when the last connection ended; zero while the volume is served
+	pauses    csv.Pauses
+	measuring bool
+
 	out      []*csvpb.ToCoordinator
 	outgoing chan struct{}
 	calls    map[uint64]*call
@@ -181,6 +185,9 @@ func (c *Client) once(addr string) error {
 	err = c.read(conn)
 	_ = conn.Close()
 	c.mu.Lock()
+	if c.link.lost.IsZero() {
+		c.link.lost = time.Now()
+	}
 	c.link.up = false
 	c.mu.Unlock()
 	select { // wake the writer
@@ -212,6 +219,26 @@ func (c *Client) hello() *csvpb.Hello {
 	return h
 }
 
+// resumed measures a pause: it is over when a coordinator answers a question that it
+// answers only when it serves the volume.
+func (c *Client) resumed() {
+	_, _, err := c.StatFS()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && !c.link.lost.IsZero() {
+		c.link.pauses.Add(time.Since(c.link.lost))
+		c.link.lost = time.Time{}
+	}
+	c.link.measuring = false
+}
+
+// Pauses returns how long operations waited for a coordinator.
+func (c *Client) Pauses() csv.Pauses {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link.pauses
+}
+
 // welcome takes the coordinator's answer, and repeats what was not answered.
 func (c *Client) welcome(w *csvpb.Welcome) error {
 	if w == nil {
@@ -227,6 +254,10 @@ func (c *Client) welcome(w *csvpb.Welcome) error {
 		return &refused{syscall.Errno(w.Errno), w.Message}
 	}
 	c.link.up = true
+	if !c.link.lost.IsZero() && !c.link.measuring {
+		c.link.measuring = true
+		c.work.Go(c.resumed)
+	}
 	c.link.epoch = max(c.link.epoch, w.Epoch)
 	calls := make([]*call, 0, len(c.link.calls))
 	for _, k := range c.link.calls {

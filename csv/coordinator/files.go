@@ -237,6 +237,9 @@ func (r *request) zero(ino uint64, off, end int64) error {
 }
 
 func (r *request) statFS() (*csvpb.Response, error) {
+	if err := r.wait(func() bool { return true }); err != nil {
+		return nil, err
+	}
 	u := r.v.Usage()
 	return &csvpb.Response{Size: u.Size, Free: u.Free}, nil
 }

@@ -1018,6 +1018,7 @@ type Request struct {
 	//	*Request_TestLock
 	//	*Request_ReleaseLocks
 	//	*Request_StatFs
+	//	*Request_Reset_
 	Op            isRequest_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1227,6 +1228,15 @@ func (x *Request) GetStatFs() *StatFS {
 	return nil
 }
 
+func (x *Request) GetReset_() *Reset {
+	if x != nil {
+		if x, ok := x.Op.(*Request_Reset_); ok {
+			return x.Reset_
+		}
+	}
+	return nil
+}
+
 type isRequest_Op interface {
 	isRequest_Op()
 }
@@ -1299,6 +1309,10 @@ type Request_StatFs struct {
 	StatFs *StatFS `protobuf:"bytes,26,opt,name=stat_fs,json=statFs,proto3,oneof"`
 }
 
+type Request_Reset_ struct {
+	Reset_ *Reset `protobuf:"bytes,30,opt,name=reset,proto3,oneof"`
+}
+
 func (*Request_Lookup) isRequest_Op() {}
 
 func (*Request_GetInode) isRequest_Op() {}
@@ -1332,6 +1346,8 @@ func (*Request_TestLock) isRequest_Op() {}
 func (*Request_ReleaseLocks) isRequest_Op() {}
 
 func (*Request_StatFs) isRequest_Op() {}
+
+func (*Request_Reset_) isRequest_Op() {}
 
 type Lookup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2365,6 +2381,44 @@ func (*StatFS) Descriptor() ([]byte, []int) {
 	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{30}
 }
 
+// Reset is answered when whatever was sent to the LUN before, by whomever, has ended
+// or never will begin: a LOGICAL UNIT RESET was answered since.
+type Reset struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reset) Reset() {
+	*x = Reset{}
+	mi := &file_csv_csvpb_csv_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reset) ProtoMessage() {}
+
+func (x *Reset) ProtoReflect() protoreflect.Message {
+	mi := &file_csv_csvpb_csv_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reset.ProtoReflect.Descriptor instead.
+func (*Reset) Descriptor() ([]byte, []int) {
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{31}
+}
+
 type Response struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2384,7 +2438,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_csv_csvpb_csv_proto_msgTypes[31]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2450,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_csv_csvpb_csv_proto_msgTypes[31]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2463,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{31}
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Response) GetId() uint64 {
@@ -2560,7 +2614,7 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\x05Entry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
-	"\x04type\x18\x03 \x01(\rR\x04type\"\xa9\a\n" +
+	"\x04type\x18\x03 \x01(\rR\x04type\"\xd8\a\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
 	"\banswered\x18\x02 \x01(\x04R\banswered\x120\n" +
@@ -2581,7 +2635,8 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\bset_lock\x18\x17 \x01(\v2\x17.quorate.csv.v1.SetLockH\x00R\asetLock\x127\n" +
 	"\ttest_lock\x18\x18 \x01(\v2\x18.quorate.csv.v1.TestLockH\x00R\btestLock\x12C\n" +
 	"\rrelease_locks\x18\x19 \x01(\v2\x1c.quorate.csv.v1.ReleaseLocksH\x00R\freleaseLocks\x121\n" +
-	"\astat_fs\x18\x1a \x01(\v2\x16.quorate.csv.v1.StatFSH\x00R\x06statFsB\x04\n" +
+	"\astat_fs\x18\x1a \x01(\v2\x16.quorate.csv.v1.StatFSH\x00R\x06statFs\x12-\n" +
+	"\x05reset\x18\x1e \x01(\v2\x15.quorate.csv.v1.ResetH\x00R\x05resetB\x04\n" +
 	"\x02op\".\n" +
 	"\x06Lookup\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\x04R\x03dir\x12\x12\n" +
@@ -2657,7 +2712,8 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\fReleaseLocks\x12\x10\n" +
 	"\x03ino\x18\x01 \x01(\x04R\x03ino\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\x04R\x05owner\"\b\n" +
-	"\x06StatFS\"\xd8\x02\n" +
+	"\x06StatFS\"\a\n" +
+	"\x05Reset\"\xd8\x02\n" +
 	"\bResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\x05R\x05errno\x12\x18\n" +
@@ -2684,7 +2740,7 @@ func file_csv_csvpb_csv_proto_rawDescGZIP() []byte {
 	return file_csv_csvpb_csv_proto_rawDescData
 }
 
-var file_csv_csvpb_csv_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_csv_csvpb_csv_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_csv_csvpb_csv_proto_goTypes = []any{
 	(*ToCoordinator)(nil), // 0: quorate.csv.v1.ToCoordinator
 	(*ToClient)(nil),      // 1: quorate.csv.v1.ToClient
@@ -2717,7 +2773,8 @@ var file_csv_csvpb_csv_proto_goTypes = []any{
 	(*TestLock)(nil),      // 28: quorate.csv.v1.TestLock
 	(*ReleaseLocks)(nil),  // 29: quorate.csv.v1.ReleaseLocks
 	(*StatFS)(nil),        // 30: quorate.csv.v1.StatFS
-	(*Response)(nil),      // 31: quorate.csv.v1.Response
+	(*Reset)(nil),         // 31: quorate.csv.v1.Reset
+	(*Response)(nil),      // 32: quorate.csv.v1.Response
 }
 var file_csv_csvpb_csv_proto_depIdxs = []int32{
 	2,  // 0: quorate.csv.v1.ToCoordinator.hello:type_name -> quorate.csv.v1.Hello
@@ -2726,7 +2783,7 @@ var file_csv_csvpb_csv_proto_depIdxs = []int32{
 	7,  // 3: quorate.csv.v1.ToCoordinator.cancel:type_name -> quorate.csv.v1.Cancel
 	8,  // 4: quorate.csv.v1.ToCoordinator.goodbye:type_name -> quorate.csv.v1.Goodbye
 	4,  // 5: quorate.csv.v1.ToClient.welcome:type_name -> quorate.csv.v1.Welcome
-	31, // 6: quorate.csv.v1.ToClient.response:type_name -> quorate.csv.v1.Response
+	32, // 6: quorate.csv.v1.ToClient.response:type_name -> quorate.csv.v1.Response
 	5,  // 7: quorate.csv.v1.ToClient.recall:type_name -> quorate.csv.v1.Recall
 	3,  // 8: quorate.csv.v1.Hello.claims:type_name -> quorate.csv.v1.Claim
 	9,  // 9: quorate.csv.v1.Hello.locks:type_name -> quorate.csv.v1.Lock
@@ -2747,18 +2804,19 @@ var file_csv_csvpb_csv_proto_depIdxs = []int32{
 	28, // 24: quorate.csv.v1.Request.test_lock:type_name -> quorate.csv.v1.TestLock
 	29, // 25: quorate.csv.v1.Request.release_locks:type_name -> quorate.csv.v1.ReleaseLocks
 	30, // 26: quorate.csv.v1.Request.stat_fs:type_name -> quorate.csv.v1.StatFS
-	11, // 27: quorate.csv.v1.Commit.written:type_name -> quorate.csv.v1.Extent
-	9,  // 28: quorate.csv.v1.SetLock.lock:type_name -> quorate.csv.v1.Lock
-	9,  // 29: quorate.csv.v1.TestLock.lock:type_name -> quorate.csv.v1.Lock
-	10, // 30: quorate.csv.v1.Response.inode:type_name -> quorate.csv.v1.Inode
-	11, // 31: quorate.csv.v1.Response.extents:type_name -> quorate.csv.v1.Extent
-	12, // 32: quorate.csv.v1.Response.entries:type_name -> quorate.csv.v1.Entry
-	9,  // 33: quorate.csv.v1.Response.lock:type_name -> quorate.csv.v1.Lock
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	31, // 27: quorate.csv.v1.Request.reset:type_name -> quorate.csv.v1.Reset
+	11, // 28: quorate.csv.v1.Commit.written:type_name -> quorate.csv.v1.Extent
+	9,  // 29: quorate.csv.v1.SetLock.lock:type_name -> quorate.csv.v1.Lock
+	9,  // 30: quorate.csv.v1.TestLock.lock:type_name -> quorate.csv.v1.Lock
+	10, // 31: quorate.csv.v1.Response.inode:type_name -> quorate.csv.v1.Inode
+	11, // 32: quorate.csv.v1.Response.extents:type_name -> quorate.csv.v1.Extent
+	12, // 33: quorate.csv.v1.Response.entries:type_name -> quorate.csv.v1.Entry
+	9,  // 34: quorate.csv.v1.Response.lock:type_name -> quorate.csv.v1.Lock
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_csv_csvpb_csv_proto_init() }
@@ -2796,6 +2854,7 @@ func file_csv_csvpb_csv_proto_init() {
 		(*Request_TestLock)(nil),
 		(*Request_ReleaseLocks)(nil),
 		(*Request_StatFs)(nil),
+		(*Request_Reset_)(nil),
 	}
 	file_csv_csvpb_csv_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
@@ -2804,7 +2863,7 @@ func file_csv_csvpb_csv_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_csv_csvpb_csv_proto_rawDesc), len(file_csv_csvpb_csv_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

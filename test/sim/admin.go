@@ -105,6 +105,15 @@ func (a *admin) next(client int) {
 	})
 }
 
+// moveVolume gives a volume another coordinator.
+func (a *admin) moveVolume(c *clusterd) {
+	v := a.w.volumes[a.w.e.rand.IntN(len(a.w.volumes))]
+	to := a.w.nodes[a.w.e.rand.IntN(len(a.w.nodes))]
+	a.tried(c, fmt.Sprintf("moves %s to %s", v.name, to.name), &pb.Command{Kind: &pb.Command_VolumeMove{VolumeMove: &pb.VolumeMove{
+		Name: v.name, To: to.id, Reason: "the administrator wants it",
+	}}})
+}
+
 func (a *admin) do(c *clusterd, client int) {
 	g := a.w.groups[a.w.e.rand.IntN(len(a.w.groups))]
 	switch k := a.w.e.rand.IntN(100); {
@@ -112,8 +121,10 @@ func (a *admin) do(c *clusterd, client int) {
 		a.read(c, client, g)
 	case k < 55:
 		a.wish(c, client, g)
-	case k < 85:
+	case k < 82:
 		a.move(c, g)
+	case k < 85:
+		a.moveVolume(c)
 	case k < 90:
 		a.tried(c, "cancels the move of "+g, &pb.Command{Kind: &pb.Command_MigrationCancel{MigrationCancel: &pb.MigrationCancel{Group: g, Reason: "the administrator wants it"}}})
 	case k < 93:

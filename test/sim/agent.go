@@ -47,7 +47,7 @@ func (c *clusterd) local() cluster.Local {
 	if d := c.n.noded; d != nil && !d.p.still {
 		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, d.state, d.n.keeping.epoch, d.lease.Valid(c.n.mono())
 		for name, a := range d.volumes {
-			lv := cluster.LocalVolume{Epoch: a.epoch, Coordinating: a.coord != nil, Size: volumeSize, Key: c.keys[name]}
+			lv := cluster.LocalVolume{Epoch: a.epoch, Coordinating: a.coord != nil, Size: volumeSize, Key: c.keys[name], Released: d.n.keeping.released[name]}
 			lv.State, lv.Reason = a.status()
 			l.Volumes[name] = lv
 		}
@@ -121,7 +121,7 @@ func (c *clusterd) act(act cluster.Action) error {
 	case cluster.Coordinate:
 		return c.volume(act.Volume, func(a *attached) error { return a.coordinate(act.Epoch) })
 	case cluster.Relinquish:
-		return c.volume(act.Volume, (*attached).relinquish)
+		return c.volume(act.Volume, func(a *attached) error { return a.letGo() })
 	case cluster.FenceDisk:
 		return c.fence(act)
 	case cluster.StartMachine:

@@ -15,6 +15,7 @@ import (
 type keeping struct {
 	configured     bool
 	epoch, fencedE uint64
+	released       map[string]uint64 // epochs by which volumes were let go
 }
 
 // noded is what must not stop: a twin of cluster/keeper around the product's own
@@ -455,6 +456,9 @@ func (a *attached) coordinate(epoch uint64) error {
 	if a.coord != nil && a.coord.epoch >= epoch {
 		return nil
 	}
+	if a.d.n.keeping.released[a.name] >= epoch {
+		return fmt.Errorf("%s has let %s go at epoch %d", a.d.n.name, a.name, epoch)
+	}
 	if a.coord != nil {
 		if err := a.relinquish(); err != nil {
 			return err
@@ -469,6 +473,20 @@ func (a *attached) coordinate(epoch uint64) error {
 	a.d.w.checks.coordinating(a, epoch, stampOf(b))
 	a.coord = &coordinator{epoch: epoch}
 	a.metadata()
+	return nil
+}
+
+// letGo is relinquish at the cluster's wish; it is remembered.
+func (a *attached) letGo() error {
+	c := a.coord
+	if err := a.relinquish(); err != nil || c == nil {
+		return err
+	}
+	k := &a.d.n.keeping
+	if k.released == nil {
+		k.released = map[string]uint64{}
+	}
+	k.released[a.name] = max(k.released[a.name], c.epoch)
 	return nil
 }
 

@@ -621,6 +621,7 @@ func (*CoordinateResponse) Descriptor() ([]byte, []int) {
 type RelinquishRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // by which it coordinates; 0: whichever that is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -660,6 +661,13 @@ func (x *RelinquishRequest) GetVolume() string {
 		return x.Volume
 	}
 	return ""
+}
+
+func (x *RelinquishRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type RelinquishResponse struct {
@@ -1344,8 +1352,10 @@ type VolumeStatus struct {
 	Coordinator   bool                   `protobuf:"varint,6,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // this node coordinates
 	Size          int64                  `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`               // known where this node coordinates
 	Used          int64                  `protobuf:"varint,8,opt,name=used,proto3" json:"used,omitempty"`
-	Awaited       []uint64               `protobuf:"varint,9,rep,packed,name=awaited,proto3" json:"awaited,omitempty"` // nodes that a new coordinator waits for
-	Fault         string                 `protobuf:"bytes,10,opt,name=fault,proto3" json:"fault,omitempty"`            // why coordinating failed, if it did
+	Awaited       []uint64               `protobuf:"varint,9,rep,packed,name=awaited,proto3" json:"awaited,omitempty"`                            // nodes that a new coordinator waits for
+	Fault         string                 `protobuf:"bytes,10,opt,name=fault,proto3" json:"fault,omitempty"`                                       // why coordinating failed, if it did
+	ReleasedEpoch uint64                 `protobuf:"varint,11,opt,name=released_epoch,json=releasedEpoch,proto3" json:"released_epoch,omitempty"` // by which this node coordinated last, and has let go for good
+	Pauses        *Pauses                `protobuf:"bytes,12,opt,name=pauses,proto3" json:"pauses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1450,6 +1460,81 @@ func (x *VolumeStatus) GetFault() string {
 	return ""
 }
 
+func (x *VolumeStatus) GetReleasedEpoch() uint64 {
+	if x != nil {
+		return x.ReleasedEpoch
+	}
+	return 0
+}
+
+func (x *VolumeStatus) GetPauses() *Pauses {
+	if x != nil {
+		return x.Pauses
+	}
+	return nil
+}
+
+// Pauses says how long operations here waited while the volume changed its coordinator.
+type Pauses struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Counts        []uint32               `protobuf:"varint,1,rep,packed,name=counts,proto3" json:"counts,omitempty"` // by csv.PauseBounds
+	LastMs        int64                  `protobuf:"varint,2,opt,name=last_ms,json=lastMs,proto3" json:"last_ms,omitempty"`
+	LongestMs     int64                  `protobuf:"varint,3,opt,name=longest_ms,json=longestMs,proto3" json:"longest_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pauses) Reset() {
+	*x = Pauses{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pauses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pauses) ProtoMessage() {}
+
+func (x *Pauses) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
+func (*Pauses) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Pauses) GetCounts() []uint32 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Pauses) GetLastMs() int64 {
+	if x != nil {
+		return x.LastMs
+	}
+	return 0
+}
+
+func (x *Pauses) GetLongestMs() int64 {
+	if x != nil {
+		return x.LongestMs
+	}
+	return 0
+}
+
 type HoldAddressRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -1461,7 +1546,7 @@ type HoldAddressRequest struct {
 
 func (x *HoldAddressRequest) Reset() {
 	*x = HoldAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1558,7 @@ func (x *HoldAddressRequest) String() string {
 func (*HoldAddressRequest) ProtoMessage() {}
 
 func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1571,7 @@ func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressRequest.ProtoReflect.Descriptor instead.
 func (*HoldAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HoldAddressRequest) GetAddress() string {
@@ -1518,7 +1603,7 @@ type HoldAddressResponse struct {
 
 func (x *HoldAddressResponse) Reset() {
 	*x = HoldAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1615,7 @@ func (x *HoldAddressResponse) String() string {
 func (*HoldAddressResponse) ProtoMessage() {}
 
 func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1628,7 @@ func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressResponse.ProtoReflect.Descriptor instead.
 func (*HoldAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{26}
 }
 
 type DropAddressRequest struct {
@@ -1555,7 +1640,7 @@ type DropAddressRequest struct {
 
 func (x *DropAddressRequest) Reset() {
 	*x = DropAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1652,7 @@ func (x *DropAddressRequest) String() string {
 func (*DropAddressRequest) ProtoMessage() {}
 
 func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1665,7 @@ func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressRequest.ProtoReflect.Descriptor instead.
 func (*DropAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{26}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DropAddressRequest) GetAddress() string {
@@ -1598,7 +1683,7 @@ type DropAddressResponse struct {
 
 func (x *DropAddressResponse) Reset() {
 	*x = DropAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1695,7 @@ func (x *DropAddressResponse) String() string {
 func (*DropAddressResponse) ProtoMessage() {}
 
 func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1708,7 @@ func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressResponse.ProtoReflect.Descriptor instead.
 func (*DropAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{27}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{28}
 }
 
 type RenewRequest struct {
@@ -1637,7 +1722,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1734,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1747,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{28}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RenewRequest) GetClusterId() string {
@@ -1700,7 +1785,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1797,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1810,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{29}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -1816,9 +1901,10 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aevicted\x18\x03 \x03(\x04R\aevicted\"\x14\n" +
-	"\x12CoordinateResponse\"+\n" +
+	"\x12CoordinateResponse\"A\n" +
 	"\x11RelinquishRequest\x12\x16\n" +
-	"\x06volume\x18\x01 \x01(\tR\x06volume\"\x14\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x14\n" +
 	"\x12RelinquishResponse\"\x86\x01\n" +
 	"\rFormatRequest\x12(\n" +
 	"\x03lun\x18\x01 \x01(\v2\x16.quorate.keeper.v1.LunR\x03lun\x12\x16\n" +
@@ -1867,7 +1953,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\tR\x06leader\x12\x17\n" +
 	"\aspan_ms\x182 \x01(\x03R\x06spanMs\x12\x18\n" +
-	"\arefusal\x18\x04 \x01(\tR\arefusal\"\xf4\x01\n" +
+	"\arefusal\x18\x04 \x01(\tR\arefusal\"\xce\x02\n" +
 	"\fVolumeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -1879,7 +1965,14 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x04used\x18\b \x01(\x03R\x04used\x12\x18\n" +
 	"\aawaited\x18\t \x03(\x04R\aawaited\x12\x14\n" +
 	"\x05fault\x18\n" +
-	" \x01(\tR\x05fault\"m\n" +
+	" \x01(\tR\x05fault\x12%\n" +
+	"\x0ereleased_epoch\x18\v \x01(\x04R\rreleasedEpoch\x121\n" +
+	"\x06pauses\x18\f \x01(\v2\x19.quorate.keeper.v1.PausesR\x06pauses\"X\n" +
+	"\x06Pauses\x12\x16\n" +
+	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
+	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
+	"\n" +
+	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"m\n" +
 	"\x12HoldAddressRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06subnet\x18\x02 \x01(\tR\x06subnet\x12%\n" +
@@ -1932,7 +2025,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP() []byte {
 	return file_cluster_keeper_keeperpb_keeper_proto_rawDescData
 }
 
-var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*ConfigureRequest)(nil),    // 0: quorate.keeper.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),   // 1: quorate.keeper.v1.ConfigureResponse
@@ -1958,12 +2051,13 @@ var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*StatusResponse)(nil),      // 21: quorate.keeper.v1.StatusResponse
 	(*LeaseStatus)(nil),         // 22: quorate.keeper.v1.LeaseStatus
 	(*VolumeStatus)(nil),        // 23: quorate.keeper.v1.VolumeStatus
-	(*HoldAddressRequest)(nil),  // 24: quorate.keeper.v1.HoldAddressRequest
-	(*HoldAddressResponse)(nil), // 25: quorate.keeper.v1.HoldAddressResponse
-	(*DropAddressRequest)(nil),  // 26: quorate.keeper.v1.DropAddressRequest
-	(*DropAddressResponse)(nil), // 27: quorate.keeper.v1.DropAddressResponse
-	(*RenewRequest)(nil),        // 28: quorate.keeper.v1.RenewRequest
-	(*RenewResponse)(nil),       // 29: quorate.keeper.v1.RenewResponse
+	(*Pauses)(nil),              // 24: quorate.keeper.v1.Pauses
+	(*HoldAddressRequest)(nil),  // 25: quorate.keeper.v1.HoldAddressRequest
+	(*HoldAddressResponse)(nil), // 26: quorate.keeper.v1.HoldAddressResponse
+	(*DropAddressRequest)(nil),  // 27: quorate.keeper.v1.DropAddressRequest
+	(*DropAddressResponse)(nil), // 28: quorate.keeper.v1.DropAddressResponse
+	(*RenewRequest)(nil),        // 29: quorate.keeper.v1.RenewRequest
+	(*RenewResponse)(nil),       // 30: quorate.keeper.v1.RenewResponse
 }
 var file_cluster_keeper_keeperpb_keeper_proto_depIdxs = []int32{
 	2,  // 0: quorate.keeper.v1.AttachRequest.lun:type_name -> quorate.keeper.v1.Lun
@@ -1971,37 +2065,38 @@ var file_cluster_keeper_keeperpb_keeper_proto_depIdxs = []int32{
 	2,  // 2: quorate.keeper.v1.FormatRequest.lun:type_name -> quorate.keeper.v1.Lun
 	22, // 3: quorate.keeper.v1.StatusResponse.lease:type_name -> quorate.keeper.v1.LeaseStatus
 	23, // 4: quorate.keeper.v1.StatusResponse.volumes:type_name -> quorate.keeper.v1.VolumeStatus
-	0,  // 5: quorate.keeper.v1.KeeperService.Configure:input_type -> quorate.keeper.v1.ConfigureRequest
-	4,  // 6: quorate.keeper.v1.KeeperService.Attach:input_type -> quorate.keeper.v1.AttachRequest
-	6,  // 7: quorate.keeper.v1.KeeperService.Detach:input_type -> quorate.keeper.v1.DetachRequest
-	8,  // 8: quorate.keeper.v1.KeeperService.Coordinate:input_type -> quorate.keeper.v1.CoordinateRequest
-	10, // 9: quorate.keeper.v1.KeeperService.Relinquish:input_type -> quorate.keeper.v1.RelinquishRequest
-	12, // 10: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
-	14, // 11: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
-	16, // 12: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
-	18, // 13: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
-	20, // 14: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
-	24, // 15: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
-	26, // 16: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
-	28, // 17: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
-	1,  // 18: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
-	5,  // 19: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
-	7,  // 20: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
-	9,  // 21: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
-	11, // 22: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
-	13, // 23: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
-	15, // 24: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
-	17, // 25: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
-	19, // 26: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
-	21, // 27: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
-	25, // 28: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
-	27, // 29: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
-	29, // 30: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
-	18, // [18:31] is the sub-list for method output_type
-	5,  // [5:18] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	24, // 5: quorate.keeper.v1.VolumeStatus.pauses:type_name -> quorate.keeper.v1.Pauses
+	0,  // 6: quorate.keeper.v1.KeeperService.Configure:input_type -> quorate.keeper.v1.ConfigureRequest
+	4,  // 7: quorate.keeper.v1.KeeperService.Attach:input_type -> quorate.keeper.v1.AttachRequest
+	6,  // 8: quorate.keeper.v1.KeeperService.Detach:input_type -> quorate.keeper.v1.DetachRequest
+	8,  // 9: quorate.keeper.v1.KeeperService.Coordinate:input_type -> quorate.keeper.v1.CoordinateRequest
+	10, // 10: quorate.keeper.v1.KeeperService.Relinquish:input_type -> quorate.keeper.v1.RelinquishRequest
+	12, // 11: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
+	14, // 12: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
+	16, // 13: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
+	18, // 14: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
+	20, // 15: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
+	25, // 16: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
+	27, // 17: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
+	29, // 18: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
+	1,  // 19: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
+	5,  // 20: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
+	7,  // 21: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
+	9,  // 22: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
+	11, // 23: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
+	13, // 24: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
+	15, // 25: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
+	17, // 26: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
+	19, // 27: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
+	21, // 28: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
+	26, // 29: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
+	28, // 30: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
+	30, // 31: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
+	19, // [19:32] is the sub-list for method output_type
+	6,  // [6:19] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_cluster_keeper_keeperpb_keeper_proto_init() }
@@ -2015,7 +2110,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_keeper_keeperpb_keeper_proto_rawDesc), len(file_cluster_keeper_keeperpb_keeper_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

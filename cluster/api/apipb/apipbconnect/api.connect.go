@@ -94,6 +94,8 @@ const (
 	ClusterServiceCsvEnableProcedure = "/quorate.api.v1.ClusterService/CsvEnable"
 	// ClusterServiceCsvAddProcedure is the fully-qualified name of the ClusterService's CsvAdd RPC.
 	ClusterServiceCsvAddProcedure = "/quorate.api.v1.ClusterService/CsvAdd"
+	// ClusterServiceCsvMoveProcedure is the fully-qualified name of the ClusterService's CsvMove RPC.
+	ClusterServiceCsvMoveProcedure = "/quorate.api.v1.ClusterService/CsvMove"
 	// ClusterServiceVmCreateProcedure is the fully-qualified name of the ClusterService's VmCreate RPC.
 	ClusterServiceVmCreateProcedure = "/quorate.api.v1.ClusterService/VmCreate"
 	// ClusterServiceVmAddProcedure is the fully-qualified name of the ClusterService's VmAdd RPC.
@@ -562,6 +564,8 @@ type ClusterServiceClient interface {
 	DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error)
 	CsvEnable(context.Context, *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error)
 	CsvAdd(context.Context, *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error)
+	// CsvMove answers when the other node serves the volume.
+	CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
 	VmAdd(context.Context, *connect.Request[apipb.VmAddRequest]) (*connect.Response[apipb.VmAddResponse], error)
 	VmRemove(context.Context, *connect.Request[apipb.VmRemoveRequest]) (*connect.Response[apipb.VmRemoveResponse], error)
@@ -666,6 +670,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("CsvAdd")),
 			connect.WithClientOptions(opts...),
 		),
+		csvMove: connect.NewClient[apipb.CsvMoveRequest, apipb.CsvMoveResponse](
+			httpClient,
+			baseURL+ClusterServiceCsvMoveProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("CsvMove")),
+			connect.WithClientOptions(opts...),
+		),
 		vmCreate: connect.NewClient[apipb.VmCreateRequest, apipb.VmCreateResponse](
 			httpClient,
 			baseURL+ClusterServiceVmCreateProcedure,
@@ -767,6 +777,7 @@ type clusterServiceClient struct {
 	diskAdd      *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
 	csvEnable    *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
 	csvAdd       *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
+	csvMove      *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
 	vmCreate     *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
 	vmAdd        *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
 	vmRemove     *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
@@ -841,6 +852,11 @@ func (c *clusterServiceClient) CsvEnable(ctx context.Context, req *connect.Reque
 // CsvAdd calls quorate.api.v1.ClusterService.CsvAdd.
 func (c *clusterServiceClient) CsvAdd(ctx context.Context, req *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error) {
 	return c.csvAdd.CallUnary(ctx, req)
+}
+
+// CsvMove calls quorate.api.v1.ClusterService.CsvMove.
+func (c *clusterServiceClient) CsvMove(ctx context.Context, req *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {
+	return c.csvMove.CallUnary(ctx, req)
 }
 
 // VmCreate calls quorate.api.v1.ClusterService.VmCreate.
@@ -930,6 +946,8 @@ type ClusterServiceHandler interface {
 	DiskAdd(context.Context, *connect.Request[apipb.DiskAddRequest]) (*connect.Response[apipb.DiskAddResponse], error)
 	CsvEnable(context.Context, *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error)
 	CsvAdd(context.Context, *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error)
+	// CsvMove answers when the other node serves the volume.
+	CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
 	VmAdd(context.Context, *connect.Request[apipb.VmAddRequest]) (*connect.Response[apipb.VmAddResponse], error)
 	VmRemove(context.Context, *connect.Request[apipb.VmRemoveRequest]) (*connect.Response[apipb.VmRemoveResponse], error)
@@ -1028,6 +1046,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceCsvAddProcedure,
 		svc.CsvAdd,
 		connect.WithSchema(clusterServiceMethods.ByName("CsvAdd")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceCsvMoveHandler := connect.NewUnaryHandler(
+		ClusterServiceCsvMoveProcedure,
+		svc.CsvMove,
+		connect.WithSchema(clusterServiceMethods.ByName("CsvMove")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceVmCreateHandler := connect.NewUnaryHandler(
@@ -1140,6 +1164,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceCsvEnableHandler.ServeHTTP(w, r)
 		case ClusterServiceCsvAddProcedure:
 			clusterServiceCsvAddHandler.ServeHTTP(w, r)
+		case ClusterServiceCsvMoveProcedure:
+			clusterServiceCsvMoveHandler.ServeHTTP(w, r)
 		case ClusterServiceVmCreateProcedure:
 			clusterServiceVmCreateHandler.ServeHTTP(w, r)
 		case ClusterServiceVmAddProcedure:
@@ -1223,6 +1249,10 @@ func (UnimplementedClusterServiceHandler) CsvEnable(context.Context, *connect.Re
 
 func (UnimplementedClusterServiceHandler) CsvAdd(context.Context, *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvAdd is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvMove is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error) {

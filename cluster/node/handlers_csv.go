@@ -1,0 +1,141 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"quorate/cluster"
+	"quorate/cluster/api/apipb"
+	pb "quorate/cluster/clusterpb"
+	"quorate/cluster/keeper/keeperpb"
+)
+
+// CsvEnable implements the service.
+func (h *handlers) CsvEnable(ctx context.Context, r *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_CsvEnable{CsvEnable: &pb.CsvEnable{Enabled: r.Msg.Enabled}}}); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apipb.CsvEnableResponse{}), nil
+}
+
+// volumeTimeout is for how long a new volume may take until every node has it.
+const volumeTimeout = 60 * time.Second
+
+// CsvAdd implements the service.
+func (h *handlers) CsvAdd(ctx context.Context, r *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.barrier(ctx); err != nil {
+		return nil, err
+	}
+	s := m.db.clone()
+	if !s.Cluster.CsvEnabled {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("shared volumes are not enabled: run `clusterctl csv enable` first"))
+	}
+	d, err := volumeDisk(s, r.Msg.Disk)
+	if err != nil {
+		return nil, err
+	}
+	name := r.Msg.Name
+	for i := 1; name == ""; i++ {
+		if try := fmt.Sprintf("Volume%d", i); s.Volumes[try] == nil {
+			name = try
+		}
+	}
+	if s.Volumes[name] != nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("there is a volume %s already", name))
+	}
+	fctx, cancel := context.WithTimeout(ctx, volumeTimeout)
+	defer cancel()
+	if _, err := h.n.keeper().Format(fctx, connect.NewRequest(&keeperpb.FormatRequest{
+		Lun: m.lun(diskURL(d, m.id.NodeID)), Volume: name, ClusterId: m.id.ClusterID, Force: r.Msg.Force,
+	})); err != nil {
+		return nil, err
+	}
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: name, Disk: d.Id, Coordinator: m.id.NodeID}}}); err != nil {
+		return nil, err
+	}
+	err = m.until(ctx, volumeTimeout, name+" is mounted on every node", func(s *pb.State) (bool, error) {
+		v := s.Volumes[name]
+		if v == nil {
+			return false, fmt.Errorf("volume %s was removed meanwhile", name)
+		}
+		for id, n := range s.Nodes {
+			if n.State == pb.NodeState_NODE_STATE_UP && v.Status[id].GetState() != "direct" {
+				return false, nil
+			}
+		}
+		return v.ReadyEpoch == v.Epoch, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s = m.db.clone()
+	return connect.NewResponse(&apipb.CsvAddResponse{Volume: volumeInfo(s, s.Volumes[name])}), nil
+}
+
+// volumeDisk is the disk that was named, or the largest that is free.
+func volumeDisk(s *pb.State, name string) (*pb.Disk, error) {
+	if name != "" {
+		d, err := diskNamed(s, name)
+		if err == nil && d.Role != pb.DiskRole_DISK_ROLE_AVAILABLE {
+			err = connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is in use already, as %s", d.Name, cluster.RoleOf(d.Role)))
+		}
+		return d, err
+	}
+	var best *pb.Disk
+	for _, d := range s.Disks {
+		if d.Role == pb.DiskRole_DISK_ROLE_AVAILABLE && (best == nil || d.Size > best.Size || d.Size == best.Size && d.Id < best.Id) {
+			best = d
+		}
+	}
+	if best == nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("no disk of the cluster is free: add one with `clusterctl disk add`"))
+	}
+	return best, nil
+}
+
+// moveTimeout bounds the wait for a volume to be served by another node: the old one
+// writes what it has, the new one reads it.
+const moveTimeout = time.Minute
+
+// CsvMove implements the service.
+func (h *handlers) CsvMove(ctx context.Context, r *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	to, err := m.nodeNamed(r.Msg.To)
+	if err != nil {
+		return nil, err
+	}
+	name := r.Msg.Volume
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeMove{VolumeMove: &pb.VolumeMove{Name: name, To: to, Reason: "the administrator wants it"}}}); err != nil {
+		return nil, err
+	}
+	err = m.until(ctx, moveTimeout, fmt.Sprintf("%s is coordinated by %s", name, r.Msg.To), func(s *pb.State) (bool, error) {
+		v := s.Volumes[name]
+		switch {
+		case v == nil:
+			return false, connect.NewError(connect.CodeAborted, fmt.Errorf("volume %s was removed meanwhile", name))
+		case v.Coordinator != to && v.MoveTo != to:
+			return false, connect.NewError(connect.CodeAborted, fmt.Errorf("%s was not moved: %s coordinates it; look at `clusterctl events`", name, nameOf(s, v.Coordinator)))
+		}
+		return v.Coordinator == to && v.ReadyEpoch == v.Epoch, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := m.db.clone()
+	return connect.NewResponse(&apipb.CsvMoveResponse{Volume: volumeInfo(s, s.Volumes[name])}), nil
+}
