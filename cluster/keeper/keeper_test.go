@@ -391,3 +391,38 @@ func TestCoordinatorOnAnotherNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestWritesOfANodedThatWasKilledAreSettled: a noded that is started after a loss of
+// power says that it stopped only when what the one before it sent to its LUNs has
+// ended, though it has attached none of them itself.
+func TestWritesOfANodedThatWasKilledAreSettled(t *testing.T) {
+	r := newRig(t)
+	a := r.start(1, 1)
+	r.format(a)
+	r.attach(a, 0x101, a, 1)
+	r.coordinate(a, 1)
+	name := filepath.Join(r.base, "1", "state", configFile)
+	asItWas, err := os.ReadFile(name)
+	must(t, err)
+	must(t, a.Stop(background))
+	must(t, os.WriteFile(name, asItWas, 0o600)) // it never stopped: it lost power
+	b := r.start(1, 1)
+	b.onLUN(func(op disk.Op) error {
+		if op.Kind == disk.OpReset {
+			return disk.ErrPathLost
+		}
+		return nil
+	})
+	if _, err := b.api.Release(background, connect.NewRequest(&keeperpb.ReleaseRequest{})); err == nil {
+		t.Fatal("it says that it stopped though the LUN does not answer")
+	}
+	b.onLUN(func(disk.Op) error { return nil })
+	before := r.lun.Resets()
+	for range 2 { // once is enough
+		_, err = b.api.Release(background, connect.NewRequest(&keeperpb.ReleaseRequest{}))
+		must(t, err)
+		if n := r.lun.Resets() - before; n != 1 {
+			t.Fatalf("%d resets", n)
+		}
+	}
+}

@@ -19,7 +19,7 @@ const (
 	// dialTimeout bounds one attempt to connect, the welcome included.
 	dialTimeout = 3 * time.Second
 	// dialPause is waited between attempts.
-	dialPause = 50 * time.Millisecond
+	dialPause = 10 * time.Millisecond
 )
 
 // link is the connection to the coordinator, and what is to be sent over it.

@@ -217,7 +217,7 @@ func (c *Coordinator) Relinquish(ctx context.Context) error {
 	if !first || c.fault != nil {
 		return c.fault
 	}
-	if err := c.v.Checkpoint(ctx); err != nil {
+	if err := c.v.Close(ctx); err != nil {
 		c.fault = err
 		return fmt.Errorf("relinquish volume %q: %w", c.v.Label().Name, err)
 	}

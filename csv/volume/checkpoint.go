@@ -12,10 +12,16 @@ func (v *Volume) NeedCheckpoint() bool { return v.log.used > uint64(v.label.Jour
 // Checkpoint writes the changed leaves and a root, and empties the journal. All
 // that is in memory is durable after nil, pending operations included. No record
 // may be under way. After an error the volume must be given up.
-func (v *Volume) Checkpoint(ctx context.Context) error {
+func (v *Volume) Checkpoint(ctx context.Context) error { return v.checkpoint(ctx, false) }
+
+// Close is a last Checkpoint, after which nothing is written: whoever opens the volume
+// next has no journal to read.
+func (v *Volume) Close(ctx context.Context) error { return v.checkpoint(ctx, true) }
+
+func (v *Volume) checkpoint(ctx context.Context, last bool) error {
 	v.end()
 	session := v.session()
-	r := root{gen: v.gen + 1, epoch: v.epoch, logPos: v.log.pos, logSeq: v.log.seq}
+	r := root{gen: v.gen + 1, epoch: v.epoch, logPos: v.log.pos, logSeq: v.log.seq, closed: last}
 	old := append([]uint64(nil), v.tree.dropped...)
 	old = append(old, v.index...)
 	for _, l := range v.tree.leaves {

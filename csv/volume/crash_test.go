@@ -93,8 +93,62 @@ func TestModel(t *testing.T) {
 				if !same(got, m) {
 					t.Fatalf("epoch %d: %s", epoch, differ(got, m))
 				}
+				if epoch%2 == 1 {
+					if err := r.v.Close(background); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
 		})
+	}
+}
+
+// counting counts the bytes that are read.
+type counting struct {
+	disk.Device
+	read int64
+}
+
+func (c *counting) ReadAt(ctx context.Context, p []byte, off int64) error {
+	c.read += int64(len(p))
+	return c.Device.ReadAt(ctx, p, off)
+}
+
+// TestClosedVolumeIsOpenedAtOnce: a hand-over in good order leaves no journal to be
+// read; where a root is damaged, which might be a newer one, it is read all the same.
+func TestClosedVolumeIsOpenedAtOnce(t *testing.T) {
+	mem := disk.NewMemory(1<<30, 4096)
+	formatted(t, mem)
+	var l Label
+	for epoch := range uint64(2) {
+		v, err := Open(background, mem, epoch+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l = v.Label()
+		if err := v.Close(background); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opened := func(epoch uint64) int64 {
+		dev := &counting{Device: mem}
+		v, err := Open(background, dev, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Close(background); err != nil {
+			t.Fatal(err)
+		}
+		return dev.read
+	}
+	if n := opened(3); n > 1<<20 {
+		t.Errorf("%d bytes were read to open a closed volume", n)
+	}
+	if err := mem.WriteAt(background, make([]byte, metaAlign), l.rootOffsets(0)[0]); err != nil {
+		t.Fatal(err)
+	}
+	if n := opened(4); n < l.Journal/4 {
+		t.Errorf("%d bytes were read though a root is damaged: the journal was not looked at", n)
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 // replay applies the records that follow the root.
 func (v *Volume) replay(ctx context.Context, r root, epoch uint64) error {
 	v.log = journal{pos: r.logPos, seq: r.logSeq}
+	if r.closed {
+		return nil
+	}
 	size := uint64(v.label.Journal)
 	for v.log.used < size {
 		if v.log.pos >= size {

@@ -19,6 +19,9 @@ type root struct {
 	// not in the tree.
 	logPos, logSeq uint64
 	index          []uint64
+	// closed tells that nobody wrote a record after this root: its writer let the
+	// volume go with it. A root without this byte is not closed.
+	closed bool
 }
 
 func (r root) encode(id UUID) []byte {
@@ -28,6 +31,9 @@ func (r root) encode(id UUID) []byte {
 	b = putU32(b, uint32(len(r.index)))
 	for _, i := range r.index {
 		b = putU64(b, i)
+	}
+	if r.closed {
+		b = append(b, 1)
 	}
 	return seal(header{kind: kindRoot, volume: id, a: r.gen}, b)
 }
@@ -46,23 +52,30 @@ func decodeRoot(buf []byte, l Label) (root, error) {
 	for range n {
 		r.index = append(r.index, d.u64())
 	}
+	if len(d.b) > 0 {
+		r.closed = d.u8() == 1
+	}
 	if d.err != nil || r.logPos > uint64(l.Journal) || r.logPos%metaAlign != 0 {
 		return root{}, errCorrupt
 	}
 	return r, nil
 }
 
-// readRoot finds the newest root among the two slots and their copies.
+// readRoot finds the newest root among the two slots and their copies. One that was
+// closed counts as such only where all four are readable: one that is not might be
+// newer.
 func (v *Volume) readRoot(ctx context.Context) (root, error) {
 	var best root
-	found := false
+	found, whole := false, true
 	buf := make([]byte, metaAlign)
 	for slot := range uint64(2) {
 		for _, at := range v.label.rootOffsets(slot) {
 			if err := v.dev.ReadAt(ctx, buf, at); err != nil {
 				return root{}, fmt.Errorf("read root slot %d: %w", slot, err)
 			}
-			if r, err := decodeRoot(buf, v.label); err == nil && (!found || r.gen > best.gen) {
+			r, err := decodeRoot(buf, v.label)
+			whole = whole && err == nil
+			if err == nil && (!found || r.gen > best.gen) {
 				best, found = r, true
 			}
 		}
@@ -70,6 +83,7 @@ func (v *Volume) readRoot(ctx context.Context) (root, error) {
 	if !found {
 		return root{}, fmt.Errorf("no root is readable in any of its four places: %w", errCorrupt)
 	}
+	best.closed = best.closed && whole
 	return best, nil
 }
 
