@@ -113,38 +113,50 @@ func load(args []string) error {
 		r = untilFirst(ctx, do)
 	default:
 		var err error
-		if r, err = many(ctx, *system, *clients, *value); err != nil {
+		if r, err = many(*each, *system, *clients, *value); err != nil {
 			return err
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// many lets clients commit, each one thing after the other, until ctx ends.
-func many(ctx context.Context, system string, clients, value int) (report, error) {
+// many lets clients commit, each one thing after the other, for a time that begins
+// when each is connected and has committed once.
+func many(each time.Duration, system string, clients, value int) (report, error) {
 	all := make([][]time.Duration, clients)
 	var failed atomic.Int64
-	var wg sync.WaitGroup
-	began := time.Now()
+	var wg, connected sync.WaitGroup
 	var last atomic.Pointer[error]
+	start, ctx := make(chan struct{}), context.Background()
+	var end time.Time
 	for n := range clients {
 		do, err := committer(system, n, value)
 		if err != nil {
 			return report{}, err
 		}
+		note := func(err error) {
+			if err != nil {
+				failed.Add(1)
+				last.Store(&err)
+			}
+		}
+		connected.Go(func() { note(do(ctx)) })
 		wg.Go(func() {
-			for ctx.Err() == nil {
+			<-start
+			for time.Now().Before(end) {
 				t := time.Now()
-				err := do(context.WithoutCancel(ctx))
-				if err != nil {
-					failed.Add(1)
-					last.Store(&err)
+				if err := do(ctx); err != nil {
+					note(err)
 					continue
 				}
 				all[n] = append(all[n], time.Since(t))
 			}
 		})
 	}
+	connected.Wait()
+	began := time.Now()
+	end = began.Add(each)
+	close(start)
 	wg.Wait()
 	took := slices.Concat(all...)
 	r := report{Commits: int64(len(took)), Seconds: time.Since(began).Seconds(), Failed: failed.Load()}

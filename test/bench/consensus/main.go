@@ -35,7 +35,7 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 3, "rounds of each measurement")
 	flag.IntVar(&s.clients, "clients", 256, "clients at once, where there are many")
 	flag.IntVar(&s.value, "value", 256, "bytes of a value")
-	flag.IntVar(&s.kills, "kills", 3, "leaders killed of each kind")
+	flag.IntVar(&s.kills, "kills", 3, "leaders killed of each kind; 0 measures commits alone")
 	flag.DurationVar(&s.each, "each", 5*time.Second, "for how long clients write in a round")
 	flag.Parse()
 	if _, err := exec.LookPath("etcd"); err != nil {

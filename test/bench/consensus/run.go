@@ -56,6 +56,9 @@ func run(ctx context.Context, s settings) error {
 		if err := one(ctx, s, self, t, i == 0); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
+		if s.kills == 0 {
+			return nil
+		}
 	}
 	return nil
 }
@@ -84,6 +87,9 @@ func one(ctx context.Context, s settings, self string, t timing, commits bool) e
 		if err := b.commits(ctx); err != nil {
 			return err
 		}
+	}
+	if s.kills == 0 {
+		return nil
 	}
 	return b.failovers(ctx, t)
 }
