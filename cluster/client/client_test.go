@@ -75,6 +75,7 @@ func onSocket(t *testing.T, s server) *client.Client {
 	mux := http.NewServeMux()
 	mux.Handle(apipbconnect.NewClusterServiceHandler(s))
 	h := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
+	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetUnencryptedHTTP2(true)
 	var served sync.WaitGroup
 	served.Go(func() { _ = h.Serve(l) })
