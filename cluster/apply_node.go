@@ -24,6 +24,9 @@ func (d *Database) nodeAdd(c *pb.Command, k *pb.NodeAdd) *pb.Result {
 			return refuse(pb.Code_CODE_REFUSED, "node %s is in the cluster already: if it has lost its disk, evict it with `clusterctl node evict %s`, and add it again", n.Name, n.Name)
 		}
 	}
+	if can, have := FormatOfNode(n), FormatOf(d.s); can < have {
+		return refuse(pb.Code_CODE_REFUSED, "node %s has version %s, which can format %d of the database at most, and the cluster's is %d: upgrade it, then add it", n.Name, n.Facts.GetVersion(), can, have)
+	}
 	n.Id = d.s.NextNode
 	d.s.NextNode++
 	// It comes up as any node that was away: once it is heard.

@@ -37,6 +37,7 @@ func newDB(t *testing.T) *db {
 	d.must(&pb.Command{Kind: &pb.Command_GroupAdd{GroupAdd: &pb.GroupAdd{Group: &pb.Group{Name: "sql", Type: "vm", Volume: "Volume1", Owner: 2}}}})
 	d.must(desire("sql", pb.Desire_DESIRE_STARTED))
 	d.must(status(2, 1, pb.GroupState_GROUP_STATE_ONLINE))
+	d.State().Cluster.Format = Format
 	return d
 }
 
@@ -63,7 +64,11 @@ func proof(node, epoch uint64, kind pb.ProofKind, disk string) *pb.Command {
 func (d *db) do(c *pb.Command) *pb.Result {
 	d.id++
 	c.Id = d.id
-	return d.Apply(c, 7)
+	res, err := d.Apply(c, 7)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return res
 }
 
 func (d *db) must(c *pb.Command) *pb.Result {
@@ -142,7 +147,7 @@ func TestMigrationPassesOwnershipOnce(t *testing.T) {
 	}
 	first := sw()
 	d.must(first)
-	if res := d.Apply(first, 7); res.Code != pb.Code_CODE_OK {
+	if res, err := d.Apply(first, 7); err != nil || res.Code != pb.Code_CODE_OK {
 		t.Fatalf("the same command, committed twice, is answered %v", res)
 	}
 	d.refused(sw(), "epoch")
@@ -171,8 +176,9 @@ func TestReplicasAgree(t *testing.T) {
 			c := randomCommand(r)
 			c.Id = r.Uint64N(200) + 100
 			twin := proto.Clone(c).(*pb.Command)
-			ra, rb := a.Apply(c, 7), b.Apply(twin, 7)
-			if !proto.Equal(ra, rb) {
+			ra, errA := a.Apply(c, 7)
+			rb, errB := b.Apply(twin, 7)
+			if errA != nil || errB != nil || !proto.Equal(ra, rb) {
 				t.Fatalf("seed %d: %v answers %v and %v", seed, c, ra, rb)
 			}
 			snap, err := b.Snapshot()

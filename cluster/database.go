@@ -48,11 +48,15 @@ func (d *Database) Snapshot() ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(d.s)
 }
 
-// Restore replaces the whole database.
+// Restore replaces the whole database. What an older version does not know of it
+// stays in it. One of a format that this version cannot is refused with ErrTooNew.
 func (d *Database) Restore(data []byte) error {
 	s := &pb.State{}
 	if err := proto.Unmarshal(data, s); err != nil {
 		return fmt.Errorf("the database's snapshot: %w", err)
+	}
+	if have := FormatOf(s); have > Format {
+		return tooNew("the database is of format %d", have)
 	}
 	d.s, d.recent = s, map[uint64]*pb.Result{}
 	for _, r := range s.Recent {
@@ -63,22 +67,30 @@ func (d *Database) Restore(data []byte) error {
 
 // Apply takes one committed command in. It is deterministic: the same commands
 // give the same database on every node. What it refuses changes nothing. term is
-// that of the log's entry: what a leader decided in an earlier one is refused.
-func (d *Database) Apply(c *pb.Command, term uint64) *pb.Result {
+// that of the log's entry: what a leader decided in an earlier one is refused. The
+// error is ErrTooNew: the command is of a later version, this replica must end.
+func (d *Database) Apply(c *pb.Command, term uint64) (*pb.Result, error) {
+	need, err := demand(c)
+	if err != nil {
+		return nil, fmt.Errorf("command %d of a database of format %d: %w", c.Id, FormatOf(d.s), err)
+	}
 	if d.s.Cluster == nil {
-		return refuse(pb.Code_CODE_REFUSED, "this replica has not yet got the database")
+		return refuse(pb.Code_CODE_REFUSED, "this replica has not yet got the database"), nil
 	}
 	if res, done := d.recent[c.Id]; done {
-		return res
+		return res, nil
 	}
 	var res *pb.Result
-	if c.Term != 0 && c.Term != term && !mutant.On("yesterday's leader decides") {
+	switch {
+	case c.Term != 0 && c.Term != term && !mutant.On("yesterday's leader decides"):
 		res = refuse(pb.Code_CODE_STALE, "it was decided by the leader of term %d, and this is term %d", c.Term, term)
-	} else {
+	case need > FormatOf(d.s):
+		res = refuse(pb.Code_CODE_REFUSED, "%s", tooEarly(d.s, need))
+	default:
 		res = d.apply(c)
 	}
 	d.remember(c.Id, res)
-	return res
+	return res, nil
 }
 
 // remember keeps a result, and forgets the oldest where there are too many.
@@ -155,16 +167,13 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.clusterSet(c, k.ClusterSet)
 	case *pb.Command_ProfileReport:
 		return d.profileReport(c, k.ProfileReport)
+	case *pb.Command_ClusterUpgrade:
+		return d.clusterUpgrade(c, k.ClusterUpgrade)
 	case *pb.Command_PathsReport:
 		return d.pathsReport(c, k.PathsReport)
 	case *pb.Command_Note:
 		d.event(c, k.Note.Level, k.Note.Kind, k.Note.Subject, "%s", k.Note.Text)
 		return ok()
-	}
-	if len(c.ProtoReflect().GetUnknown()) > 0 {
-		// Nodes of a later version know what it does: to go on without it would make
-		// this replica another database. clusterd ends; its machines do not.
-		panic(fmt.Sprintf("command %d is of a later version than this node's %s: upgrade the node", c.Id, Version))
 	}
 	return refuse(pb.Code_CODE_INVALID, "command %d says nothing", c.Id)
 }

@@ -1,11 +1,8 @@
 package cluster
 
 import (
-	"bytes"
 	"testing"
 	"time"
-
-	"google.golang.org/protobuf/encoding/protowire"
 
 	pb "quorate/cluster/clusterpb"
 )
@@ -90,30 +87,6 @@ func TestLeavingIsGivenUp(t *testing.T) {
 	d.must(&pb.Command{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{Node: 2, Epoch: 1, SaidStopped: true}}})
 	d.must(&pb.Command{Kind: &pb.Command_VolumeAssign{VolumeAssign: &pb.VolumeAssign{Name: "Volume1", Epoch: 1, To: 1}}})
 	d.must(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: 2, Epoch: 1}}})
-}
-
-// TestUnknownCommandDoesNotMakeReplicasDiffer: a replica that meets a command of a
-// later version ends before it, and is as it was.
-func TestUnknownCommandDoesNotMakeReplicasDiffer(t *testing.T) {
-	d := newDB(t)
-	before, err := d.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	later := &pb.Command{Id: 99}
-	later.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 500, protowire.VarintType), 1))
-	func() {
-		defer func() {
-			if recover() == nil {
-				t.Error("it went on")
-			}
-		}()
-		d.Apply(later, 7)
-	}()
-	if after, err := d.Snapshot(); err != nil || !bytes.Equal(before, after) {
-		t.Fatalf("it was changed: %v", err)
-	}
-	d.refused(&pb.Command{}, "says nothing") // in every version
 }
 
 // TestCoordinatorIsToldOfAFenceAfterItBegan: one that began while another node was

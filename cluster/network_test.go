@@ -26,6 +26,7 @@ func networked(t *testing.T) *db {
 		d.must(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: uint64(i) + 2}}})
 	}
 	d.must(&pb.Command{Kind: &pb.Command_PortalAdd{PortalAdd: &pb.PortalAdd{Portal: "192.168.0.1:3260"}}})
+	d.State().Cluster.Format = Format
 	return d
 }
 
@@ -138,7 +139,7 @@ func TestNodedIsToldWhomToAsk(t *testing.T) {
 		t.Fatalf("%v", acts)
 	}
 	d.must(&pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: &pb.Node{
-		Name: "s4", ApiPort: 7400, Addresses: []*pb.NodeAddress{{Network: "192.168.101.0/24", Host: "192.168.101.14"}},
+		Name: "s4", ApiPort: 7400, Facts: &pb.NodeFacts{Format: Format}, Addresses: []*pb.NodeAddress{{Network: "192.168.101.0/24", Host: "192.168.101.14"}},
 	}}}})
 	acts := Act(d.State(), local)
 	if len(acts) != 1 {

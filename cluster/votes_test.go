@@ -17,6 +17,7 @@ func three(t *testing.T) *db {
 		d.must(&pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: &pb.Node{Name: fmt.Sprintf("s%d", id+2)}}}})
 		d.must(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: id + 2}}})
 	}
+	d.State().Cluster.Format = Format
 	return d
 }
 

@@ -24,9 +24,9 @@ import (
 // last remembers nothing but how much it took.
 type last struct{ n atomic.Uint64 }
 
-func (l *last) Apply(_, _ uint64, cmd []byte) (uint64, any) {
+func (l *last) Apply(_, _ uint64, cmd []byte) (uint64, any, error) {
 	l.n.Add(1)
-	return binary.BigEndian.Uint64(cmd), nil
+	return binary.BigEndian.Uint64(cmd), nil, nil
 }
 func (l *last) Snapshot() ([]byte, error) { return nil, nil }
 func (l *last) Restore([]byte) error      { return nil }

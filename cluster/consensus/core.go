@@ -36,8 +36,9 @@ const MaxCommand = 1 << 20
 // Machine is the replicated state machine. It is called from one goroutine.
 type Machine interface {
 	// Apply takes one committed command in and returns the id that its
-	// proposer gave it, with its result.
-	Apply(index, term uint64, command []byte) (id uint64, result any)
+	// proposer gave it, with its result. An error ends the voter: the command
+	// cannot be understood here, and to go on without it would be another state.
+	Apply(index, term uint64, command []byte) (id uint64, result any, err error)
 	// Snapshot returns the whole state.
 	Snapshot() ([]byte, error)
 	// Restore replaces the whole state.
@@ -399,7 +400,10 @@ func (c *Core) apply(e *raftpb.Entry, out *Output) error {
 		if len(e.GetData()) == 0 {
 			return nil
 		}
-		id, result := c.cfg.Machine.Apply(e.GetIndex(), e.GetTerm(), e.GetData())
+		id, result, err := c.cfg.Machine.Apply(e.GetIndex(), e.GetTerm(), e.GetData())
+		if err != nil {
+			return fmt.Errorf("apply entry %d: %w", e.GetIndex(), err)
+		}
 		out.Applied = append(out.Applied, Applied{ID: id, Result: result})
 	case raftpb.EntryConfChange:
 		cc := &raftpb.ConfChange{}

@@ -25,14 +25,14 @@ type list struct {
 	ids []uint64
 }
 
-func (l *list) Apply(_, _ uint64, cmd []byte) (uint64, any) {
+func (l *list) Apply(_, _ uint64, cmd []byte) (uint64, any, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	id := binary.BigEndian.Uint64(cmd)
 	if !slices.Contains(l.ids, id) {
 		l.ids = append(l.ids, id)
 	}
-	return id, len(l.ids)
+	return id, len(l.ids), nil
 }
 
 func (l *list) Snapshot() ([]byte, error) {

@@ -49,7 +49,7 @@ func (n *Node) create(ctx context.Context, r *apipb.CreateRequest, tell teller) 
 		}
 	}
 	tell.say("found", "cluster %s with node %s", r.Name, n.opt.Name)
-	if err := n.found(ctx, r); err != nil {
+	if err := n.found(ctx, r, others); err != nil {
 		return err
 	}
 	m := n.current()
@@ -173,8 +173,9 @@ func (n *Node) loginAll(ctx context.Context, portal string, others []*enrollee) 
 	return g.Wait()
 }
 
-// found makes this node the first and only member of a new cluster.
-func (n *Node) found(ctx context.Context, r *apipb.CreateRequest) error {
+// found makes this node the first and only member of a new cluster, whose database is
+// of the newest format that it and the others can.
+func (n *Node) found(ctx context.Context, r *apipb.CreateRequest, others []*enrollee) error {
 	id := uuid.NewString()
 	authority, err := trust.NewAuthority(id)
 	if err != nil {
@@ -189,8 +190,12 @@ func (n *Node) found(ctx context.Context, r *apipb.CreateRequest) error {
 		return err
 	}
 	port, _ := n.opt.apiPort()
+	format := uint32(cluster.Format)
+	for _, o := range others {
+		format = min(format, max(o.about.Format, 1))
+	}
 	db := cluster.Found(
-		&pb.Cluster{Id: id, Name: r.Name, Sensitivity: n.opt.Profile, CreatedMs: time.Now().UnixMilli()},
+		&pb.Cluster{Id: id, Name: r.Name, Sensitivity: n.opt.Profile, CreatedMs: time.Now().UnixMilli(), Format: format},
 		&pb.Node{Id: 1, Name: n.opt.Name, Addresses: addrs, ApiPort: uint64(port), KeeperPort: uint64(n.opt.KeeperPort), GossipPort: uint64(n.opt.GossipPort), Facts: n.facts(ctx)},
 	)
 	snap, err := foundingSnapshot(db, 1)
@@ -297,7 +302,7 @@ func (m *member) admitOne(ctx context.Context, o *enrollee) error {
 	if o.about.Joined {
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("it is in cluster %s already", o.about.ClusterName))
 	}
-	node := &pb.Node{Name: o.name, ApiPort: uint64(o.about.ApiPort), KeeperPort: uint64(o.about.KeeperPort), GossipPort: uint64(o.about.GossipPort)}
+	node := &pb.Node{Name: o.name, Facts: &pb.NodeFacts{Version: o.about.Version, Format: o.about.Format}, ApiPort: uint64(o.about.ApiPort), KeeperPort: uint64(o.about.KeeperPort), GossipPort: uint64(o.about.GossipPort)}
 	for _, a := range o.about.Addresses {
 		node.Addresses = append(node.Addresses, &pb.NodeAddress{Network: a.Network, Host: a.Host})
 	}

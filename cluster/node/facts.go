@@ -21,7 +21,7 @@ import (
 
 // facts are what this node is.
 func (n *Node) facts(ctx context.Context) *pb.NodeFacts {
-	f := &pb.NodeFacts{Version: cluster.Version}
+	f := &pb.NodeFacts{Version: cluster.Version, Format: cluster.Format}
 	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		f.BootId = strings.TrimSpace(string(b))
 	}

@@ -209,7 +209,9 @@ func forced(state consensus.State, node uint64, atMs int64) (*raftpb.Snapshot, e
 	for _, e := range state.Entries {
 		index, term = e.GetIndex(), max(term, e.GetTerm())
 		if e.GetType() == raftpb.EntryNormal && len(e.GetData()) > 0 {
-			r.Apply(e.GetIndex(), e.GetTerm(), e.GetData())
+			if _, _, err := r.Apply(e.GetIndex(), e.GetTerm(), e.GetData()); err != nil {
+				return nil, err
+			}
 		}
 	}
 	r.db.Force(node, atMs)

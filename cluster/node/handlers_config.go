@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -55,7 +57,37 @@ func (h *handlers) setAddress(ctx context.Context, m *member, ip string) error {
 }
 
 func clusterInfo(s *pb.State) *apipb.ClusterInfo {
-	return &apipb.ClusterInfo{Name: s.Cluster.Name, Id: s.Cluster.Id, Address: s.Cluster.Address, CsvEnabled: s.Cluster.CsvEnabled}
+	reachable, waits := cluster.Reachable(s)
+	return &apipb.ClusterInfo{
+		Name: s.Cluster.Name, Id: s.Cluster.Id, Address: s.Cluster.Address, CsvEnabled: s.Cluster.CsvEnabled,
+		Format: cluster.FormatOf(s), FormatReachable: reachable, FormatWaits: waits,
+	}
+}
+
+// ClusterUpgrade implements the service.
+func (h *handlers) ClusterUpgrade(ctx context.Context, _ *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.barrier(ctx); err != nil {
+		return nil, err
+	}
+	res := &apipb.ClusterUpgradeResponse{}
+	var waits []string
+	m.db.view(func(s *pb.State) {
+		res.From = cluster.FormatOf(s)
+		res.To, waits = cluster.Reachable(s)
+	})
+	switch {
+	case res.To > res.From:
+		if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_ClusterUpgrade{ClusterUpgrade: &pb.ClusterUpgrade{Format: res.To}}}); err != nil {
+			return nil, err
+		}
+	case len(waits) > 0:
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("the database stays at format %d: %s; upgrade those nodes, then ask again", res.From, strings.Join(waits, ", and ")))
+	}
+	return connect.NewResponse(res), nil
 }
 
 // ConfigExport implements the service.

@@ -57,7 +57,7 @@ func (n *Node) describe(ctx context.Context) (*apipb.NodeDescription, error) {
 	facts := n.facts(ctx)
 	port, _ := n.opt.apiPort()
 	d := &apipb.NodeDescription{
-		Name: n.opt.Name, Version: cluster.Version, Fingerprint: n.self.Fingerprint(), ClockMs: time.Now().UnixMilli(), BootId: facts.BootId,
+		Name: n.opt.Name, Version: cluster.Version, Format: cluster.Format, Fingerprint: n.self.Fingerprint(), ClockMs: time.Now().UnixMilli(), BootId: facts.BootId,
 		CpuVendor: facts.CpuVendor, CpuFamily: facts.CpuFamily, CpuModel: facts.CpuModel, Cpus: facts.Cpus, MemoryMib: facts.MemoryMib,
 		Accelerator: facts.Accelerator, AcceleratorNote: facts.AcceleratorNote, QemuVersion: facts.QemuVersion,
 		Os: osName(), Kernel: kernelName(),

@@ -24,20 +24,23 @@ func newReplica() *replica {
 }
 
 // Apply implements consensus.Machine.
-func (r *replica) Apply(index, term uint64, data []byte) (uint64, any) {
+func (r *replica) Apply(index, term uint64, data []byte) (uint64, any, error) {
 	cmd := &pb.Command{}
 	if err := proto.Unmarshal(data, cmd); err != nil {
 		// Every node finds the same, so the replicas stay equal.
-		return 0, &pb.Result{Code: pb.Code_CODE_INVALID, Message: fmt.Sprintf("entry %d is no command: %v", index, err)}
+		return 0, &pb.Result{Code: pb.Code_CODE_INVALID, Message: fmt.Sprintf("entry %d is no command: %v", index, err)}, nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	res := r.db.Apply(cmd, term)
+	res, err := r.db.Apply(cmd, term)
+	if err != nil {
+		return 0, nil, err
+	}
 	if cmd.GetNote() == nil && res.Code == pb.Code_CODE_OK {
 		r.changed = renewed(r.changed)
 	}
 	r.told = renewed(r.told)
-	return cmd.Id, res
+	return cmd.Id, res, nil
 }
 
 // Snapshot implements consensus.Machine.

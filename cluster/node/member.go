@@ -192,12 +192,18 @@ func (m *member) start(fresh bool) error {
 
 // watchReplica begins the node's part anew where the replica ended by itself: a
 // write to its log failed, so that what is on the disk is unknown until it is read
-// again. Until then the node has no voice.
+// again. Until then the node has no voice. A node that is too old for its cluster's
+// database has none until it is upgraded.
 func (m *member) watchReplica() {
 	select {
 	case <-m.ctx.Done():
 	case <-m.raft.Done():
-		if err := m.raft.Err(); err != nil {
+		err := m.raft.Err()
+		switch {
+		case errors.Is(err, cluster.ErrTooNew):
+			m.log.Error("this node cannot go on in its cluster; its machines run on", zap.Error(err))
+			go m.n.detach(m, fmt.Errorf("this node has no part in its cluster until it is upgraded: %w", err))
+		case err != nil:
 			m.log.Error("the log cannot be written: this node has no voice in the cluster until it can", zap.String("log", m.n.opt.logPath()), zap.Error(err))
 			go m.n.again(m, fmt.Errorf("the log %s cannot be written: look at its disk: %w", m.n.opt.logPath(), err))
 		}

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"quorate/cluster"
 	"quorate/cluster/api/apipb/apipbconnect"
 	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
 	"quorate/cluster/trust"
@@ -88,7 +89,12 @@ func (n *Node) Start() (err error) {
 	case err != nil:
 		return err
 	default:
-		if err := n.become(id, nil); err != nil {
+		err := n.become(id, nil)
+		if errors.Is(err, cluster.ErrTooNew) { // and says so to whoever asks
+			n.log.Error("this node cannot take part in its cluster; its machines run on", zap.Error(err))
+			n.fault, err = err, nil
+		}
+		if err != nil {
 			return err
 		}
 		n.enroll.close(fmt.Sprintf("node %s is in cluster %s already", n.opt.Name, id.ClusterID))

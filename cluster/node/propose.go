@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
 	"quorate/quorum"
@@ -46,6 +47,11 @@ func (m *member) proposeAgain(ctx context.Context, cmd *pb.Command) (*pb.Result,
 		cmd.AtMs = time.Now().UnixMilli()
 	}
 	cmd.By = m.id.NodeID
+	var early error
+	m.db.view(func(s *pb.State) { early = cluster.Allowed(s, cmd) })
+	if early != nil {
+		return nil, &RefusedError{&pb.Result{Code: pb.Code_CODE_REFUSED, Message: early.Error()}}
+	}
 	data, err := proto.Marshal(cmd)
 	if err != nil {
 		return nil, err

@@ -150,6 +150,7 @@ func nodeInfo(s *pb.State, n *pb.Node, vote bool) *apipb.NodeInfo {
 	out := &apipb.NodeInfo{
 		Id: n.Id, Name: n.Name, Epoch: n.Epoch, Vote: vote, Version: n.Facts.GetVersion(), Accelerator: n.Facts.GetAccelerator(),
 		AcceleratorNote: n.Facts.GetAcceleratorNote(), MemoryMib: n.Facts.GetMemoryMib(), Cpus: n.Facts.GetCpus(), CpuModel: n.Facts.GetCpuModel(), Site: n.Site,
+		Format: cluster.FormatOfNode(n),
 	}
 	switch {
 	case n.State == pb.NodeState_NODE_STATE_UP && n.Unmonitored:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -21,9 +22,10 @@ func (n nounCluster) command() *cobra.Command {
 	return noun("cluster", "Show and set the cluster's address and sensitivity",
 		`The cluster has an address of its own, which one node answers for: if that node
 fails, another does. clusterctl --cluster reaches the cluster there. Its sensitivity
-is the set of timings by which nodes are found dead.`,
+is the set of timings by which nodes are found dead. Its database has a format, which
+moves on once all nodes have been upgraded.`,
 		"  clusterctl cluster show\n  clusterctl cluster set --ip 192.168.100.200",
-		&cmdClusterShow{n.app}, &cmdClusterSet{app: n.app})
+		&cmdClusterShow{n.app}, &cmdClusterSet{app: n.app}, &cmdClusterUpgrade{n.app})
 }
 
 // clusterGroup is the name of the group that is the cluster itself.
@@ -34,7 +36,7 @@ type cmdClusterShow struct{ app *app }
 func (c *cmdClusterShow) command() *cobra.Command {
 	return &cobra.Command{
 		Use: "show", Short: "Show the cluster's name, address and who answers for it", Args: cobra.NoArgs,
-		Long:    "Shows the cluster's name and identity, its address with the node that answers for\nit, and its timings.",
+		Long:    "Shows the cluster's name and identity, its address with the node that answers for\nit, its timings, and the format of its database: which nodes can a newer one, and\nwhich keep the cluster from it.",
 		Example: "  clusterctl cluster show",
 		RunE:    c.app.once(c.run),
 	}
@@ -58,6 +60,8 @@ func (a *app) cluster(s *apipb.StatusResponse) error {
 	p := s.Profile
 	j.Sensitivity, j.Pending = p.GetName(), orEmpty(p.GetPending())
 	j.Timings = timingsJSON{p.GetRaftHeartbeatMs(), p.GetElectionMs(), p.GetWitnessHeartbeatMs(), p.GetChallengeMs(), p.GetLeaseHeartbeatMs(), p.GetLeaseMs()}
+	j.Format, j.FormatReachable, j.FormatWaits = s.Cluster.GetFormat(), s.Cluster.GetFormatReachable(), orEmpty(s.Cluster.GetFormatWaits())
+	j.FormatOfNodes = each(s.Nodes, newNodeFormatJSON)
 	if a.asJSON() {
 		return a.printJSON(j)
 	}
@@ -65,8 +69,34 @@ func (a *app) cluster(s *apipb.StatusResponse) error {
 		row("Name", j.Name), row("Identity", j.ID), row("Address", j.Address),
 		row("Address is", because(j.State, j.Detail, "online")), row("Answered for by", j.Owner), row("Sensitivity", sensitivity(p)),
 		row("Heartbeat, election", ms(j.Timings.Heartbeat, j.Timings.Election)), row("Lease renewal, lease", ms(j.Timings.LeaseHeartbeat, j.Timings.Lease)),
-		row("Witness heartbeat, challenge", ms(j.Timings.WitnessHeartbeat, j.Timings.Challenge)))
+		row("Witness heartbeat, challenge", ms(j.Timings.WitnessHeartbeat, j.Timings.Challenge)),
+		row("Format of the database", formatText(j)), row("Formats of the nodes", nodeFormats(j.FormatOfNodes)))
 	return nil
+}
+
+// formatText is the database's format, and what there is to do about it.
+func formatText(j clusterDetailJSON) string {
+	text := fmt.Sprint(j.Format)
+	if j.FormatReachable > j.Format {
+		text += fmt.Sprintf("; all nodes can %d: run `clusterctl cluster upgrade`", j.FormatReachable)
+	}
+	if len(j.FormatWaits) > 0 {
+		text += "; a newer one waits: " + list(j.FormatWaits)
+	}
+	return text
+}
+
+func nodeFormats(nodes []nodeFormatJSON) string {
+	return list(each(nodes, func(n nodeFormatJSON) string {
+		return strings.TrimSpace(fmt.Sprintf("%s up to %d %s", n.Name, n.Format, bracketed(n.Version)))
+	}))
+}
+
+func bracketed(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "(" + text + ")"
 }
 
 // sensitivity names the profile, and who does not live by it yet.
@@ -98,6 +128,22 @@ type clusterDetailJSON struct {
 	Sensitivity string      `json:"sensitivity"`
 	Pending     []string    `json:"pending"` // nodes that do not live by it yet
 	Timings     timingsJSON `json:"timings"`
+
+	Format          uint32           `json:"format"`           // of the database
+	FormatReachable uint32           `json:"format_reachable"` // that all nodes can
+	FormatWaits     []string         `json:"format_waits"`     // who keeps it from a newer one
+	FormatOfNodes   []nodeFormatJSON `json:"format_of_nodes"`
+}
+
+// nodeFormatJSON is the newest format of the database that a node can.
+type nodeFormatJSON struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Format  uint32 `json:"format"`
+}
+
+func newNodeFormatJSON(n *apipb.NodeInfo) nodeFormatJSON {
+	return nodeFormatJSON{n.Name, n.Version, n.Format}
 }
 
 type cmdClusterSet struct {
@@ -146,6 +192,40 @@ func (c *cmdClusterSet) run(ctx context.Context, cl *client.Client, _ []string) 
 		return err
 	}
 	return c.app.cluster(s)
+}
+
+type cmdClusterUpgrade struct{ app *app }
+
+func (c *cmdClusterUpgrade) command() *cobra.Command {
+	return &cobra.Command{
+		Use: "upgrade", Short: "Move the database's format on, once all nodes are upgraded", Args: cobra.NoArgs,
+		Long: `Moves the format of the cluster's database to the newest that all nodes can. Upgrade
+the nodes one after the other, each when the one before is up again; nodes of both
+versions run together meanwhile, without what is new. This is the last step: from
+then on no node of the older version can take part any more.`,
+		Example: "  clusterctl cluster show\n  clusterctl cluster upgrade",
+		RunE:    c.app.once(c.run),
+	}
+}
+
+func (c *cmdClusterUpgrade) run(ctx context.Context, cl *client.Client, _ []string) error {
+	res, err := cl.Cluster.ClusterUpgrade(ctx, connect.NewRequest(&apipb.ClusterUpgradeRequest{}))
+	if err != nil {
+		return err
+	}
+	from, to := res.Msg.From, res.Msg.To
+	switch {
+	case c.app.asJSON():
+		return c.app.printJSON(struct {
+			From uint32 `json:"from"`
+			To   uint32 `json:"to"`
+		}{from, to})
+	case from == to:
+		c.app.printf("the database is of format %d, the newest that its nodes can\n", to)
+	default:
+		c.app.printf("the database is of format %d now, it was of %d\n", to, from)
+	}
+	return nil
 }
 
 // nounConfig is how an administrator reaches a cluster from elsewhere.

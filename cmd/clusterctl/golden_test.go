@@ -38,6 +38,7 @@ var lasting = map[string]string{
 	"disk_list":           "disk list",
 	"disk_add":            "disk add",
 	"cluster_show":        "cluster show",
+	"cluster_upgrade":     "cluster upgrade",
 	"cluster_set":         "cluster set --ip 192.168.100.200",
 	"cluster_sensitivity": "cluster set --sensitivity fast",
 	"network_list":        "network list",

@@ -55,9 +55,9 @@ var nodes = []*apipb.NodeInfo{
 	{
 		Name: "s1", State: "up", Vote: true, Address: "192.168.100.11", Coordinates: []string{"Volume1"}, Groups: []string{"vWS08-SQL01"}, Id: 1, Epoch: 1,
 		Addresses: []*apipb.Address{{Network: "192.168.100.0/24", Host: "192.168.100.11"}, {Network: "192.168.0.0/24", Host: "192.168.0.11"}},
-		Version:   "0.1", Accelerator: "kvm", MemoryMib: 24576, Cpus: 8, CpuModel: "AMD EPYC",
+		Version:   "0.2", Format: 3, Accelerator: "kvm", MemoryMib: 24576, Cpus: 8, CpuModel: "AMD EPYC",
 	},
-	{Name: "s2", State: "fencing", Vote: true, Address: "192.168.100.12", Id: 2, Epoch: 4, Reason: "it does not answer"},
+	{Name: "s2", State: "fencing", Vote: true, Address: "192.168.100.12", Id: 2, Epoch: 4, Reason: "it does not answer", Version: "0.1", Format: 2},
 }
 
 func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error) {
@@ -69,7 +69,7 @@ func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*
 		q.Votes[1].Here, q.Votes[2].Here = false, false
 	}
 	return connect.NewResponse(&apipb.StatusResponse{
-		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true},
+		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true, Format: 1, FormatReachable: 2, FormatWaits: []string{"s2 has version 0.1, which can format 2"}},
 		Quorum:  q, Nodes: nodes, Disks: disks, Volumes: []*apipb.VolumeInfo{volume1},
 		Groups: []*apipb.GroupInfo{web, {Name: clusterGroup, Type: "cluster", State: "online", Owner: "s1", Epoch: 2, Desired: "started"}, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
 		Stale:  f.stale, AnsweredBy: "s1", Networks: networks,
@@ -94,6 +94,10 @@ func (f *fake) NetworkSet(_ context.Context, r *connect.Request[apipb.NetworkSet
 
 func (f *fake) ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
 	return connect.NewResponse(&apipb.ClusterSetResponse{Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Address: "192.168.100.200"}}), nil
+}
+
+func (f *fake) ClusterUpgrade(context.Context, *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error) {
+	return connect.NewResponse(&apipb.ClusterUpgradeResponse{From: 1, To: 2}), nil
 }
 
 func (f *fake) ConfigExport(_ context.Context, r *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error) {

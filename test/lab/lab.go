@@ -44,6 +44,9 @@ type state struct {
 	// Cuts are the cables that were pulled, node by node; a power cut does
 	// not put them back.
 	Cuts map[string][]string `json:"cuts"`
+	// Programs are the folders of nodes whose programs are not those of the
+	// options.
+	Programs map[string]string `json:"programs,omitempty"`
 }
 
 // Up raises a lab. If anything fails, what there is already is taken down again,

@@ -37,7 +37,7 @@ func (l *Lab) boot(ctx context.Context, node string) error {
 			"/ClusterStorage": own("storage"), "/etc/quorate": own("etc"), "/var/lib/quorate": own("var"),
 			"/etc/hosts": own("hosts"), "/etc/hostname": own("hostname"), "/etc/machine-id": own("machine-id"),
 		},
-		Env: []string{"PATH=" + l.o.Bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		Env: []string{"PATH=" + l.programs(node) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	}, func(pid int) error { return l.connect(node, i, pid) })
 	if err != nil {
 		return fmt.Errorf("boot %s: %w", node, err)
@@ -46,7 +46,7 @@ func (l *Lab) boot(ctx context.Context, node string) error {
 		return nil
 	}
 	for _, d := range daemons {
-		if err := l.startDaemon(ctx, b, d); err != nil {
+		if err := l.startDaemon(ctx, b, node, d); err != nil {
 			return fmt.Errorf("start %s on %s: %w", d, node, err)
 		}
 	}
@@ -89,10 +89,36 @@ func (l *Lab) connect(node string, i, pid int) error {
 	)
 }
 
-func (l *Lab) startDaemon(ctx context.Context, b box.Box, name string) error {
-	argv := []string{filepath.Join(l.o.Bin, name), "--config", "/etc/quorate/" + name + ".yaml"}
+func (l *Lab) startDaemon(ctx context.Context, b box.Box, node, name string) error {
+	argv := []string{l.Program(node, name), "--config", "/etc/quorate/" + name + ".yaml"}
 	return b.StartDaemon(ctx, name, argv, nil)
 }
+
+// Install gives a node the programs in bin. What runs there runs on; daemons that are
+// started from now on are the new ones.
+func (l *Lab) Install(node, bin string) error {
+	if _, err := l.index(node); err != nil {
+		return err
+	}
+	return l.change(func() error {
+		if l.state.Programs == nil {
+			l.state.Programs = map[string]string{}
+		}
+		l.state.Programs[node] = bin
+		return l.save()
+	})
+}
+
+// programs is the folder of a node's, or of the administrator's.
+func (l *Lab) programs(node string) string {
+	if dir := l.state.Programs[node]; dir != "" {
+		return dir
+	}
+	return l.o.Bin
+}
+
+// Program is where a node, or the administrator's machine, has one of the product's.
+func (l *Lab) Program(node, name string) string { return filepath.Join(l.programs(node), name) }
 
 // Kill is a power cut: the node is off the networks, and then everything of it
 // dies at once.

@@ -52,7 +52,7 @@ func (l *Lab) StartDaemon(ctx context.Context, node, daemon string) error {
 	if err := errors.Join(err, known(daemon)); err != nil {
 		return err
 	}
-	return l.startDaemon(ctx, b, daemon)
+	return l.startDaemon(ctx, b, node, daemon)
 }
 
 // StopDaemon sends SIGTERM to clusterd or noded and waits until it has gone.

@@ -133,6 +133,8 @@ func (a *admin) do(c *clusterd, client int) {
 		a.add(c)
 	case k < 97:
 		a.evict(c)
+	case k < 99:
+		a.upgrade(c)
 	default:
 		a.read(c, client, g)
 	}
@@ -188,6 +190,7 @@ func (a *admin) add(c *clusterd) {
 	a.w.added++
 	n := newNode(a.w, 0)
 	n.name = fmt.Sprintf("t%d", a.w.added)
+	n.starts = cluster.Format // it comes with the newer programs
 	res, err := c.propose(&pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: n.described()}}})
 	a.w.tell("admin", "adds %s, at %s: %v", n.name, c.n.name, err)
 	if err != nil {

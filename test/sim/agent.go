@@ -16,6 +16,7 @@ func (c *clusterd) look() bool {
 	if s.Cluster == nil {
 		return true
 	}
+	c.describe(s)
 	for _, act := range cluster.Act(s, c.local()) {
 		c.lane(act.Lane(), func() {
 			if c.act(act) == nil {

@@ -23,6 +23,7 @@ type checks struct {
 	history   historyCheck
 	migration migrationCheck
 	liveness  livenessCheck
+	format    formatCheck
 }
 
 func (c *checks) init() {
@@ -35,6 +36,7 @@ func (c *checks) init() {
 	c.history = historyCheck{w: w}
 	c.migration = migrationCheck{w: w}
 	c.liveness = livenessCheck{w: w}
+	c.format = formatCheck{w: w}
 }
 
 // voted is called after each change of a voter's status.

@@ -60,6 +60,7 @@ func (n *node) startClusterd() {
 	}
 	c.moves.c = c
 	n.clusterd = c
+	n.starts++
 	p.spawn(c.start)
 }
 
@@ -332,6 +333,10 @@ func (c *clusterd) proposeAgain(cmd *pb.Command) (*pb.Result, error) {
 		cmd.AtMs = c.n.wall()
 	}
 	cmd.By = c.n.id
+	if err := cluster.Allowed(c.db.State(), cmd); err != nil {
+		res := &pb.Result{Code: pb.Code_CODE_REFUSED, Message: err.Error()}
+		return res, &refusedError{res}
+	}
 	data := encode(cmd)
 	s := c.w.e.signal()
 	var res *pb.Result

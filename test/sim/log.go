@@ -46,6 +46,7 @@ func (c *logCheck) applied(r *replica, index, term, command uint64, cmd *pb.Comm
 		if kind := cmd.GetNodeDown(); kind != nil && res.Code == pb.Code_CODE_OK && !kind.SaidStopped {
 			c.w.done.NodesDown++
 		}
+		c.w.checks.format.applied(r.db.State())
 		c.story(r)
 	} else if have.term != e.term || have.command != e.command {
 		c.w.fail("log", "entry %d is of term %d on %s, and was another of term %d on %s: what was committed has changed", index, term, r.by, have.term, have.by)

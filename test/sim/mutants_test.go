@@ -34,6 +34,7 @@ var mutants = []struct{ name, rule string }{
 	{"hard state left out", "rule 4: the latest hard state goes with every batch of entries"},
 	{"hard state before entries", "rule 5: one atomic record for each batch"},
 	{"witness without database", "rule 6: the witness is a whole replica"},
+	{"format ahead of a node", "the database moves on to a format only when every node can it"},
 	{"leader removed", "rule 7: the leader is neither removed nor demoted"},
 }
 

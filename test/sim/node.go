@@ -34,6 +34,7 @@ type node struct {
 
 	powered, frozen bool
 	boots           int
+	starts          int // of clusterd
 	clusterd        *clusterd
 	noded           *noded
 	machines        []*machine
@@ -192,7 +193,7 @@ func (n *node) described() *pb.Node {
 	return &pb.Node{
 		Id: n.id, Name: n.name, ApiPort: 7400, KeeperPort: 7401,
 		Addresses: []*pb.NodeAddress{{Network: "10.0.0.0/24", Host: "10.0.0." + strings.TrimLeft(n.name, "st")}},
-		Facts:     &pb.NodeFacts{MemoryMib: 64 << 10, Cpus: 8},
+		Facts:     &pb.NodeFacts{MemoryMib: 64 << 10, Cpus: 8, Format: n.formatOf()},
 	}
 }
 

@@ -26,16 +26,19 @@ type replica struct {
 }
 
 // Apply implements consensus.Machine.
-func (r *replica) Apply(index, term uint64, data []byte) (uint64, any) {
+func (r *replica) Apply(index, term uint64, data []byte) (uint64, any, error) {
 	h := fnv.New64a()
 	_, _ = h.Write(data)
 	cmd := &pb.Command{}
 	if err := proto.Unmarshal(data, cmd); err != nil {
 		panic(err)
 	}
-	res := r.db.Apply(cmd, term)
+	res, err := r.db.Apply(cmd, term)
+	if err != nil {
+		return 0, nil, err
+	}
 	r.w.checks.log.applied(r, index, term, h.Sum64(), cmd, res)
-	return cmd.Id, res
+	return cmd.Id, res, nil
 }
 
 // Snapshot implements consensus.Machine.

@@ -59,6 +59,8 @@ type Result struct {
 // Done counts what happened in a run: a run in which nothing does proves nothing.
 type Done struct {
 	Commits, Elections, Takeovers, NodesDown, Fences, Starts, Moves, MovesFailed, LateWrites, Reads, Settled int
+	// Format is that of the database.
+	Format uint32
 }
 
 func (d *Done) add(o Done) {
@@ -73,6 +75,7 @@ func (d *Done) add(o Done) {
 	d.LateWrites += o.LateWrites
 	d.Reads += o.Reads
 	d.Settled += o.Settled
+	d.Format = max(d.Format, o.Format)
 }
 
 // Violation is what a checker found.
@@ -266,8 +269,8 @@ func (w *world) node(id uint64) *node {
 
 // apply is one command at the founding.
 func mustApply(d *cluster.Database, c *pb.Command) {
-	if res := d.Apply(c, 1); res.Code != pb.Code_CODE_OK {
-		panic(fmt.Sprintf("founding: %v", res))
+	if res, err := d.Apply(c, 1); err != nil || res.Code != pb.Code_CODE_OK {
+		panic(fmt.Sprintf("founding: %v %v", res, err))
 	}
 }
 

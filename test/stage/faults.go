@@ -128,6 +128,20 @@ func (s *Stage) StartDaemon(node, daemon string) {
 	s.Check(s.Lab.StartDaemon(context.Background(), node, daemon))
 }
 
+// Upgrade ends a node's daemons in good order and starts those of this version.
+func (s *Stage) Upgrade(node string) {
+	s.t.Helper()
+	s.Tell("%s: is upgraded", node)
+	for _, d := range []string{"clusterd", "noded"} {
+		s.Check(s.Lab.StopDaemon(context.Background(), node, d))
+	}
+	s.Check(s.Lab.Install(node, bin))
+	for _, d := range []string{"noded", "clusterd"} {
+		s.Check(s.Lab.StartDaemon(context.Background(), node, d))
+	}
+	s.Answers(node)
+}
+
 // Pass lets time pass where that is what happens: while nobody is there whose
 // condition could be waited for.
 func (s *Stage) Pass(d time.Duration) {

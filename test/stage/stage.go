@@ -47,6 +47,12 @@ type watched struct {
 // Raise brings a lab up; it goes down with the test.
 func Raise(t *testing.T, nodes int) *Stage {
 	t.Helper()
+	return RaiseWith(t, nodes, bin)
+}
+
+// RaiseWith is Raise with the programs in a folder.
+func RaiseWith(t *testing.T, nodes int, bin string) *Stage {
+	t.Helper()
 	dir, err := os.MkdirTemp("/var/tmp", "ql")
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +148,7 @@ func (s *Stage) Ctl(node string, args ...string) (stdout, stderr string, code in
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	var out, errs bytes.Buffer
-	code, err := s.Lab.Exec(ctx, node, append([]string{"clusterctl"}, args...), box.Stdio{Out: &out, Err: &errs})
+	code, err := s.Lab.Exec(ctx, node, append([]string{s.Lab.Program(node, "clusterctl")}, args...), box.Stdio{Out: &out, Err: &errs})
 	if err != nil {
 		s.t.Fatalf("%s: clusterctl %v: %v", node, args, err)
 	}

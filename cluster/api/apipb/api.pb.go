@@ -433,6 +433,7 @@ type NodeDescription struct {
 	ApiPort         uint32                 `protobuf:"varint,21,opt,name=api_port,json=apiPort,proto3" json:"api_port,omitempty"`
 	KeeperPort      uint32                 `protobuf:"varint,22,opt,name=keeper_port,json=keeperPort,proto3" json:"keeper_port,omitempty"`
 	GossipPort      uint32                 `protobuf:"varint,23,opt,name=gossip_port,json=gossipPort,proto3" json:"gossip_port,omitempty"`
+	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"` // the newest of the database that it can
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -624,6 +625,13 @@ func (x *NodeDescription) GetKeeperPort() uint32 {
 func (x *NodeDescription) GetGossipPort() uint32 {
 	if x != nil {
 		return x.GossipPort
+	}
+	return 0
+}
+
+func (x *NodeDescription) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
 	}
 	return 0
 }
@@ -3118,6 +3126,94 @@ func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
 	return nil
 }
 
+type ClusterUpgradeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterUpgradeRequest) Reset() {
+	*x = ClusterUpgradeRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterUpgradeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterUpgradeRequest) ProtoMessage() {}
+
+func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterUpgradeRequest.ProtoReflect.Descriptor instead.
+func (*ClusterUpgradeRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
+}
+
+type ClusterUpgradeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint32                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            uint32                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"` // the same where there was nothing to do
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterUpgradeResponse) Reset() {
+	*x = ClusterUpgradeResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterUpgradeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterUpgradeResponse) ProtoMessage() {}
+
+func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterUpgradeResponse.ProtoReflect.Descriptor instead.
+func (*ClusterUpgradeResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ClusterUpgradeResponse) GetFrom() uint32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ClusterUpgradeResponse) GetTo() uint32 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
 type ConfigExportRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -3127,7 +3223,7 @@ type ConfigExportRequest struct {
 
 func (x *ConfigExportRequest) Reset() {
 	*x = ConfigExportRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3235,7 @@ func (x *ConfigExportRequest) String() string {
 func (*ConfigExportRequest) ProtoMessage() {}
 
 func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3248,7 @@ func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportRequest.ProtoReflect.Descriptor instead.
 func (*ConfigExportRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ConfigExportRequest) GetUser() string {
@@ -3176,7 +3272,7 @@ type ConfigExportResponse struct {
 
 func (x *ConfigExportResponse) Reset() {
 	*x = ConfigExportResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3188,7 +3284,7 @@ func (x *ConfigExportResponse) String() string {
 func (*ConfigExportResponse) ProtoMessage() {}
 
 func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3201,7 +3297,7 @@ func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportResponse.ProtoReflect.Descriptor instead.
 func (*ConfigExportResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ConfigExportResponse) GetCluster() string {
@@ -3258,7 +3354,7 @@ type NetworkSetRequest struct {
 
 func (x *NetworkSetRequest) Reset() {
 	*x = NetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3366,7 @@ func (x *NetworkSetRequest) String() string {
 func (*NetworkSetRequest) ProtoMessage() {}
 
 func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3379,7 @@ func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*NetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NetworkSetRequest) GetNetwork() string {
@@ -3323,7 +3419,7 @@ type NetworkSetResponse struct {
 
 func (x *NetworkSetResponse) Reset() {
 	*x = NetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3335,7 +3431,7 @@ func (x *NetworkSetResponse) String() string {
 func (*NetworkSetResponse) ProtoMessage() {}
 
 func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3348,7 +3444,7 @@ func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*NetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
@@ -3359,18 +3455,21 @@ func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
 }
 
 type ClusterInfo struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
-	CsvEnabled    bool                   `protobuf:"varint,4,opt,name=csv_enabled,json=csvEnabled,proto3" json:"csv_enabled,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Id              string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Address         string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	CsvEnabled      bool                   `protobuf:"varint,4,opt,name=csv_enabled,json=csvEnabled,proto3" json:"csv_enabled,omitempty"`
+	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"`                                          // of the database
+	FormatReachable uint32                 `protobuf:"varint,111,opt,name=format_reachable,json=formatReachable,proto3" json:"format_reachable,omitempty"` // that all nodes can
+	FormatWaits     []string               `protobuf:"bytes,112,rep,name=format_waits,json=formatWaits,proto3" json:"format_waits,omitempty"`              // nodes that keep it from a newer one, and why
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3382,7 +3481,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3395,7 +3494,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -3426,6 +3525,27 @@ func (x *ClusterInfo) GetCsvEnabled() bool {
 	return false
 }
 
+func (x *ClusterInfo) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *ClusterInfo) GetFormatReachable() uint32 {
+	if x != nil {
+		return x.FormatReachable
+	}
+	return 0
+}
+
+func (x *ClusterInfo) GetFormatWaits() []string {
+	if x != nil {
+		return x.FormatWaits
+	}
+	return nil
+}
+
 type QuorumInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mode          string                 `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
@@ -3445,7 +3565,7 @@ type QuorumInfo struct {
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3577,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3590,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -3564,7 +3684,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3576,7 +3696,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3589,7 +3709,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Vote) GetName() string {
@@ -3645,7 +3765,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3657,7 +3777,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3670,7 +3790,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Witness) GetDisk() string {
@@ -3712,14 +3832,15 @@ type NodeInfo struct {
 	MemoryMib       uint64                 `protobuf:"varint,14,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
 	Cpus            uint64                 `protobuf:"varint,15,opt,name=cpus,proto3" json:"cpus,omitempty"`
 	CpuModel        string                 `protobuf:"bytes,16,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
-	Site            string                 `protobuf:"bytes,30,opt,name=site,proto3" json:"site,omitempty"` // fault domain
+	Site            string                 `protobuf:"bytes,30,opt,name=site,proto3" json:"site,omitempty"`       // fault domain
+	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"` // the newest of the database that it can
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +3852,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +3865,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -3866,6 +3987,13 @@ func (x *NodeInfo) GetSite() string {
 	return ""
 }
 
+func (x *NodeInfo) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
 type DiskInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3881,7 +4009,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3893,7 +4021,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3906,7 +4034,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -3976,7 +4104,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3988,7 +4116,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4001,7 +4129,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -4090,7 +4218,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4102,7 +4230,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4115,7 +4243,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -4179,7 +4307,7 @@ type PauseCount struct {
 
 func (x *PauseCount) Reset() {
 	*x = PauseCount{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4191,7 +4319,7 @@ func (x *PauseCount) String() string {
 func (*PauseCount) ProtoMessage() {}
 
 func (x *PauseCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4204,7 +4332,7 @@ func (x *PauseCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseCount.ProtoReflect.Descriptor instead.
 func (*PauseCount) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PauseCount) GetUpToMs() int64 {
@@ -4239,7 +4367,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4251,7 +4379,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4264,7 +4392,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -4353,7 +4481,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4365,7 +4493,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4378,7 +4506,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Profile) GetName() string {
@@ -4448,7 +4576,7 @@ type QuorumSetRequest struct {
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4460,7 +4588,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4473,7 +4601,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -4506,7 +4634,7 @@ type QuorumForceRequest struct {
 
 func (x *QuorumForceRequest) Reset() {
 	*x = QuorumForceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4518,7 +4646,7 @@ func (x *QuorumForceRequest) String() string {
 func (*QuorumForceRequest) ProtoMessage() {}
 
 func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4531,7 +4659,7 @@ func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceRequest.ProtoReflect.Descriptor instead.
 func (*QuorumForceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *QuorumForceRequest) GetClusterName() string {
@@ -4552,7 +4680,7 @@ type QuorumForceResponse struct {
 
 func (x *QuorumForceResponse) Reset() {
 	*x = QuorumForceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4564,7 +4692,7 @@ func (x *QuorumForceResponse) String() string {
 func (*QuorumForceResponse) ProtoMessage() {}
 
 func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4577,7 +4705,7 @@ func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceResponse.ProtoReflect.Descriptor instead.
 func (*QuorumForceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *QuorumForceResponse) GetClusterName() string {
@@ -4611,7 +4739,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4623,7 +4751,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4636,7 +4764,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -4662,7 +4790,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4674,7 +4802,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4687,7 +4815,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -4707,7 +4835,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4719,7 +4847,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4732,7 +4860,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -4758,7 +4886,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4770,7 +4898,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4783,7 +4911,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -4801,7 +4929,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4813,7 +4941,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4826,7 +4954,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
 }
 
 type CsvAddRequest struct {
@@ -4840,7 +4968,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4852,7 +4980,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4865,7 +4993,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -4898,7 +5026,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4910,7 +5038,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4923,7 +5051,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -4943,7 +5071,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4955,7 +5083,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4968,7 +5096,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -4994,7 +5122,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5006,7 +5134,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5019,7 +5147,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -5045,7 +5173,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5057,7 +5185,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5070,7 +5198,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -5139,7 +5267,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5151,7 +5279,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5164,7 +5292,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -5191,7 +5319,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5203,7 +5331,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5216,7 +5344,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -5242,7 +5370,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5254,7 +5382,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5267,7 +5395,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -5286,7 +5414,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5298,7 +5426,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5311,7 +5439,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -5329,7 +5457,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5341,7 +5469,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5354,7 +5482,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 type VmStartRequest struct {
@@ -5367,7 +5495,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5379,7 +5507,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5392,7 +5520,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -5418,7 +5546,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5430,7 +5558,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5443,7 +5571,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -5464,7 +5592,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5476,7 +5604,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5489,7 +5617,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -5522,7 +5650,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5534,7 +5662,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5547,7 +5675,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -5568,7 +5696,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5580,7 +5708,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5593,7 +5721,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -5629,7 +5757,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5641,7 +5769,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5654,7 +5782,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -5695,7 +5823,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5707,7 +5835,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5720,7 +5848,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Chunk) GetName() string {
@@ -5747,7 +5875,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5759,7 +5887,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5772,7 +5900,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -5814,7 +5942,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5826,7 +5954,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5839,7 +5967,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -5970,7 +6098,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5982,7 +6110,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5995,7 +6123,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -6013,7 +6141,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6025,7 +6153,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6038,7 +6166,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 type EventsRequest struct {
@@ -6051,7 +6179,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6063,7 +6191,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6076,7 +6204,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -6107,7 +6235,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6119,7 +6247,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6132,7 +6260,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Event) GetId() uint64 {
@@ -6207,7 +6335,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\"\x11\n" +
-	"\x0fDescribeRequest\"\xc2\x05\n" +
+	"\x0fDescribeRequest\"\xda\x05\n" +
 	"\x0fNodeDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -6238,7 +6366,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vkeeper_port\x18\x16 \x01(\rR\n" +
 	"keeperPort\x12\x1f\n" +
 	"\vgossip_port\x18\x17 \x01(\rR\n" +
-	"gossipPort\")\n" +
+	"gossipPort\x12\x16\n" +
+	"\x06format\x18n \x01(\rR\x06format\")\n" +
 	"\rEnrollRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\"$\n" +
 	"\x0eEnrollResponse\x12\x12\n" +
@@ -6412,7 +6541,11 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vsensitivity\x18\x02 \x01(\tR\vsensitivityB\x05\n" +
 	"\x03_ip\"K\n" +
 	"\x12ClusterSetResponse\x125\n" +
-	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\")\n" +
+	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\"\x17\n" +
+	"\x15ClusterUpgradeRequest\"<\n" +
+	"\x16ClusterUpgradeResponse\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\rR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\rR\x02to\")\n" +
 	"\x13ConfigExportRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\"\xa4\x01\n" +
 	"\x14ConfigExportResponse\x12\x18\n" +
@@ -6428,13 +6561,16 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04role\x18\x03 \x01(\tR\x04role\x12\x16\n" +
 	"\x06metric\x18\x04 \x01(\rR\x06metric\"K\n" +
 	"\x12NetworkSetResponse\x125\n" +
-	"\anetwork\x18\x01 \x01(\v2\x1b.quorate.api.v1.NetworkInfoR\anetwork\"l\n" +
+	"\anetwork\x18\x01 \x01(\v2\x1b.quorate.api.v1.NetworkInfoR\anetwork\"\xd2\x01\n" +
 	"\vClusterInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1f\n" +
 	"\vcsv_enabled\x18\x04 \x01(\bR\n" +
-	"csvEnabled\"\xc0\x02\n" +
+	"csvEnabled\x12\x16\n" +
+	"\x06format\x18n \x01(\rR\x06format\x12)\n" +
+	"\x10format_reachable\x18o \x01(\rR\x0fformatReachable\x12!\n" +
+	"\fformat_waits\x18p \x03(\tR\vformatWaits\"\xc0\x02\n" +
 	"\n" +
 	"QuorumInfo\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x12\n" +
@@ -6458,7 +6594,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\aWitness\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
-	"\x04host\x18\x03 \x01(\tR\x04host\"\xdc\x03\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\"\xf4\x03\n" +
 	"\bNodeInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -6478,7 +6614,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"memory_mib\x18\x0e \x01(\x04R\tmemoryMib\x12\x12\n" +
 	"\x04cpus\x18\x0f \x01(\x04R\x04cpus\x12\x1b\n" +
 	"\tcpu_model\x18\x10 \x01(\tR\bcpuModel\x12\x12\n" +
-	"\x04site\x18\x1e \x01(\tR\x04site\"\x96\x01\n" +
+	"\x04site\x18\x1e \x01(\tR\x04site\x12\x16\n" +
+	"\x06format\x18n \x01(\rR\x06format\"\x96\x01\n" +
 	"\bDiskInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -6661,7 +6798,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x05Reach\x12\x1c.quorate.api.v1.ReachRequest\x1a\x1d.quorate.api.v1.ReachResponse\x12M\n" +
 	"\bStanding\x12\x1f.quorate.api.v1.StandingRequest\x1a .quorate.api.v1.StandingResponse\x12S\n" +
 	"\n" +
-	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse2\xa6\x10\n" +
+	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse2\x87\x11\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -6691,7 +6828,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\n" +
 	"NetworkSet\x12!.quorate.api.v1.NetworkSetRequest\x1a\".quorate.api.v1.NetworkSetResponse\x12S\n" +
 	"\n" +
-	"ClusterSet\x12!.quorate.api.v1.ClusterSetRequest\x1a\".quorate.api.v1.ClusterSetResponse\x12Y\n" +
+	"ClusterSet\x12!.quorate.api.v1.ClusterSetRequest\x1a\".quorate.api.v1.ClusterSetResponse\x12_\n" +
+	"\x0eClusterUpgrade\x12%.quorate.api.v1.ClusterUpgradeRequest\x1a&.quorate.api.v1.ClusterUpgradeResponse\x12Y\n" +
 	"\fConfigExport\x12#.quorate.api.v1.ConfigExportRequest\x1a$.quorate.api.v1.ConfigExportResponseB\x1bZ\x19quorate/cluster/api/apipbb\x06proto3"
 
 var (
@@ -6706,104 +6844,106 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 96)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 98)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
-	(*QuorumLost)(nil),           // 0: quorate.api.v1.QuorumLost
-	(*ChallengeRequest)(nil),     // 1: quorate.api.v1.ChallengeRequest
-	(*ChallengeResponse)(nil),    // 2: quorate.api.v1.ChallengeResponse
-	(*OpenRequest)(nil),          // 3: quorate.api.v1.OpenRequest
-	(*OpenResponse)(nil),         // 4: quorate.api.v1.OpenResponse
-	(*Address)(nil),              // 5: quorate.api.v1.Address
-	(*DescribeRequest)(nil),      // 6: quorate.api.v1.DescribeRequest
-	(*NodeDescription)(nil),      // 7: quorate.api.v1.NodeDescription
-	(*EnrollRequest)(nil),        // 8: quorate.api.v1.EnrollRequest
-	(*EnrollResponse)(nil),       // 9: quorate.api.v1.EnrollResponse
-	(*JoinRequest)(nil),          // 10: quorate.api.v1.JoinRequest
-	(*Peer)(nil),                 // 11: quorate.api.v1.Peer
-	(*JoinResponse)(nil),         // 12: quorate.api.v1.JoinResponse
-	(*Chap)(nil),                 // 13: quorate.api.v1.Chap
-	(*SanDiscoverRequest)(nil),   // 14: quorate.api.v1.SanDiscoverRequest
-	(*SanDiscoverResponse)(nil),  // 15: quorate.api.v1.SanDiscoverResponse
-	(*SanTarget)(nil),            // 16: quorate.api.v1.SanTarget
-	(*Lun)(nil),                  // 17: quorate.api.v1.Lun
-	(*SanLoginRequest)(nil),      // 18: quorate.api.v1.SanLoginRequest
-	(*SanLoginResponse)(nil),     // 19: quorate.api.v1.SanLoginResponse
-	(*SanListRequest)(nil),       // 20: quorate.api.v1.SanListRequest
-	(*SanListResponse)(nil),      // 21: quorate.api.v1.SanListResponse
-	(*ProbeLunRequest)(nil),      // 22: quorate.api.v1.ProbeLunRequest
-	(*ProbeLunResponse)(nil),     // 23: quorate.api.v1.ProbeLunResponse
-	(*StandingRequest)(nil),      // 24: quorate.api.v1.StandingRequest
-	(*StandingResponse)(nil),     // 25: quorate.api.v1.StandingResponse
-	(*ReachRequest)(nil),         // 26: quorate.api.v1.ReachRequest
-	(*ReachResponse)(nil),        // 27: quorate.api.v1.ReachResponse
-	(*Reached)(nil),              // 28: quorate.api.v1.Reached
-	(*MigrationsRequest)(nil),    // 29: quorate.api.v1.MigrationsRequest
-	(*MigrationsResponse)(nil),   // 30: quorate.api.v1.MigrationsResponse
-	(*Progress)(nil),             // 31: quorate.api.v1.Progress
-	(*VersionRequest)(nil),       // 32: quorate.api.v1.VersionRequest
-	(*VersionResponse)(nil),      // 33: quorate.api.v1.VersionResponse
-	(*ValidateRequest)(nil),      // 34: quorate.api.v1.ValidateRequest
-	(*ValidateUpdate)(nil),       // 35: quorate.api.v1.ValidateUpdate
-	(*Check)(nil),                // 36: quorate.api.v1.Check
-	(*Report)(nil),               // 37: quorate.api.v1.Report
-	(*CreateRequest)(nil),        // 38: quorate.api.v1.CreateRequest
-	(*NodeAddRequest)(nil),       // 39: quorate.api.v1.NodeAddRequest
-	(*NodeSetRequest)(nil),       // 40: quorate.api.v1.NodeSetRequest
-	(*NodeSetResponse)(nil),      // 41: quorate.api.v1.NodeSetResponse
-	(*NodeRemoveRequest)(nil),    // 42: quorate.api.v1.NodeRemoveRequest
-	(*NodeRemoveResponse)(nil),   // 43: quorate.api.v1.NodeRemoveResponse
-	(*StatusRequest)(nil),        // 44: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),       // 45: quorate.api.v1.StatusResponse
-	(*NetworkInfo)(nil),          // 46: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),       // 47: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),    // 48: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),   // 49: quorate.api.v1.ClusterSetResponse
-	(*ConfigExportRequest)(nil),  // 50: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil), // 51: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),    // 52: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),   // 53: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),          // 54: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),           // 55: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                 // 56: quorate.api.v1.Vote
-	(*Witness)(nil),              // 57: quorate.api.v1.Witness
-	(*NodeInfo)(nil),             // 58: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),             // 59: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),           // 60: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),         // 61: quorate.api.v1.VolumeOnNode
-	(*PauseCount)(nil),           // 62: quorate.api.v1.PauseCount
-	(*GroupInfo)(nil),            // 63: quorate.api.v1.GroupInfo
-	(*Profile)(nil),              // 64: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),     // 65: quorate.api.v1.QuorumSetRequest
-	(*QuorumForceRequest)(nil),   // 66: quorate.api.v1.QuorumForceRequest
-	(*QuorumForceResponse)(nil),  // 67: quorate.api.v1.QuorumForceResponse
-	(*QuorumSetResponse)(nil),    // 68: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),       // 69: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),      // 70: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),     // 71: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),    // 72: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),        // 73: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),       // 74: quorate.api.v1.CsvAddResponse
-	(*CsvMoveRequest)(nil),       // 75: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),      // 76: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),      // 77: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),     // 78: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),         // 79: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),        // 80: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),      // 81: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),     // 82: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),       // 83: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),      // 84: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),        // 85: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),       // 86: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),        // 87: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),       // 88: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                // 89: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),   // 90: quorate.api.v1.LiveMigrateRequest
-	(*MigrationUpdate)(nil),      // 91: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),      // 92: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),     // 93: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),        // 94: quorate.api.v1.EventsRequest
-	(*Event)(nil),                // 95: quorate.api.v1.Event
+	(*QuorumLost)(nil),             // 0: quorate.api.v1.QuorumLost
+	(*ChallengeRequest)(nil),       // 1: quorate.api.v1.ChallengeRequest
+	(*ChallengeResponse)(nil),      // 2: quorate.api.v1.ChallengeResponse
+	(*OpenRequest)(nil),            // 3: quorate.api.v1.OpenRequest
+	(*OpenResponse)(nil),           // 4: quorate.api.v1.OpenResponse
+	(*Address)(nil),                // 5: quorate.api.v1.Address
+	(*DescribeRequest)(nil),        // 6: quorate.api.v1.DescribeRequest
+	(*NodeDescription)(nil),        // 7: quorate.api.v1.NodeDescription
+	(*EnrollRequest)(nil),          // 8: quorate.api.v1.EnrollRequest
+	(*EnrollResponse)(nil),         // 9: quorate.api.v1.EnrollResponse
+	(*JoinRequest)(nil),            // 10: quorate.api.v1.JoinRequest
+	(*Peer)(nil),                   // 11: quorate.api.v1.Peer
+	(*JoinResponse)(nil),           // 12: quorate.api.v1.JoinResponse
+	(*Chap)(nil),                   // 13: quorate.api.v1.Chap
+	(*SanDiscoverRequest)(nil),     // 14: quorate.api.v1.SanDiscoverRequest
+	(*SanDiscoverResponse)(nil),    // 15: quorate.api.v1.SanDiscoverResponse
+	(*SanTarget)(nil),              // 16: quorate.api.v1.SanTarget
+	(*Lun)(nil),                    // 17: quorate.api.v1.Lun
+	(*SanLoginRequest)(nil),        // 18: quorate.api.v1.SanLoginRequest
+	(*SanLoginResponse)(nil),       // 19: quorate.api.v1.SanLoginResponse
+	(*SanListRequest)(nil),         // 20: quorate.api.v1.SanListRequest
+	(*SanListResponse)(nil),        // 21: quorate.api.v1.SanListResponse
+	(*ProbeLunRequest)(nil),        // 22: quorate.api.v1.ProbeLunRequest
+	(*ProbeLunResponse)(nil),       // 23: quorate.api.v1.ProbeLunResponse
+	(*StandingRequest)(nil),        // 24: quorate.api.v1.StandingRequest
+	(*StandingResponse)(nil),       // 25: quorate.api.v1.StandingResponse
+	(*ReachRequest)(nil),           // 26: quorate.api.v1.ReachRequest
+	(*ReachResponse)(nil),          // 27: quorate.api.v1.ReachResponse
+	(*Reached)(nil),                // 28: quorate.api.v1.Reached
+	(*MigrationsRequest)(nil),      // 29: quorate.api.v1.MigrationsRequest
+	(*MigrationsResponse)(nil),     // 30: quorate.api.v1.MigrationsResponse
+	(*Progress)(nil),               // 31: quorate.api.v1.Progress
+	(*VersionRequest)(nil),         // 32: quorate.api.v1.VersionRequest
+	(*VersionResponse)(nil),        // 33: quorate.api.v1.VersionResponse
+	(*ValidateRequest)(nil),        // 34: quorate.api.v1.ValidateRequest
+	(*ValidateUpdate)(nil),         // 35: quorate.api.v1.ValidateUpdate
+	(*Check)(nil),                  // 36: quorate.api.v1.Check
+	(*Report)(nil),                 // 37: quorate.api.v1.Report
+	(*CreateRequest)(nil),          // 38: quorate.api.v1.CreateRequest
+	(*NodeAddRequest)(nil),         // 39: quorate.api.v1.NodeAddRequest
+	(*NodeSetRequest)(nil),         // 40: quorate.api.v1.NodeSetRequest
+	(*NodeSetResponse)(nil),        // 41: quorate.api.v1.NodeSetResponse
+	(*NodeRemoveRequest)(nil),      // 42: quorate.api.v1.NodeRemoveRequest
+	(*NodeRemoveResponse)(nil),     // 43: quorate.api.v1.NodeRemoveResponse
+	(*StatusRequest)(nil),          // 44: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),         // 45: quorate.api.v1.StatusResponse
+	(*NetworkInfo)(nil),            // 46: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),         // 47: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),      // 48: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),     // 49: quorate.api.v1.ClusterSetResponse
+	(*ClusterUpgradeRequest)(nil),  // 50: quorate.api.v1.ClusterUpgradeRequest
+	(*ClusterUpgradeResponse)(nil), // 51: quorate.api.v1.ClusterUpgradeResponse
+	(*ConfigExportRequest)(nil),    // 52: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil),   // 53: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),      // 54: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),     // 55: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),            // 56: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),             // 57: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                   // 58: quorate.api.v1.Vote
+	(*Witness)(nil),                // 59: quorate.api.v1.Witness
+	(*NodeInfo)(nil),               // 60: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),               // 61: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),             // 62: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),           // 63: quorate.api.v1.VolumeOnNode
+	(*PauseCount)(nil),             // 64: quorate.api.v1.PauseCount
+	(*GroupInfo)(nil),              // 65: quorate.api.v1.GroupInfo
+	(*Profile)(nil),                // 66: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),       // 67: quorate.api.v1.QuorumSetRequest
+	(*QuorumForceRequest)(nil),     // 68: quorate.api.v1.QuorumForceRequest
+	(*QuorumForceResponse)(nil),    // 69: quorate.api.v1.QuorumForceResponse
+	(*QuorumSetResponse)(nil),      // 70: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),         // 71: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),        // 72: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),       // 73: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),      // 74: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),          // 75: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),         // 76: quorate.api.v1.CsvAddResponse
+	(*CsvMoveRequest)(nil),         // 77: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),        // 78: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),        // 79: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),       // 80: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),           // 81: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),          // 82: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),        // 83: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),       // 84: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),         // 85: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),        // 86: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),          // 87: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),         // 88: quorate.api.v1.VmStopResponse
+	(*VmShowRequest)(nil),          // 89: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),         // 90: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                  // 91: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),     // 92: quorate.api.v1.LiveMigrateRequest
+	(*MigrationUpdate)(nil),        // 93: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),        // 94: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),       // 95: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),          // 96: quorate.api.v1.EventsRequest
+	(*Event)(nil),                  // 97: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,  // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
@@ -6815,34 +6955,34 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	16, // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	16, // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
 	28, // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	91, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	93, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
 	36, // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
 	37, // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
 	36, // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	54, // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	55, // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	58, // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	59, // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	60, // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	63, // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	64, // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	56, // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	57, // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	60, // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	61, // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	62, // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	65, // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	66, // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
 	46, // 20: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
 	47, // 21: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	54, // 22: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	56, // 22: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
 	46, // 23: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	57, // 24: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	56, // 25: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	59, // 24: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	58, // 25: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
 	5,  // 26: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	61, // 27: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	62, // 28: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
-	55, // 29: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	59, // 30: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	60, // 31: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	60, // 32: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	63, // 33: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	63, // 34: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	63, // 35: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	63, // 36: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	63, // 27: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	64, // 28: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
+	57, // 29: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	61, // 30: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	62, // 31: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	62, // 32: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	65, // 33: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	65, // 34: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	65, // 35: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	65, // 36: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
 	1,  // 37: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
 	3,  // 38: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
 	6,  // 39: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
@@ -6862,67 +7002,69 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	40, // 53: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
 	42, // 54: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
 	44, // 55: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	65, // 56: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	66, // 57: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	69, // 58: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	71, // 59: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	73, // 60: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	75, // 61: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	77, // 62: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	79, // 63: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	81, // 64: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	83, // 65: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	85, // 66: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	87, // 67: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	89, // 68: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	89, // 69: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	90, // 70: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	94, // 71: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	92, // 72: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	52, // 73: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	67, // 56: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	68, // 57: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	71, // 58: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	73, // 59: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	75, // 60: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	77, // 61: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	79, // 62: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	81, // 63: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	83, // 64: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	85, // 65: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	87, // 66: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	89, // 67: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	91, // 68: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	91, // 69: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	92, // 70: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	96, // 71: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	94, // 72: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	54, // 73: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
 	48, // 74: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	50, // 75: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,  // 76: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,  // 77: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,  // 78: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,  // 79: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12, // 80: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15, // 81: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19, // 82: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21, // 83: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23, // 84: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	27, // 85: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	25, // 86: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	30, // 87: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	33, // 88: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	35, // 89: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	31, // 90: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	31, // 91: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	41, // 92: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	43, // 93: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	45, // 94: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	68, // 95: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	67, // 96: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	70, // 97: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	72, // 98: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	74, // 99: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	76, // 100: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	78, // 101: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	80, // 102: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	82, // 103: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	84, // 104: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	86, // 105: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	88, // 106: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	89, // 107: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	89, // 108: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	91, // 109: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	95, // 110: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	93, // 111: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	53, // 112: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	49, // 113: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	51, // 114: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	76, // [76:115] is the sub-list for method output_type
-	37, // [37:76] is the sub-list for method input_type
+	50, // 75: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	52, // 76: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,  // 77: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,  // 78: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,  // 79: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	9,  // 80: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	12, // 81: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	15, // 82: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	19, // 83: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	21, // 84: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	23, // 85: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	27, // 86: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	25, // 87: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	30, // 88: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	33, // 89: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	35, // 90: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	31, // 91: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	31, // 92: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	41, // 93: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	43, // 94: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	45, // 95: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	70, // 96: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	69, // 97: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	72, // 98: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	74, // 99: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	76, // 100: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	78, // 101: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	80, // 102: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	82, // 103: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	84, // 104: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	86, // 105: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	88, // 106: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	90, // 107: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	91, // 108: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	91, // 109: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	93, // 110: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	97, // 111: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	95, // 112: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	55, // 113: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	49, // 114: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	51, // 115: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	53, // 116: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	77, // [77:117] is the sub-list for method output_type
+	37, // [37:77] is the sub-list for method input_type
 	37, // [37:37] is the sub-list for extension type_name
 	37, // [37:37] is the sub-list for extension extendee
 	0,  // [0:37] is the sub-list for field type_name
@@ -6940,7 +7082,7 @@ func file_cluster_api_apipb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   96,
+			NumMessages:   98,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -126,6 +126,9 @@ const (
 	// ClusterServiceClusterSetProcedure is the fully-qualified name of the ClusterService's ClusterSet
 	// RPC.
 	ClusterServiceClusterSetProcedure = "/quorate.api.v1.ClusterService/ClusterSet"
+	// ClusterServiceClusterUpgradeProcedure is the fully-qualified name of the ClusterService's
+	// ClusterUpgrade RPC.
+	ClusterServiceClusterUpgradeProcedure = "/quorate.api.v1.ClusterService/ClusterUpgrade"
 	// ClusterServiceConfigExportProcedure is the fully-qualified name of the ClusterService's
 	// ConfigExport RPC.
 	ClusterServiceConfigExportProcedure = "/quorate.api.v1.ClusterService/ConfigExport"
@@ -583,6 +586,8 @@ type ClusterServiceClient interface {
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
 	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
+	// ClusterUpgrade moves the database's format to the newest that all nodes can.
+	ClusterUpgrade(context.Context, *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error)
 	// ConfigExport makes a certificate for an administrator. Root on a node alone.
 	ConfigExport(context.Context, *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error)
 }
@@ -754,6 +759,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("ClusterSet")),
 			connect.WithClientOptions(opts...),
 		),
+		clusterUpgrade: connect.NewClient[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse](
+			httpClient,
+			baseURL+ClusterServiceClusterUpgradeProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("ClusterUpgrade")),
+			connect.WithClientOptions(opts...),
+		),
 		configExport: connect.NewClient[apipb.ConfigExportRequest, apipb.ConfigExportResponse](
 			httpClient,
 			baseURL+ClusterServiceConfigExportProcedure,
@@ -765,33 +776,34 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
-	version      *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
-	validate     *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
-	create       *connect.Client[apipb.CreateRequest, apipb.Progress]
-	nodeAdd      *connect.Client[apipb.NodeAddRequest, apipb.Progress]
-	nodeSet      *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
-	nodeRemove   *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
-	status       *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
-	quorumSet    *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
-	quorumForce  *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
-	diskAdd      *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
-	csvEnable    *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
-	csvAdd       *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
-	csvMove      *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
-	vmCreate     *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
-	vmAdd        *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
-	vmRemove     *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
-	vmStart      *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
-	vmStop       *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
-	vmShow       *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
-	vmConsole    *connect.Client[apipb.Chunk, apipb.Chunk]
-	vmVnc        *connect.Client[apipb.Chunk, apipb.Chunk]
-	liveMigrate  *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
-	events       *connect.Client[apipb.EventsRequest, apipb.Event]
-	eventAdd     *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
-	networkSet   *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
-	clusterSet   *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
-	configExport *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
+	version        *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
+	validate       *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
+	create         *connect.Client[apipb.CreateRequest, apipb.Progress]
+	nodeAdd        *connect.Client[apipb.NodeAddRequest, apipb.Progress]
+	nodeSet        *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
+	nodeRemove     *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
+	status         *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
+	quorumSet      *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
+	quorumForce    *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
+	diskAdd        *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
+	csvEnable      *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
+	csvAdd         *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
+	csvMove        *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
+	vmCreate       *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
+	vmAdd          *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
+	vmRemove       *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
+	vmStart        *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
+	vmStop         *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
+	vmShow         *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
+	vmConsole      *connect.Client[apipb.Chunk, apipb.Chunk]
+	vmVnc          *connect.Client[apipb.Chunk, apipb.Chunk]
+	liveMigrate    *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
+	events         *connect.Client[apipb.EventsRequest, apipb.Event]
+	eventAdd       *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
+	networkSet     *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
+	clusterSet     *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
+	clusterUpgrade *connect.Client[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse]
+	configExport   *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
 }
 
 // Version calls quorate.api.v1.ClusterService.Version.
@@ -924,6 +936,11 @@ func (c *clusterServiceClient) ClusterSet(ctx context.Context, req *connect.Requ
 	return c.clusterSet.CallUnary(ctx, req)
 }
 
+// ClusterUpgrade calls quorate.api.v1.ClusterService.ClusterUpgrade.
+func (c *clusterServiceClient) ClusterUpgrade(ctx context.Context, req *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error) {
+	return c.clusterUpgrade.CallUnary(ctx, req)
+}
+
 // ConfigExport calls quorate.api.v1.ClusterService.ConfigExport.
 func (c *clusterServiceClient) ConfigExport(ctx context.Context, req *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error) {
 	return c.configExport.CallUnary(ctx, req)
@@ -965,6 +982,8 @@ type ClusterServiceHandler interface {
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
 	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
+	// ClusterUpgrade moves the database's format to the newest that all nodes can.
+	ClusterUpgrade(context.Context, *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error)
 	// ConfigExport makes a certificate for an administrator. Root on a node alone.
 	ConfigExport(context.Context, *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error)
 }
@@ -1132,6 +1151,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("ClusterSet")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceClusterUpgradeHandler := connect.NewUnaryHandler(
+		ClusterServiceClusterUpgradeProcedure,
+		svc.ClusterUpgrade,
+		connect.WithSchema(clusterServiceMethods.ByName("ClusterUpgrade")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceConfigExportHandler := connect.NewUnaryHandler(
 		ClusterServiceConfigExportProcedure,
 		svc.ConfigExport,
@@ -1192,6 +1217,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceNetworkSetHandler.ServeHTTP(w, r)
 		case ClusterServiceClusterSetProcedure:
 			clusterServiceClusterSetHandler.ServeHTTP(w, r)
+		case ClusterServiceClusterUpgradeProcedure:
+			clusterServiceClusterUpgradeHandler.ServeHTTP(w, r)
 		case ClusterServiceConfigExportProcedure:
 			clusterServiceConfigExportHandler.ServeHTTP(w, r)
 		default:
@@ -1305,6 +1332,10 @@ func (UnimplementedClusterServiceHandler) NetworkSet(context.Context, *connect.R
 
 func (UnimplementedClusterServiceHandler) ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.ClusterSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) ClusterUpgrade(context.Context, *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.ClusterUpgrade is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) ConfigExport(context.Context, *connect.Request[apipb.ConfigExportRequest]) (*connect.Response[apipb.ConfigExportResponse], error) {
