@@ -155,6 +155,12 @@ func (l *Lab) StartSAN(ctx context.Context) error {
 	return l.change(func() error { return l.startTarget(ctx) })
 }
 
+// HangSAN stops everything of the SAN where it stands; WakeSAN lets it go on.
+func (l *Lab) HangSAN(ctx context.Context) error { return l.box(sanBox).Hang(ctx) }
+
+// WakeSAN undoes HangSAN.
+func (l *Lab) WakeSAN(ctx context.Context) error { return l.box(sanBox).Wake(ctx) }
+
 // RestartSAN is StopSAN and StartSAN.
 func (l *Lab) RestartSAN(ctx context.Context) error {
 	return errors.Join(l.StopSAN(ctx), l.StartSAN(ctx))

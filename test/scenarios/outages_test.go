@@ -9,9 +9,82 @@ import (
 	"quorate/test/stage"
 )
 
-// storage: the SAN goes away for all.
+// slowest is how slow the SAN gets: an election timeout is ten times that and more.
+const slowest = 100 * time.Millisecond
+
+// storage: the SAN goes away for all, or is slow, and disks of nodes fill up.
 func storage() []scenario {
 	return []scenario{
+		{
+			name: "slow-san", story: "every answer of the SAN, for the witness too, takes a tenth of a second: nobody is taken for dead, and a death is still decided by the witness",
+			nodes: 2,
+			play: func(s *stage.Stage) {
+				s.WhileSANIsSlow(slowest, func() {
+					stays(s, "s1", func() {
+						for i := range 20 {
+							s.Must("s1", "events", "add", fmt.Sprintf("note %d", i))
+						}
+						s.Counts()
+					})
+					_, _, before := s.MustStatus("s2").Owner()
+					s.Kill("s1")
+					s.MovedTo("s2", before)
+					s.Counts()
+				})
+				s.Start("s1")
+			},
+		},
+		{
+			name: "san-path-of-host", story: "one node hosts the witness, coordinates the volume and runs the machine; its path to the SAN is cut", nodes: 2,
+			play: func(s *stage.Stage) {
+				host := s.MustStatus("s1").Quorum.Witness.Host
+				other := s.Other(host)
+				s.Home(host)
+				coordinate(s, host)
+				_, _, before := s.MustStatus(other).Owner()
+				s.Cut(host, lab.Storage)
+				s.MovedTo(other, before)
+				coordinated(s, other)
+				s.Eventually(other+" hosts the witness", func() error { return hosts(s, other) })
+				s.Counts()
+				s.Heal(host, lab.Storage)
+			},
+		},
+		{
+			name: "san-path-of-coordinator", story: "one node coordinates the volume, the other hosts the witness and runs the machine; the coordinator's path to the SAN is cut", nodes: 2,
+			play: func(s *stage.Stage) {
+				host := s.MustStatus("s1").Quorum.Witness.Host
+				other := s.Other(host)
+				stays(s, host, func() {
+					coordinate(s, other)
+					s.Cut(other, lab.Storage)
+					coordinated(s, host)
+					s.Counts()
+					if err := hosts(s, host); err != nil {
+						s.Fatalf("%v", err)
+					}
+					s.Heal(other, lab.Storage)
+				})
+			},
+		},
+		{
+			name: "log-disk-full", story: "the disk of a node's log has no room, first of one that follows, then of the leader: it says so and has no voice, the others go on, and it is back when there is room",
+			nodes: 3, fresh: true,
+			play: func(s *stage.Stage) {
+				s.Create()
+				for _, n := range s.Lab.Nodes() {
+					s.LittleRoom(n)
+					s.Voting(n, "s1", "s2", "s3")
+				}
+				leader := func() string {
+					q, err := s.QuorumOf("s1")
+					s.Check(err)
+					return q.Leader
+				}
+				full(s, s.Other(leader()))
+				full(s, leader())
+			},
+		},
 		{
 			name: "san-restarts", story: "the SAN's target restarts and forgets its reservations; the machine waits and goes on", nodes: 2,
 			play: func(s *stage.Stage) {
@@ -40,6 +113,66 @@ func storage() []scenario {
 			},
 		},
 	}
+}
+
+// full fills the disk of a node.
+func full(s *stage.Stage, node string) {
+	s.FillDisk(node)
+	other := s.Other(node)
+	s.Eventually("the others go on", func() error {
+		_, errs, code := s.Ctl(other, "events", "add", "there is room")
+		return status(errs, code)
+	})
+	s.Eventually(node+" names its log", func() error {
+		_, errs, code := s.Ctl(node, "status")
+		if code == 0 || !strings.Contains(errs, "raft.log cannot be written: look at its disk") {
+			return fmt.Errorf("exit status %d: %s", code, errs)
+		}
+		return nil
+	})
+	s.FreeDisk(node)
+	s.Eventually(node+" has a voice again", func() error {
+		_, errs, code := s.Ctl(node, "events", "add", "there is room again")
+		return status(errs, code)
+	})
+	s.Voting(node, "s1", "s2", "s3")
+}
+
+// status is an error unless a command ended well.
+func status(errs string, code int) error {
+	if code != 0 {
+		return fmt.Errorf("exit status %d: %s", code, errs)
+	}
+	return nil
+}
+
+// coordinate has a node coordinate the volume.
+func coordinate(s *stage.Stage, node string) {
+	v := s.MustStatus(node).Volumes[0]
+	if v.Coordinator != node {
+		s.Must(node, "csv", "move", v.Name, "--to", node)
+	}
+	coordinated(s, node)
+}
+
+// coordinated waits until a node coordinates the volume.
+func coordinated(s *stage.Stage, node string) {
+	s.Eventually(node+" coordinates the volume", func() error {
+		st, err := s.StatusOf(node)
+		if err == nil && (st.Volumes[0].Coordinator != node || st.Volumes[0].State != "online") {
+			err = fmt.Errorf("%+v", st.Volumes)
+		}
+		return err
+	})
+}
+
+// hosts is an error unless a node hosts the witness.
+func hosts(s *stage.Stage, node string) error {
+	st, err := s.StatusOf(node)
+	if err == nil && st.Quorum.Witness.Host != node {
+		err = fmt.Errorf("%q hosts the witness", st.Quorum.Witness.Host)
+	}
+	return err
 }
 
 // power: more than one node goes.

@@ -107,6 +107,70 @@ func (s *Stage) StartSAN() {
 	s.Check(s.Lab.StartSAN(context.Background()))
 }
 
+// serveFor is for how long a slow SAN serves between two pauses.
+const serveFor = 20 * time.Millisecond
+
+// WhileSANIsSlow plays with a SAN that stands still for a pause, again and again, so
+// that an answer may take that long.
+func (s *Stage) WhileSANIsSlow(pause time.Duration, play func()) {
+	s.t.Helper()
+	s.Tell("the SAN gets slow: an answer takes up to %v", pause)
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- s.slow(pause, stop) }()
+	defer func() {
+		close(stop)
+		s.Check(<-done)
+		s.Tell("the SAN is as fast as before")
+	}()
+	play()
+}
+
+func (s *Stage) slow(pause time.Duration, stop <-chan struct{}) error {
+	for {
+		if err := s.Lab.HangSAN(context.Background()); err != nil {
+			return err
+		}
+		time.Sleep(pause)
+		if err := s.Lab.WakeSAN(context.Background()); err != nil {
+			return err
+		}
+		select {
+		case <-stop:
+			return nil
+		case <-time.After(serveFor):
+		}
+	}
+}
+
+// stateDir is where clusterd keeps its log.
+const stateDir = "/var/lib/quorate"
+
+// LittleRoom moves what a node's daemons keep to a file system that has room for
+// little more, and gives none to blocks of zeros, as one that is provisioned thinly
+// does. It is lost with the node's power.
+func (s *Stage) LittleRoom(node string) {
+	s.t.Helper()
+	s.Tell("%s: its disk has little room left", node)
+	s.Signal(node, "clusterd", syscall.SIGTERM)
+	s.run(node, "sh", "-ec", "mkdir -p /run/was && cp -a "+stateDir+"/. /run/was/ && mount -t tmpfs -o size=16m tmpfs "+stateDir+
+		" && cp -a --sparse=always /run/was/. "+stateDir+"/ && rm -r /run/was")
+	s.StartDaemon(node, "clusterd")
+}
+
+// FillDisk takes all the room that LittleRoom left.
+func (s *Stage) FillDisk(node string) {
+	s.t.Helper()
+	s.Tell("%s: its disk is full", node)
+	s.run(node, "sh", "-c", "! dd if=/dev/zero of="+stateDir+"/someones bs=4k")
+}
+
+// FreeDisk gives it back.
+func (s *Stage) FreeDisk(node string) {
+	s.t.Helper()
+	s.Tell("%s: its disk has room again", node)
+	s.run(node, "rm", stateDir+"/someones")
+}
+
 // TakeLUN takes one LUN away from all nodes.
 func (s *Stage) TakeLUN(name string) {
 	s.t.Helper()
