@@ -204,9 +204,6 @@ func (c *Core) readIndex(rctx []byte) { c.rn.ReadIndex(rctx) }
 // Transfer hands leadership to another voter.
 func (c *Core) Transfer(to uint64) { c.rn.TransferLeader(to) }
 
-// Unreachable tells raft that a message to a voter was not delivered.
-func (c *Core) Unreachable(id uint64) { c.rn.ReportUnreachable(id) }
-
 // Step takes a message in.
 func (c *Core) Step(m *raftpb.Message) error {
 	switch m.GetType() {

@@ -148,9 +148,6 @@ func (r *Replica) Campaign() { r.do(func(v *Voter) { _ = v.Campaign() }) }
 // Transfer hands leadership to another voter.
 func (r *Replica) Transfer(to uint64) { r.do(func(v *Voter) { v.Transfer(to) }) }
 
-// Unreachable tells raft that a voter does not get its messages.
-func (r *Replica) Unreachable(id uint64) { r.do(func(v *Voter) { v.Unreachable(id) }) }
-
 // Propose replicates a command and returns its result once it is committed and
 // applied here. id is the one that Machine.Apply gives back; the command may be
 // committed twice, so Apply must know ids. It returns the context's error when
