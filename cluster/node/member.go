@@ -138,36 +138,11 @@ func (m *member) start(fresh bool) error {
 	if m.incarnation, err = m.n.incarnationOf(state); err != nil {
 		return err
 	}
-	m.transport = consensus.NewTransport(consensus.TransportOptions{
-		Self: m.id.NodeID, KeepAlive: m.timings().Short.Tick, Log: m.log.Named("transport"),
-		Dial: func(ctx context.Context, peer uint64, addr string) (net.Conn, error) {
-			return m.dial(ctx, peer, addr, alpnRaft)
-		},
-		Deliver: m.deliver, Incarnation: m.incarnation, Superseded: func(by uint64) { go m.n.supersede(m, by) },
-	})
-	if len(state.Snapshot.GetData()) == 0 {
-		peers, err := loadPeers(opt.peersPath())
-		if err != nil {
-			return err
-		}
-		m.transport.SetPeers(peers)
+	if err := m.startTransport(state); err != nil {
+		return err
 	}
 	m.hosting = newHostings(m)
-	guard := guardTicks
-	if fresh {
-		guard = 0
-	}
-	m.raft, err = consensus.Start(consensus.Options{
-		VoterConfig: consensus.VoterConfig{
-			CoreConfig: consensus.CoreConfig{
-				ID: m.id.NodeID, Log: log, State: state, Machine: m.db, Guard: guard, Logger: raftLogger{m.log.Named("raft").Sugar()},
-				Send: func(ms []*raftpb.Message) { m.transport.Send(ms, 0) },
-			},
-			TickEvery: m.timings().Long.Tick,
-		},
-		Fresh: fresh,
-	})
-	if err != nil {
+	if err := m.startReplica(log, state, fresh); err != nil {
 		return err
 	}
 	if m.host, err = vm.NewHost(vm.Options{RunDir: opt.machinesDir(), Accel: opt.Accel, Bridges: opt.bridge, Log: m.log.Named("vm")}); err != nil {
@@ -188,6 +163,46 @@ func (m *member) start(fresh bool) error {
 	m.wg.Go(m.watchPaths)
 	m.wg.Go(m.watchStanding)
 	return nil
+}
+
+// startTransport opens the ways to the others. A node that has not yet got the
+// database finds them as it was told when it joined.
+func (m *member) startTransport(state consensus.State) error {
+	m.transport = consensus.NewTransport(consensus.TransportOptions{
+		Self: m.id.NodeID, KeepAlive: m.timings().Short.Tick, Log: m.log.Named("transport"),
+		Dial: func(ctx context.Context, peer uint64, addr string) (net.Conn, error) {
+			return m.dial(ctx, peer, addr, alpnRaft)
+		},
+		Deliver: m.deliver, Incarnation: m.incarnation, Superseded: func(by uint64) { go m.n.supersede(m, by) },
+	})
+	if len(state.Snapshot.GetData()) == 0 {
+		peers, err := loadPeers(m.n.opt.peersPath())
+		if err != nil {
+			return err
+		}
+		m.transport.SetPeers(peers)
+	}
+	return nil
+}
+
+// startReplica starts the node's own voter.
+func (m *member) startReplica(log *consensus.Log, state consensus.State, fresh bool) error {
+	guard := guardTicks
+	if fresh {
+		guard = 0
+	}
+	var err error
+	m.raft, err = consensus.Start(consensus.Options{
+		VoterConfig: consensus.VoterConfig{
+			CoreConfig: consensus.CoreConfig{
+				ID: m.id.NodeID, Log: log, State: state, Machine: m.db, Guard: guard, Logger: raftLogger{m.log.Named("raft").Sugar()},
+				Send: func(ms []*raftpb.Message) { m.transport.Send(ms, 0) },
+			},
+			TickEvery: m.timings().Long.Tick,
+		},
+		Fresh: fresh,
+	})
+	return err
 }
 
 // watchReplica begins the node's part anew where the replica ended by itself: a
