@@ -342,9 +342,11 @@ func (c *Core) send(ms []*raftpb.Message) {
 // mayHurry tells whether a leader's entries may go out before they are durable
 // here: the leader counts its own only afterwards. Its term and vote must be
 // durable already, or it could lead the same term again after a crash, with other
-// entries. The witness says nothing before its LUN has it.
+// entries. The witness says nothing before its LUN has it. Nor does a voter that is
+// the only one: a member with an entry that it has lost again would refuse it the
+// vote that it needs by the votes of before, and have none to lead itself.
 func (c *Core) mayHurry(rd raft.Ready) bool {
-	return !c.cfg.Witness && (rd.HardState == nil || rd.GetTerm() == c.hard.GetTerm() && rd.GetVote() == c.hard.GetVote())
+	return !c.cfg.Witness && len(c.conf.GetVoters()) > 1 && (rd.HardState == nil || rd.GetTerm() == c.hard.GetTerm() && rd.GetVote() == c.hard.GetVote())
 }
 
 // hurried parts what may go out early from what waits.

@@ -149,3 +149,55 @@ func TestCommittedCommandsAreAnsweredBeforeTheDiskIsWaitedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestLoneVoterSaysNothingThatIsNotDurable: a leader that alone votes sends entries
+// only when they are durable. Else it may crash, find the votes of before in its
+// log, and need that of a member which has more than it and waits for it to lead.
+func TestLoneVoterSaysNothingThatIsNotDurable(t *testing.T) {
+	var order []string
+	note := func(s string) { order = append(order, s) }
+	dev := noted{disk.NewMemory(logOptions.Size, 4096), note}
+	snap := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: proto.Uint64(1), Term: proto.Uint64(1), ConfState: &raftpb.ConfState{Voters: []uint64{1}, Learners: []uint64{2}},
+	}}
+	log, state, err := CreateLog(context.Background(), dev, logOptions, snap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewCore(CoreConfig{ID: 1, Log: log, State: state, Machine: &list{}, Logger: quiet{}, Send: func(ms []*raftpb.Message) {
+		for _, m := range ms {
+			note(m.GetType().String())
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	settle := func() {
+		order = nil
+		for {
+			out, err := c.Process(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !out.Progress {
+				return
+			}
+		}
+	}
+	if err := c.Campaign(); err != nil {
+		t.Fatal(err)
+	}
+	settle()
+	m := &raftpb.Message{Type: raftpb.MsgAppResp.Enum(), From: proto.Uint64(2), To: proto.Uint64(1), Term: proto.Uint64(2), Index: proto.Uint64(2)}
+	if err := c.Step(m); err != nil {
+		t.Fatal(err)
+	}
+	settle()
+	if err := c.Propose([]byte("12345678")); err != nil {
+		t.Fatal(err)
+	}
+	settle()
+	if len(order) < 2 || order[0] != "durable" || order[1] != "MsgApp" {
+		t.Errorf("a lone voter: %v", order)
+	}
+}
