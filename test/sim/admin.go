@@ -14,6 +14,7 @@ import (
 type admin struct {
 	w      *world
 	pauses bool // nothing is begun
+	theme  *theme
 }
 
 // admin0 lays down what the cluster has at the beginning.
@@ -116,28 +117,46 @@ func (a *admin) moveVolume(c *clusterd) {
 
 func (a *admin) do(c *clusterd, client int) {
 	g := a.w.groups[a.w.e.rand.IntN(len(a.w.groups))]
-	switch k := a.w.e.rand.IntN(100); {
-	case k < 25:
-		a.read(c, client, g)
-	case k < 55:
-		a.wish(c, client, g)
-	case k < 82:
-		a.move(c, g)
-	case k < 85:
-		a.moveVolume(c)
-	case k < 90:
-		a.tried(c, "cancels the move of "+g, &pb.Command{Kind: &pb.Command_MigrationCancel{MigrationCancel: &pb.MigrationCancel{Group: g, Reason: "the administrator wants it"}}})
-	case k < 93:
-		a.mode(c)
-	case k < 95:
-		a.add(c)
-	case k < 97:
-		a.evict(c)
-	case k < 99:
-		a.upgrade(c)
-	default:
-		a.read(c, client, g)
+	deeds := mixture
+	if a.theme != nil {
+		deeds = a.theme.deeds
 	}
+	switch draw(a.w.e.rand, deeds).what {
+	case "read":
+		a.read(c, client, g)
+	case "wish":
+		a.wish(c, client, g)
+	case "move":
+		a.move(c, g)
+	case "cancel":
+		a.cancel(c, g)
+	case "mode":
+		a.mode(c)
+	case "add":
+		a.add(c)
+	case "evict":
+		a.evict(c)
+	case "move a volume":
+		a.moveVolume(c)
+	case "upgrade":
+		a.upgrade(c)
+	}
+}
+
+func (a *admin) cancel(c *clusterd, g string) {
+	a.tried(c, "cancels the move of "+g, &pb.Command{Kind: &pb.Command_MigrationCancel{MigrationCancel: &pb.MigrationCancel{Group: g, Reason: "the administrator wants it"}}})
+}
+
+// cancelMoves has an administrator cancel the moves to a node, at that node.
+func (a *admin) cancelMoves(n *node) string {
+	c := n.clusterd
+	if c == nil || c.v == nil {
+		return ""
+	}
+	for _, name := range sorted(c.moves.coming) {
+		c.p.spawn(func() { a.cancel(c, name) })
+	}
+	return "the moves to " + n.name + " are cancelled"
 }
 
 func (a *admin) tried(c *clusterd, what string, cmd *pb.Command) {

@@ -46,7 +46,7 @@ func (c *clusterd) local() cluster.Local {
 		Moving: c.moves.moving(),
 	}
 	if d := c.n.noded; d != nil && !d.p.still {
-		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, d.state, d.n.keeping.epoch, d.lease.Valid(c.n.mono())
+		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, d.state, d.conf.epoch, d.lease.Valid(c.n.mono())
 		for name, a := range d.volumes {
 			lv := cluster.LocalVolume{Epoch: a.epoch, Coordinating: a.coord != nil, Size: volumeSize, Key: c.keys[name], Released: d.n.keeping.released[name]}
 			lv.State, lv.Reason = a.status()
@@ -204,7 +204,7 @@ func (c *clusterd) startMachine(act cluster.StartMachine) error {
 	for end := c.w.e.now + 30*time.Second; c.n.dying(act.Group) && c.w.e.now < end; {
 		c.w.e.sleep(100 * time.Millisecond)
 	}
-	if d := c.n.noded; d == nil || d.state != "active" || c.n.keeping.epoch != act.NodeEpoch {
+	if d := c.n.noded; d == nil || d.state != "active" || d.conf.epoch != act.NodeEpoch {
 		return errKeeper // what this node had is over
 	}
 	if c.w.e.chance(40) || c.n.launch(act.Group, act.Volume, false) == nil {

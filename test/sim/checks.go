@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -16,6 +17,7 @@ import (
 type checks struct {
 	w         *world
 	leader    leaderCheck
+	lease     leaseCheck
 	log       logCheck
 	quorum    quorumCheck
 	machine   machineCheck
@@ -28,10 +30,11 @@ type checks struct {
 
 func (c *checks) init() {
 	w := c.w
-	c.leader = leaderCheck{w: w, of: map[uint64]string{}}
+	c.leader = leaderCheck{w: w, of: map[uint64]string{}, last: map[*voter]uint64{}}
+	c.lease = leaseCheck{w: w}
 	c.log = logCheck{w: w, entries: map[uint64]logEntry{}, states: map[uint64]logState{}}
 	c.quorum = quorumCheck{w: w, votes: map[[2]uint64]uint64{}, elected: map[uint64]elected{}}
-	c.machine = machineCheck{w: w, current: map[string]*machine{}}
+	c.machine = machineCheck{w: w, current: map[string]*machine{}, stints: map[string]uint64{}}
 	c.volume = volumeCheck{w: w, epoch: map[*lun]uint64{}, gone: map[fencedKey]bool{}}
 	c.history = historyCheck{w: w}
 	c.migration = migrationCheck{w: w}
@@ -46,7 +49,12 @@ func (c *checks) voted(v *voter) {
 }
 
 // sent is called with each message of a voter.
-func (c *checks) sent(n *node, m *raftpb.Message, generation uint64) { c.quorum.sent(n, m, generation) }
+func (c *checks) sent(n *node, m *raftpb.Message, generation uint64) {
+	c.quorum.sent(n, m, generation)
+	if m.GetType() == raftpb.MsgAppResp && !m.GetReject() {
+		c.w.moment(afterAcknowledging, n, 2*time.Millisecond)
+	}
+}
 
 // landed is called when a write has reached a LUN.
 func (c *checks) landed(x *nexus, off int64, p []byte) {

@@ -47,6 +47,7 @@ const (
 	readTimeout    = 3 * time.Second
 	retryPropose   = 400 * time.Millisecond
 	openTimeout    = 5 * time.Second
+	againAfter     = 5 * time.Second
 )
 
 func (n *node) startClusterd() {
@@ -82,6 +83,18 @@ func (c *clusterd) start() {
 	}
 	c.n.every(c.p, interval, c.look)
 	c.n.every(c.p, keepAliveTicks*c.w.profile.Tick, c.keepAlive)
+}
+
+// anew begins the node's part anew where its replica ended by itself.
+func (c *clusterd) anew() {
+	n := c.n
+	c.w.e.after(0, nil, func() {
+		if n.clusterd != c {
+			return
+		}
+		n.killClusterd()
+		c.w.e.after(againAfter, nil, n.startClusterd)
+	})
 }
 
 // keepAliveTicks is how many ticks lie between signs of life. The product sends one

@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 )
 
@@ -17,45 +16,65 @@ type faults struct {
 	undo map[int]func() // by number: what ends a fault that lasts
 	// calmed is set from the end of a storm until it is judged.
 	calmed bool
+	// armed are the faults that wait for their moment, by number.
+	armed map[moment][]int
 }
 
 // fault is one of them.
 type fault struct {
 	at   time.Duration
 	long time.Duration
-	kind string
+	kind kind
 	a, b int // which node, network or LUN
 }
 
-// kinds are the faults with their weights, and how long they last at most.
-var kinds = []struct {
+// kind is a sort of fault: how long it lasts at most, and the moment at which it
+// strikes, where it does not strike at once.
+type kind struct {
 	name   string
-	weight int
 	long   time.Duration
-}{
-	{"clusterd crashes", 10, 4 * time.Second},
-	{"noded crashes", 4, 900 * time.Millisecond},
-	{"clusterd hangs", 8, 12 * time.Second},
-	{"noded hangs", 4, 6 * time.Second},
-	{"node hangs", 8, 15 * time.Second},
-	{"power fails", 8, 30 * time.Second},
-	{"power fails everywhere", 1, 10 * time.Second},
-	{"node is cut off", 8, 20 * time.Second},
-	{"node is not heard", 4, 15 * time.Second},
-	{"one way is cut", 5, 15 * time.Second},
-	{"nodes are split", 6, 25 * time.Second},
-	{"network is slow", 3, 10 * time.Second},
-	{"network loses", 3, 15 * time.Second},
-	{"network fails", 2, 15 * time.Second},
-	{"path to a LUN is lost", 8, 15 * time.Second},
-	{"SAN fails", 2, 12 * time.Second},
-	{"LUN is slow", 4, 10 * time.Second},
-	{"target restarts", 5, 0},
-	{"target loses power", 3, 0},
-	{"disk is slow", 4, 10 * time.Second},
-	{"wall clock jumps", 4, 0},
-	{"QEMU crashes", 4, 0},
-	{"QEMU hangs", 3, 8 * time.Second},
+	moment moment
+}
+
+// kinds are all faults.
+var kinds = []kind{
+	{"clusterd crashes", 4 * time.Second, ""},
+	{"clusterd restarts", 100 * time.Millisecond, ""},
+	{"noded crashes", 900 * time.Millisecond, ""},
+	{"clusterd hangs", 12 * time.Second, ""},
+	{"noded hangs", 6 * time.Second, ""},
+	{"node hangs", 15 * time.Second, ""},
+	{"node hangs, and wakes cut off", 15 * time.Second, ""},
+	{"power fails", 30 * time.Second, ""},
+	{"power fails everywhere", 10 * time.Second, ""},
+	{"node is cut off", 20 * time.Second, ""},
+	{"node is not heard", 15 * time.Second, ""},
+	{"one way is cut", 15 * time.Second, ""},
+	{"nodes are split", 25 * time.Second, ""},
+	{"network is slow", 10 * time.Second, ""},
+	{"network loses", 15 * time.Second, ""},
+	{"network fails", 15 * time.Second, ""},
+	{"path to a LUN is lost", 15 * time.Second, ""},
+	{"SAN fails", 12 * time.Second, ""},
+	{"LUN is slow", 10 * time.Second, ""},
+	{"LUN aborts commands", 2 * time.Second, ""},
+	{"target restarts", 0, ""},
+	{"target loses power", 0, ""},
+	{"disk is slow", 10 * time.Second, ""},
+	{"disk fails", 10 * time.Second, ""},
+	{"wall clock jumps", 0, ""},
+	{"QEMU crashes", 0, ""},
+	{"QEMU hangs", 8 * time.Second, ""},
+	{"power fails", 20 * time.Second, whileFlushing},
+	{"power fails", 20 * time.Second, whileCompacting},
+	{"power fails", 10 * time.Second, afterAcknowledging},
+	{"clusterd restarts", 100 * time.Millisecond, afterAcknowledging},
+	{"node hangs, and wakes cut off", 15 * time.Second, afterTakeover},
+	{"clusterd hangs", 12 * time.Second, atSwitch},
+	{"power fails", 20 * time.Second, atSwitch},
+	{"node is not heard", 12 * time.Second, atSwitch},
+	{"move is cancelled", 0, whenLoaded},
+	{"clusterd restarts", 100 * time.Millisecond, whenLoaded},
 }
 
 // Storms and calms alternate.
@@ -65,35 +84,23 @@ const (
 )
 
 func (f *faults) begin() {
-	f.undo = map[int]func(){}
+	f.undo, f.armed = map[int]func(){}, map[moment][]int{}
 	if f.w.opt.Losses > 0 {
 		f.losses()
 		return
 	}
 	r := rand.New(rand.NewPCG(f.w.opt.Seed, 0xfa17))
-	total := 0
-	for _, k := range kinds {
-		total += k.weight
-	}
 	between := func(lo, hi time.Duration) time.Duration { return lo + time.Duration(r.Int64N(int64(hi-lo)+1)) }
 	at := 30 * time.Second
 	for at+stormMax+settleTime < f.w.opt.Length {
+		theme := pickTheme(r, f.w.opt.Theme)
+		f.w.e.after(at, nil, func() { f.w.admin.theme = theme })
 		end := at + between(stormMin, stormMax)
 		every := between(faultEvery/5, 2*faultEvery)
 		for at += between(0, 2*every); at < end; at += between(0, 2*every) {
-			pick := r.IntN(total)
-			i := slices.IndexFunc(kinds, func(k struct {
-				name   string
-				weight int
-				long   time.Duration
-			},
-			) bool {
-				pick -= k.weight
-				return pick < 0
-			})
-			x := fault{at: at, kind: kinds[i].name, a: r.IntN(1 << 20), b: r.IntN(1 << 20)}
-			if kinds[i].long > 0 {
-				x.long = between(50*time.Millisecond, kinds[i].long)
+			x := fault{at: at, kind: theme.fault(r), a: r.IntN(1 << 20), b: r.IntN(1 << 20)}
+			if x.kind.long > 0 {
+				x.long = between(x.kind.long/100, x.kind.long)
 				if r.IntN(3) == 0 {
 					x.long /= 10
 				}
@@ -106,7 +113,7 @@ func (f *faults) begin() {
 	}
 	for i, x := range f.plan {
 		if !f.w.opt.Skip[i] {
-			f.w.e.after(x.at, nil, func() { f.strike(i, x) })
+			f.w.e.after(x.at, nil, func() { f.due(i, x) })
 		}
 	}
 }
@@ -133,6 +140,7 @@ func (f *faults) losses() {
 func (f *faults) calm() {
 	f.calmed = true
 	f.w.tell("world", "all faults are mended")
+	clear(f.armed)
 	for _, i := range sorted(f.undo) {
 		f.mend(i)
 	}
@@ -152,12 +160,23 @@ func (f *faults) mend(i int) {
 	}
 }
 
-// strike lets a fault happen.
-func (f *faults) strike(i int, x fault) {
-	n := f.w.nodes[x.a%len(f.w.nodes)]
+// due lets a fault happen, or arms it for its moment.
+func (f *faults) due(i int, x fault) {
+	if m := x.kind.moment; m != "" {
+		f.armed[m] = append(f.armed[m], i)
+		return
+	}
+	f.strike(i, x, f.w.nodes[x.a%len(f.w.nodes)])
+}
+
+// strike lets a fault happen to a node.
+func (f *faults) strike(i int, x fault, n *node) {
 	what, undo := f.do(n, x)
 	if what == "" {
 		return
+	}
+	if x.kind.moment != "" {
+		what += " " + string(x.kind.moment)
 	}
 	f.w.tell("FAULT", "%d: %s (%v)", i, what, x.long.Round(time.Millisecond))
 	if undo != nil {
@@ -169,8 +188,8 @@ func (f *faults) strike(i int, x fault) {
 // do makes the fault and returns what it is, and what ends it.
 func (f *faults) do(n *node, x fault) (string, func()) {
 	w := f.w
-	switch x.kind {
-	case "clusterd crashes":
+	switch x.kind.name {
+	case "clusterd crashes", "clusterd restarts":
 		if n.frozen {
 			return "", nil
 		}
@@ -201,6 +220,8 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 			n.thaw()
 			w.e.after(0, nil, func() { w.checks.machine.woken(n) })
 		}
+	case "node hangs, and wakes cut off":
+		return f.hangCutOff(n, x)
 	case "power fails":
 		n.powerOff()
 		return "the power of " + n.name + " fails", n.powerOn
@@ -219,12 +240,32 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 	case "disk is slow":
 		n.disk.slow = time.Duration(x.b%300) * time.Millisecond
 		return fmt.Sprintf("the disk of %s is slow by %v", n.name, n.disk.slow), func() { n.disk.slow = 0 }
+	case "disk fails":
+		n.disk.broken = true
+		return "the disk of " + n.name + " fails", func() { n.disk.broken = false }
 	case "QEMU crashes", "QEMU hangs":
 		return f.qemu(n, x)
-	case "path to a LUN is lost", "SAN fails", "LUN is slow", "target restarts", "target loses power":
+	case "move is cancelled":
+		return w.admin.cancelMoves(n), nil
+	case "LUN aborts commands", "path to a LUN is lost", "SAN fails", "LUN is slow", "target restarts", "target loses power":
 		return f.san(n, x)
 	}
 	return f.network(n, x)
+}
+
+// hangCutOff has a node hang, and reach nobody but the SAN for a while after it has
+// woken: what it does then it does by what it knew.
+func (f *faults) hangCutOff(n *node, x fault) (string, func()) {
+	if n.frozen || !n.powered {
+		return "", nil
+	}
+	n.freeze()
+	_, heal := f.network(n, fault{kind: kind{name: "node is cut off"}, b: 1})
+	return n.name + " hangs, and wakes cut off", func() {
+		n.thaw()
+		f.w.e.after(0, nil, func() { f.w.checks.machine.woken(n) })
+		f.w.e.after(time.Duration(x.b%5000)*time.Millisecond, nil, heal)
+	}
 }
 
 // stop has one process stand still.
@@ -243,7 +284,7 @@ func (f *faults) qemu(n *node, x fault) (string, func()) {
 		return "", nil
 	}
 	m := n.machines[x.b%len(n.machines)]
-	if x.kind == "QEMU crashes" {
+	if x.kind.name == "QEMU crashes" {
 		m.quit()
 		return fmt.Sprintf("QEMU of %s on %s crashes", m.group, n.name), nil
 	}
@@ -253,7 +294,7 @@ func (f *faults) qemu(n *node, x fault) (string, func()) {
 func (f *faults) san(n *node, x fault) (string, func()) {
 	all := append([]*lun{f.w.witness}, f.w.volumes...)
 	l := all[x.b%len(all)]
-	switch x.kind {
+	switch x.kind.name {
 	case "path to a LUN is lost":
 		lost := []*lun{l}
 		if x.b%3 == 0 {
@@ -280,11 +321,15 @@ func (f *faults) san(n *node, x fault) (string, func()) {
 		l.slow = time.Duration(x.b%150) * time.Millisecond
 		return fmt.Sprintf("%s is slow by %v", l.name, l.slow), func() { l.slow = 0 }
 	}
+	if x.kind.name == "LUN aborts commands" {
+		l.aborts = 2 + x.b%3
+		return fmt.Sprintf("%s aborts one command in %d", l.name, l.aborts), func() { l.aborts = 0 }
+	}
 	// One target has all LUNs.
 	for _, l := range all {
-		l.restart(x.kind == "target loses power")
+		l.restart(x.kind.name == "target loses power")
 	}
-	return "the " + x.kind, nil
+	return "the " + x.kind.name, nil
 }
 
 func (f *faults) network(n *node, x fault) (string, func()) {
@@ -303,15 +348,15 @@ func (f *faults) network(n *node, x fault) (string, func()) {
 			clear(t.cut)
 		}
 	}
-	switch x.kind {
+	switch x.kind.name {
 	case "node is cut off", "node is not heard":
 		for _, o := range w.nodes {
 			cut(n.id, o.id)
-			if x.kind == "node is cut off" {
+			if x.kind.name == "node is cut off" {
 				cut(o.id, n.id)
 			}
 		}
-		return fmt.Sprintf("%s: %s, on %d networks", x.kind, n.name, len(nets)), heal
+		return fmt.Sprintf("%s: %s, on %d networks", x.kind.name, n.name, len(nets)), heal
 	case "one way is cut":
 		o := w.nodes[x.b%len(w.nodes)]
 		cut(n.id, o.id)

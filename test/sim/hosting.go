@@ -120,6 +120,7 @@ func (h *hosting) start(w witness.Hosted) (witness.Instance, error) {
 		return nil, err
 	}
 	c.w.done.Takeovers++
+	c.w.moment(afterTakeover, c.n, 3*time.Second)
 	c.w.tell(c.n.name, "hosts the witness, generation %d", w.Generation)
 	h.inst = v
 	v.unhost = func() { h.unhost(v) }

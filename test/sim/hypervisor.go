@@ -15,6 +15,7 @@ type machine struct {
 	running, incoming bool
 	paused            string
 	count             uint64
+	stint             uint64   // in which its memory was last changed (machineCheck)
 	busy              bool     // a write is under way,
 	carrier           *process // in this noded
 	mig               transfer

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -89,6 +90,8 @@ type localDisk struct {
 
 var _ disk.Device = (*localDisk)(nil)
 
+var errDisk = errors.New("input/output error")
+
 const localSize = 4 << 20
 
 func newLocalDisk(w *world, n *node) *localDisk {
@@ -113,7 +116,7 @@ func (d *localDisk) WriteAt(_ context.Context, p []byte, off int64) error {
 		return err
 	}
 	if d.broken {
-		return fmt.Errorf("%s: input/output error", d.info.URL)
+		return errDisk
 	}
 	d.s.write(p, off)
 	return nil
@@ -122,10 +125,14 @@ func (d *localDisk) WriteAt(_ context.Context, p []byte, off int64) error {
 // Flush implements disk.Device.
 func (d *localDisk) Flush(context.Context) error {
 	if d.w.e.cur != nil { // at the founding nobody waits
+		d.w.moment(whileFlushing, d.n, 100*time.Microsecond)
+		if len(d.s.dirty[0])+len(d.s.dirty[1]) > 0 { // the journal's headers
+			d.w.moment(whileCompacting, d.n, 100*time.Microsecond)
+		}
 		d.w.e.sleep(d.w.e.between(100*time.Microsecond, 400*time.Microsecond) + d.slow)
 	}
 	if d.broken {
-		return fmt.Errorf("%s: input/output error", d.info.URL)
+		return errDisk
 	}
 	d.s.flush()
 	return nil

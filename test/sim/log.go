@@ -42,6 +42,7 @@ func (c *logCheck) applied(r *replica, index, term, command uint64, cmd *pb.Comm
 		}
 		if kind := cmd.GetFenceProof(); kind != nil && res.Code == pb.Code_CODE_OK {
 			c.w.checks.volume.fenced(r.db.State(), kind.Node)
+			c.w.checks.lease.proved(kind)
 		}
 		if kind := cmd.GetNodeDown(); kind != nil && res.Code == pb.Code_CODE_OK && !kind.SaidStopped {
 			c.w.done.NodesDown++

@@ -19,6 +19,8 @@ type lun struct {
 	s     *store
 	down  bool          // the target does not answer
 	slow  time.Duration // added to each command
+	// aborts: one command in so many is said to be aborted, carried out or not.
+	aborts int
 	// inside are the writes past the check of the reservation that have not
 	// landed yet.
 	inside  int
@@ -97,6 +99,9 @@ func (x *nexus) Session() uint64 { return x.h.(disk.Sessioned).Session() }
 // Info implements disk.Device.
 func (x *nexus) Info() disk.Info { return x.l.table.Info() }
 
+// abortedCommand is SCSI's sense key.
+const abortedCommand = 0x0b
+
 // commandTimeout is after how long a command that is not answered fails.
 const commandTimeout = 3 * time.Second
 
@@ -131,7 +136,15 @@ func (x *nexus) await(ctx context.Context, start func(done func(error))) error {
 			x.broken = false
 			x.l.table.Relogin(x.name, !x.l.forgets)
 		}
+		aborted := x.l.aborts > 0 && e.chance(x.l.aborts)
+		if aborted && e.chance(2) { // or when it has been carried out
+			e.after(x.l.w.travel(), nil, func() { answer(&disk.SenseError{Key: abortedCommand}) })
+			return
+		}
 		start(func(err error) {
+			if aborted {
+				err = &disk.SenseError{Key: abortedCommand}
+			}
 			e.after(x.l.w.travel(), nil, func() {
 				if x.l.reached(x.n) {
 					answer(err)

@@ -2,9 +2,13 @@ package sim
 
 // machineCheck: at most one process of a machine runs, and none but that writes to
 // the machine's disk, whatever the database says.
+//
+// Nor does one go on from memory that is older than the disk: once another process
+// of the machine has run, only what took its memory over may.
 type machineCheck struct {
 	w       *world
 	current map[string]*machine // by group: the process that ran last
+	stints  map[string]uint64   // by group: how often some process began to run
 }
 
 // runs is called when a process begins to run, or goes on.
@@ -12,6 +16,11 @@ func (c *machineCheck) runs(m *machine) {
 	if old := c.current[m.group]; old != nil && old != m && old.executes() && m.executes() {
 		c.w.fail("machine", "%s runs on %s, process %d, and on %s, process %d", m.group, m.n.name, m.pid, old.n.name, old.pid)
 	}
+	if fresh := !m.incoming && m.stint == 0; !fresh && m.stint != c.stints[m.group] {
+		c.w.fail("machine", "%s goes on as process %d on %s with what it knew before another ran, process %d on %s", m.group, m.pid, m.n.name, c.current[m.group].pid, c.current[m.group].n.name)
+	}
+	c.stints[m.group]++
+	m.stint = c.stints[m.group]
 	c.current[m.group] = m
 }
 

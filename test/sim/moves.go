@@ -225,6 +225,7 @@ func (x *sourceEnd) carry(effect migration.SourceEffect) {
 // propose proposes that ownership passes. Asked again, it proposes the same
 // command, which counts once.
 func (x *sourceEnd) propose() {
+	x.c.w.moment(atSwitch, x.c.n, 2*time.Millisecond)
 	var err error
 	if x.first {
 		x.first = false
@@ -348,6 +349,7 @@ func (t *targetEnd) carry(effect migration.TargetEffect) {
 	case migration.SendReady:
 		t.tell(migration.TargetReady{})
 	case migration.SendLoaded:
+		t.c.w.moment(whenLoaded, t.c.n, 2*time.Millisecond)
 		t.tell(migration.TargetLoaded{})
 	case migration.SendRunning:
 		t.tell(migration.TargetRunning{})

@@ -86,7 +86,7 @@ func (n *node) every(p *process, d time.Duration, do func() bool) {
 }
 
 func (n *node) logOptions() journal.Options {
-	return journal.Options{Size: localSize, Owner: fmt.Sprintf("%s/%d", n.w.id, n.id)}
+	return journal.Options{Size: n.w.logSize, Owner: fmt.Sprintf("%s/%d", n.w.id, n.id)}
 }
 
 // enrol lays the node's log down: with the cluster's beginning, or empty for one

@@ -25,6 +25,7 @@ type noded struct {
 	n       *node
 	w       *world
 	p       *process
+	conf    keeping // what is on the disk, or is to be
 	state   string
 	lease   fence.Lease
 	until   time.Duration // on the node's clock
@@ -50,12 +51,12 @@ func (n *node) startNoded() {
 	}
 	p := n.process("noded")
 	d := &noded{
-		n: n, w: n.w, p: p, state: "unjoined", volumes: map[string]*attached{}, unclean: map[string]*attached{},
+		n: n, w: n.w, p: p, conf: n.keeping, state: "unjoined", volumes: map[string]*attached{}, unclean: map[string]*attached{},
 		settled: map[string]bool{}, admin: &lock{e: n.w.e}, losing: &lock{e: n.w.e},
 	}
 	n.noded = d
 	d.killMachines() // their disks went with the last noded
-	if n.keeping.configured {
+	if d.conf.configured {
 		d.inherit = true
 		d.enterEpoch()
 	}
@@ -64,7 +65,7 @@ func (n *node) startNoded() {
 
 func (d *noded) enterEpoch() {
 	d.state = "waiting"
-	if d.n.keeping.epoch <= d.n.keeping.fencedE {
+	if d.conf.epoch <= d.conf.fencedE {
 		d.state = "fenced"
 	}
 }
@@ -99,7 +100,7 @@ func (d *noded) renew() bool {
 
 // question asks one clusterd, and where that one sends it.
 func (d *noded) question(to uint64, then func(granted bool)) {
-	asked, epoch := d.n.keeping.epoch, d.n.keeping.epoch
+	asked, epoch := d.conf.epoch, d.conf.epoch
 	sent := d.n.mono()
 	limit := max(d.w.profile.Lease/3, minAsk)
 	d.w.ask(d.n.id, to, func() func() {
@@ -142,7 +143,7 @@ func (c *clusterd) renew(node, epoch uint64) leaseAnswer {
 }
 
 func (d *noded) granted(from, epoch uint64, sent time.Duration, a leaseAnswer) bool {
-	if d.n.keeping.epoch != epoch || d.state != "waiting" && d.state != "active" {
+	if d.conf.epoch != epoch || d.state != "waiting" && d.state != "active" {
 		return false
 	}
 	until, err := d.lease.Granted(sent, a.age, a.lease)
@@ -218,11 +219,21 @@ func (d *noded) lose(why string) {
 			}
 			_ = a.g.Close()
 		}
+		_ = d.save() // else a noded after this one does not know that its epoch is over
 	})
 }
 
+// save puts what must be kept on the node's disk.
+func (d *noded) save() error {
+	if d.n.disk.broken {
+		return errDisk
+	}
+	d.n.keeping = d.conf
+	return nil
+}
+
 func (d *noded) endEpoch() {
-	d.n.keeping.fencedE = max(d.n.keeping.fencedE, d.n.keeping.epoch)
+	d.conf.fencedE = max(d.conf.fencedE, d.conf.epoch)
 	d.lease.Revoke()
 	d.until = 0
 }
@@ -254,9 +265,10 @@ func (d *noded) release() error {
 		return err
 	}
 	d.leader = 0
-	if d.n.keeping.configured {
+	if d.conf.configured {
 		d.state = "released"
 		d.endEpoch()
+		return d.save()
 	}
 	return nil
 }
@@ -288,7 +300,7 @@ func (d *noded) settle() error {
 
 // configure begins an epoch. What is held of an earlier one goes first.
 func (d *noded) configure(epoch uint64) error {
-	k := &d.n.keeping
+	k := &d.conf
 	if k.configured && k.epoch != epoch {
 		if err := d.release(); err != nil {
 			return err
@@ -298,7 +310,12 @@ func (d *noded) configure(epoch uint64) error {
 		return errors.New("that epoch cannot begin")
 	}
 	if !k.configured || k.epoch != epoch {
+		before := *k
 		k.configured, k.epoch = true, epoch
+		if err := d.save(); err != nil {
+			*k = before
+			return err
+		}
 		d.lease, d.until, d.leader = fence.Lease{}, 0, 0
 		d.enterEpoch()
 	}

@@ -82,7 +82,7 @@ func (r *relay) step() {
 	case src.mig.state == migration.TransferWaiting && r.goOn:
 		src.mig.state = migration.TransferDevice
 	case src.mig.state == migration.TransferDevice && dst.mig.state == migration.TransferActive:
-		dst.mig.state, dst.mig.run = migration.TransferCompleted, migration.Paused
+		dst.mig.state, dst.mig.run, dst.stint = migration.TransferCompleted, migration.Paused, src.stint
 	case src.mig.state == migration.TransferDevice:
 		src.mig.state, src.mig.run = migration.TransferCompleted, migration.Sent
 	}

@@ -162,6 +162,7 @@ func (v *voter) finish() {
 	}
 	if !v.witness && v.err != nil {
 		v.c.n.w.tell(v.c.n.name, "its replica ended: %v", v.err)
+		v.c.anew()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
+	"quorate/disk/journal"
 	"quorate/quorum/witness"
 )
 
@@ -28,6 +29,8 @@ type Options struct {
 	Nodes int
 	// Groups is how many machines, 0 for a number by the seed.
 	Groups int
+	// Theme is that of every storm (see Themes), or empty: each has its own then.
+	Theme string
 	// Story keeps the log of what happened.
 	Story bool
 	// Skip are the faults, by number, that are left out.
@@ -107,7 +110,8 @@ type world struct {
 	groups  []string
 	// pauseFirst: QEMU is of a version that must be paused while it is copied.
 	pauseFirst bool
-	added      int // nodes since the beginning
+	logSize    int64 // of each node's log, in bytes: a small one turns over often
+	added      int   // nodes since the beginning
 	pids       int
 	qemus      int
 }
@@ -177,6 +181,9 @@ func newWorld(opt Options) *world {
 		w.profile = cluster.Profiles()[2]
 	}
 	w.pauseFirst = e.chance(3)
+	if w.logSize = localSize; opt.Groups == 0 && e.chance(2) {
+		w.logSize = journal.MinSize
+	}
 	w.checks.w = w
 	w.checks.init()
 	w.faults = &faults{w: w}

@@ -33,10 +33,12 @@ func main() {
 	shrink := flag.Duration("shrink", time.Minute, "for how long a shorter run is looked for")
 	jobs := flag.Int("jobs", runtime.NumCPU(), "processes at once")
 	skip := flag.String("skip", "", "numbers of faults to leave out, by commas")
+	theme := flag.String("theme", "", "theme of all storms: "+strings.Join(sim.Themes(), ", "))
+	nodes := flag.Int("nodes", 0, "how many nodes, 0 for a number by the seed")
 	until := flag.Duration("until", 0, "end the run early")
 	flag.Parse()
 	debug.SetGCPercent(400) // much is made and dropped
-	opt := sim.Options{Seed: *seed, Length: *length, Until: *until, Skip: map[int]bool{}}
+	opt := sim.Options{Seed: *seed, Length: *length, Theme: *theme, Nodes: *nodes, Until: *until, Skip: map[int]bool{}}
 	for _, f := range strings.FieldsFunc(*skip, func(r rune) bool { return r == ',' }) {
 		n, err := strconv.Atoi(f)
 		if err != nil {

@@ -1,0 +1,102 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// theme is what a storm is made of: which faults, and what the administrators do
+// meanwhile. Many faults of one sort find what a mixture of all hardly ever does.
+type theme struct {
+	name   string
+	faults []chance
+	// deeds are what the administrators do.
+	deeds []chance
+}
+
+// chance is one thing among several, with its weight.
+type chance struct {
+	what   string
+	weight int
+	moment moment // of a fault, or ""
+}
+
+// mixture is what administrators do where nothing else is said.
+var mixture = []chance{
+	{"read", 28, ""}, {"wish", 30, ""}, {"move", 30, ""}, {"cancel", 5, ""}, {"mode", 3, ""}, {"add", 2, ""}, {"evict", 2, ""},
+	{"move a volume", 3, ""}, {"upgrade", 2, ""},
+}
+
+// themes are all, the mixture of everything first.
+var themes = []theme{
+	{"mixed", []chance{
+		{"clusterd crashes", 10, ""}, {"noded crashes", 4, ""}, {"clusterd hangs", 8, ""}, {"noded hangs", 4, ""}, {"node hangs", 8, ""},
+		{"power fails", 8, ""}, {"power fails everywhere", 1, ""}, {"node is cut off", 8, ""}, {"node is not heard", 4, ""}, {"one way is cut", 5, ""},
+		{"nodes are split", 6, ""}, {"network is slow", 3, ""}, {"network loses", 3, ""}, {"network fails", 2, ""}, {"path to a LUN is lost", 8, ""},
+		{"SAN fails", 2, ""}, {"LUN is slow", 4, ""}, {"LUN aborts commands", 2, ""}, {"target restarts", 5, ""}, {"target loses power", 3, ""},
+		{"disk is slow", 4, ""}, {"disk fails", 2, ""}, {"wall clock jumps", 4, ""}, {"QEMU crashes", 4, ""}, {"QEMU hangs", 3, ""},
+		{"power fails", 3, whileFlushing}, {"power fails", 1, whileCompacting}, {"power fails", 2, afterAcknowledging},
+		{"node hangs, and wakes cut off", 3, ""}, {"clusterd hangs", 2, atSwitch}, {"move is cancelled", 2, whenLoaded},
+	}, mixture},
+	{"witness", []chance{
+		{"node hangs, and wakes cut off", 8, ""}, {"node hangs, and wakes cut off", 4, afterTakeover}, {"node hangs", 3, ""}, {"clusterd hangs", 4, ""},
+		{"path to a LUN is lost", 5, ""}, {"LUN aborts commands", 5, ""}, {"LUN is slow", 2, ""}, {"target restarts", 2, ""}, {"target loses power", 1, ""},
+		{"power fails", 3, ""}, {"node is cut off", 4, ""}, {"one way is cut", 3, ""},
+	}, mixture},
+	{"disks", []chance{
+		{"power fails", 8, whileFlushing}, {"power fails", 8, whileCompacting}, {"power fails", 8, afterAcknowledging}, {"clusterd restarts", 3, afterAcknowledging},
+		{"disk is slow", 4, ""}, {"disk fails", 3, ""}, {"power fails everywhere", 2, ""}, {"target loses power", 2, ""}, {"one way is cut", 2, ""},
+	}, []chance{{"read", 20, ""}, {"wish", 60, ""}, {"move", 10, ""}, {"mode", 4, ""}}},
+	{"votes", []chance{
+		{"one way is cut", 8, ""}, {"clusterd restarts", 8, ""}, {"clusterd restarts", 6, afterAcknowledging}, {"node is not heard", 3, ""},
+		{"nodes are split", 4, ""}, {"clusterd hangs", 4, ""}, {"node hangs, and wakes cut off", 3, ""}, {"network is slow", 2, ""}, {"power fails", 2, ""},
+	}, mixture},
+	{"moves", []chance{
+		{"clusterd hangs", 6, atSwitch}, {"power fails", 3, atSwitch}, {"node is not heard", 4, atSwitch}, {"move is cancelled", 8, whenLoaded},
+		{"clusterd restarts", 4, whenLoaded}, {"QEMU crashes", 2, ""}, {"QEMU hangs", 3, ""}, {"one way is cut", 3, ""}, {"noded crashes", 1, ""}, {"clusterd restarts", 2, ""},
+	}, []chance{{"read", 5, ""}, {"wish", 15, ""}, {"move", 80, ""}}},
+	{"members", []chance{
+		{"power fails", 4, ""}, {"clusterd restarts", 4, ""}, {"node hangs", 3, ""}, {"node is cut off", 4, ""}, {"nodes are split", 3, ""}, {"path to a LUN is lost", 3, ""},
+		{"power fails", 2, afterAcknowledging}, {"clusterd hangs", 2, ""},
+	}, []chance{{"read", 5, ""}, {"wish", 10, ""}, {"move", 5, ""}, {"mode", 30, ""}, {"add", 25, ""}, {"evict", 25, ""}}},
+}
+
+// Themes are the names of the themes that Options.Theme may have.
+func Themes() []string {
+	var names []string
+	for _, t := range themes {
+		names = append(names, t.name)
+	}
+	return names
+}
+
+// pickTheme is a storm's: the one that is named, else the mixture for every second
+// storm and any for the others.
+func pickTheme(r *rand.Rand, name string) *theme {
+	i := slices.IndexFunc(themes, func(t theme) bool { return t.name == name })
+	if drawn := r.IntN(2 * len(themes)); i < 0 {
+		i = max(0, drawn-len(themes))
+	}
+	return &themes[i]
+}
+
+// draw picks one of several.
+func draw(r *rand.Rand, from []chance) chance {
+	total := 0
+	for _, c := range from {
+		total += c.weight
+	}
+	pick := r.IntN(total)
+	i := slices.IndexFunc(from, func(c chance) bool {
+		pick -= c.weight
+		return pick < 0
+	})
+	return from[i]
+}
+
+// fault draws one.
+func (t *theme) fault(r *rand.Rand) kind {
+	c := draw(r, t.faults)
+	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == c.what && k.moment == c.moment })
+	return kinds[i]
+}
