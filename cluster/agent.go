@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -239,8 +240,10 @@ func Act(s *pb.State, l Local) []Action {
 		return []Action{Release{Epoch: me.Epoch}}
 	}
 	var out []Action
-	if c := configuration(s, me); outdated(l, c) {
-		out = append(out, c)
+	if l.KeeperPeers != nil || l.KeeperLease != 0 {
+		if c := configuration(s, me); outdated(l, c) {
+			out = append(out, c)
+		}
 	}
 	out = append(out, living(s, me, l)...)
 	out = append(out, fences(s, l)...)
@@ -248,11 +251,23 @@ func Act(s *pb.State, l Local) []Action {
 		out = append(out, volume(s, l, s.Volumes[name])...)
 	}
 	out = append(out, addresses(s, l)...)
-	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
-		if g := s.Groups[name]; g.Type != TypeCluster {
-			out = append(out, group(l, g)...)
+	for _, g := range concerned(s, l) {
+		out = append(out, group(l, g)...)
+	}
+	return out
+}
+
+// concerned are the machines that this node owns, has a process of, or moves; most
+// of the cluster's are none of them. They are in the order of their names.
+func concerned(s *pb.State, l Local) []*pb.Group {
+	var out []*pb.Group
+	for name, g := range s.Groups {
+		_, here := l.Machines[name]
+		if g.Type != TypeCluster && (here || g.Owner == l.Node || g.Migration.GetFrom() == l.Node) {
+			out = append(out, g)
 		}
 	}
+	slices.SortFunc(out, func(a, b *pb.Group) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -265,8 +280,8 @@ func configuration(s *pb.State, me *pb.Node) Configure {
 	return c
 }
 
-// outdated tells whether noded was told something else. One of before, that does
-// not say what it was told, is let be.
+// outdated tells whether noded was told something else. What it does not say is let
+// be.
 func outdated(l Local, c Configure) bool {
 	return len(l.KeeperPeers) > 0 && !slices.Equal(c.Peers, l.KeeperPeers) ||
 		l.KeeperLease > 0 && c.Lease > 0 && (c.Lease != l.KeeperLease || c.Beat != l.KeeperBeat)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,19 +29,20 @@ type Profile struct {
 	PathLost time.Duration
 }
 
-// Profiles returns the named profiles.
-func Profiles() []Profile {
-	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
-	return []Profile{
-		{"normal", ms(150), ms(1500), ms(200), ms(1200), ms(250), ms(3000), ms(1500), ms(8000)},
-		{"fast", ms(50), ms(500), ms(80), ms(400), ms(100), ms(1200), ms(500), ms(4000)},
-		{"wan", ms(500), ms(5000), ms(500), ms(4000), ms(1000), ms(10000), ms(5000), ms(20000)},
-	}
+const ms = time.Millisecond
+
+var profiles = [...]Profile{
+	{"normal", 150 * ms, 1500 * ms, 200 * ms, 1200 * ms, 250 * ms, 3000 * ms, 1500 * ms, 8000 * ms},
+	{"fast", 50 * ms, 500 * ms, 80 * ms, 400 * ms, 100 * ms, 1200 * ms, 500 * ms, 4000 * ms},
+	{"wan", 500 * ms, 5000 * ms, 500 * ms, 4000 * ms, 1000 * ms, 10000 * ms, 5000 * ms, 20000 * ms},
 }
+
+// Profiles returns the named profiles.
+func Profiles() []Profile { return slices.Clone(profiles[:]) }
 
 // ProfileNamed returns a profile.
 func ProfileNamed(name string) (Profile, error) {
-	for _, p := range Profiles() {
+	for _, p := range profiles {
 		if p.Name == name {
 			return p, nil
 		}
