@@ -46,8 +46,12 @@ func (g *gate) ReadAt(ctx context.Context, p []byte, off int64) error {
 	return g.seen(g.Guard.ReadAt(ctx, p, off))
 }
 
-// WriteAt writes while the gate is open.
+// WriteAt writes while the gate is open, and when nothing that was given up before
+// can land any more: it may be a write to the same place.
 func (g *gate) WriteAt(ctx context.Context, p []byte, off int64) error {
+	if err := g.settle(ctx); err != nil {
+		return g.seen(err)
+	}
 	g.inside.RLock()
 	defer g.inside.RUnlock()
 	if err := g.check(); err != nil {
@@ -101,6 +105,25 @@ func (g *gate) seen(err error) error {
 		}
 	}
 	return err
+}
+
+// settleLimit is for how long a reset before a write is waited for; a target may
+// answer one of two resets at once never.
+const settleLimit = 5 * time.Second
+
+// settle resets the unit where a write was given up.
+func (g *gate) settle(ctx context.Context) error {
+	if !g.uncertain.Load() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	return g.quiet(func() error {
+		if !g.uncertain.Load() {
+			return nil // another write has seen to it
+		}
+		return g.LUN().ResetUnit(ctx)
+	})
 }
 
 // quiet runs do, which ends with a reset of the unit that was answered where it
