@@ -304,15 +304,18 @@ func take(ctx context.Context, lun disk.LUN, opt Options, seen quorum.Beat, d qu
 	if err := read(); err != nil {
 		return nil, fmt.Errorf("read reservations: %w", err)
 	}
-	switch {
-	case r.Type == 0:
+	if r.Type == 0 {
 		if err := out(disk.ReserveOut{Action: disk.ReserveAction, Key: t.key, Type: disk.WriteExclusive}); err != nil {
 			return nil, fmt.Errorf("reserve: %w", err)
 		}
-	case r.Holder != t.key:
+	}
+	if r.Type != 0 && r.Holder != t.key {
 		if _, err := disk.Fence(ctx, lun, disk.FenceRequest{Own: t.key, Victim: r.Holder, Type: disk.WriteExclusive}); err != nil {
 			return nil, fmt.Errorf("fence the former host: %w", err)
 		}
+	} else if err := lun.ResetUnit(ctx); err != nil {
+		// The former host was this node, or nobody: what it sent may be under way.
+		return nil, fmt.Errorf("reset the LUN: %w", err)
 	}
 	if err := read(); err != nil {
 		return nil, fmt.Errorf("read reservations: %w", err)

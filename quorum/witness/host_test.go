@@ -240,3 +240,26 @@ func TestForeignLUNIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestTakeoverEndsWhatIsUnderWay: also a host that comes back to what it held, or that
+// finds the LUN free, resets it: what was sent before may land late, and over what the
+// new voter has written.
+func TestTakeoverEndsWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.leader.Store(1)
+		h := r.node(1)
+		<-r.voters
+		if r.mem.Resets() != 1 {
+			t.Fatalf("a free LUN: %d resets", r.mem.Resets())
+		}
+		r.broken[1].Store(true) // so that it does not let the reservation go
+		h.Stop()
+		r.broken[1].Store(false)
+		h = r.node(1)
+		defer h.Stop()
+		if second := <-r.voters; second.Generation != 2 || r.mem.Resets() != 2 {
+			t.Fatalf("its own LUN: generation %d, %d resets", second.Generation, r.mem.Resets())
+		}
+	})
+}
