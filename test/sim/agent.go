@@ -48,7 +48,7 @@ func (c *clusterd) local() cluster.Local {
 	if d := c.n.noded; d != nil && !d.p.still {
 		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, d.state, d.conf.epoch, d.lease.Valid(c.n.mono())
 		for name, a := range d.volumes {
-			lv := cluster.LocalVolume{Epoch: a.epoch, Coordinating: a.coord != nil, Size: volumeSize, Key: c.keys[name], Released: d.n.keeping.released[name]}
+			lv := cluster.LocalVolume{Epoch: a.epoch, Coordinating: a.coord != nil, Size: volumeSize, Key: c.keys[name], Released: d.conf.released[name]}
 			lv.State, lv.Reason = a.status()
 			l.Volumes[name] = lv
 		}

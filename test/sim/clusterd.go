@@ -33,6 +33,7 @@ type clusterd struct {
 	keys    map[string]uint64 // by volume: the key it was attached with
 	moves   moves
 	acting  bool // the agent is to look as soon as it can
+	others  []uint64
 
 	hostings map[uint64]*hosting // by voter
 	here     bool                // the voter was told that a witness lives here
@@ -121,9 +122,13 @@ const manyNodes = 8
 
 func (c *clusterd) many() bool { return len(c.w.nodes) >= manyNodes }
 
+// peers are the other nodes. They are found again when the database has changed.
 func (c *clusterd) peers() []uint64 {
-	ids := slices.Sorted(maps.Keys(c.db.State().Nodes))
-	return slices.DeleteFunc(ids, func(id uint64) bool { return id == c.n.id })
+	if c.others == nil {
+		ids := slices.Sorted(maps.Keys(c.db.State().Nodes))
+		c.others = slices.DeleteFunc(ids, func(id uint64) bool { return id == c.n.id })
+	}
+	return c.others
 }
 
 // sendAll routes messages as consensus.Transport does.

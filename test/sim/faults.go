@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -58,11 +59,14 @@ var kinds = []kind{
 	{"SAN fails", 12 * time.Second, ""},
 	{"LUN is slow", 10 * time.Second, ""},
 	{"LUN aborts commands", 2 * time.Second, ""},
+	{"writes linger", 10 * time.Second, ""},
 	{"target restarts", 0, ""},
 	{"target loses power", 0, ""},
 	{"disk is slow", 10 * time.Second, ""},
 	{"disk fails", 10 * time.Second, ""},
 	{"wall clock jumps", 0, ""},
+	{"machines do not start", 40 * time.Second, ""},
+	{"leader is not heard by one, and others restart", 12 * time.Second, ""},
 	{"QEMU crashes", 0, ""},
 	{"QEMU hangs", 8 * time.Second, ""},
 	{"power fails", 20 * time.Second, whileFlushing},
@@ -70,6 +74,8 @@ var kinds = []kind{
 	{"power fails", 10 * time.Second, afterAcknowledging},
 	{"clusterd restarts", 100 * time.Millisecond, afterAcknowledging},
 	{"node hangs, and wakes cut off", 15 * time.Second, afterTakeover},
+	{"node hangs", 15 * time.Second, afterTakeover},
+	{"clusterd restarts", 100 * time.Millisecond, afterTakeover},
 	{"clusterd hangs", 12 * time.Second, atSwitch},
 	{"power fails", 20 * time.Second, atSwitch},
 	{"node is not heard", 12 * time.Second, atSwitch},
@@ -243,11 +249,16 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 	case "disk fails":
 		n.disk.broken = true
 		return "the disk of " + n.name + " fails", func() { n.disk.broken = false }
+	case "machines do not start":
+		n.broken = true
+		return "machines do not start on " + n.name, func() { n.broken = false }
+	case "leader is not heard by one, and others restart":
+		return f.unheard(x)
 	case "QEMU crashes", "QEMU hangs":
 		return f.qemu(n, x)
 	case "move is cancelled":
 		return w.admin.cancelMoves(n), nil
-	case "LUN aborts commands", "path to a LUN is lost", "SAN fails", "LUN is slow", "target restarts", "target loses power":
+	case "LUN aborts commands", "writes linger", "path to a LUN is lost", "SAN fails", "LUN is slow", "target restarts", "target loses power":
 		return f.san(n, x)
 	}
 	return f.network(n, x)
@@ -265,6 +276,41 @@ func (f *faults) hangCutOff(n *node, x fault) (string, func()) {
 		n.thaw()
 		f.w.e.after(0, nil, func() { f.w.checks.machine.woken(n) })
 		f.w.e.after(time.Duration(x.b%5000)*time.Millisecond, nil, heal)
+	}
+}
+
+// unheard cuts the way from the leader to one other node, which so comes to want to
+// lead itself, and restarts others, which follow the leader, one by one.
+func (f *faults) unheard(x fault) (string, func()) {
+	w := f.w
+	i := slices.IndexFunc(w.nodes, func(n *node) bool { return n.clusterd != nil && n.clusterd.leads })
+	if i < 0 || len(w.nodes) < 2 {
+		return "", nil
+	}
+	leader, deaf := w.nodes[i], w.nodes[(i+1+x.a%(len(w.nodes)-1))%len(w.nodes)]
+	for _, t := range w.nets {
+		t.cut[[2]uint64{leader.id, deaf.id}] = true
+	}
+	over := false
+	var next func()
+	next = func() {
+		n := w.nodes[w.e.rand.IntN(len(w.nodes))]
+		if over || n.frozen {
+			return
+		}
+		if n != leader && n != deaf {
+			w.tell("FAULT", "clusterd of %s restarts", n.name)
+			n.killClusterd()
+			w.e.after(5*time.Millisecond, nil, n.startClusterd)
+		}
+		w.e.after(w.e.between(100*time.Millisecond, 2*time.Second), nil, next)
+	}
+	w.e.after(w.profile.Election, nil, next)
+	return fmt.Sprintf("%s does not hear %s, which leads, and others restart", deaf.name, leader.name), func() {
+		over = true
+		for _, t := range w.nets {
+			clear(t.cut)
+		}
 	}
 }
 
@@ -324,6 +370,10 @@ func (f *faults) san(n *node, x fault) (string, func()) {
 	if x.kind.name == "LUN aborts commands" {
 		l.aborts = 2 + x.b%3
 		return fmt.Sprintf("%s aborts one command in %d", l.name, l.aborts), func() { l.aborts = 0 }
+	}
+	if x.kind.name == "writes linger" {
+		l.lingers = true
+		return "writes to " + l.name + " linger", func() { l.lingers = false }
 	}
 	// One target has all LUNs.
 	for _, l := range all {

@@ -13,6 +13,7 @@ type machine struct {
 	pid   uint64
 	// running: its processors run. incoming: it was started to be migrated to.
 	running, incoming bool
+	ran               bool // its processors have run
 	paused            string
 	count             uint64
 	stint             uint64   // in which its memory was last changed (machineCheck)
@@ -24,7 +25,7 @@ type machine struct {
 // launch makes a process of a machine on a node, if its disk can be opened there.
 func (n *node) launch(group, volume string, incoming bool) *machine {
 	d := n.noded
-	if d == nil || d.p.still || n.machine(group) != nil {
+	if d == nil || d.p.still || n.broken || n.machine(group) != nil {
 		return nil
 	}
 	a := d.volumes[volume]
@@ -47,7 +48,7 @@ func (m *machine) run(why string) {
 	if m.running || m.p.dead {
 		return
 	}
-	m.running, m.paused = true, ""
+	m.running, m.ran, m.paused = true, true, ""
 	m.n.w.tell(m.n.name, "runs %s, process %d: %s", m.group, m.pid, why)
 	m.n.w.checks.machine.runs(m)
 }
@@ -104,6 +105,8 @@ func (m *machine) work(volume string) {
 	d.p.spawn(func() {
 		defer func() { m.busy = false }()
 		off := diskOffset + int64(groupNumber(m.group))*16*blockSize + int64(m.count%16)*blockSize
-		_ = a.write(off, b, 5*time.Second)
+		for a.write(off, b, 5*time.Second) != nil && !a.shut { // its QEMU waits for its disk
+			d.w.e.sleep(50 * time.Millisecond)
+		}
 	})
 }

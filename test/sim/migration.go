@@ -15,7 +15,7 @@ func (c *migrationCheck) ended(x *sourceEnd) {
 		c.w.fail("migration", "the move of %s is said to have left it on %s, and there it is %v", x.act.Group, x.c.n.name, x.m.runState())
 	case x.outcome == migration.Moved && here:
 		c.w.fail("migration", "%s is said to have moved, and is still on %s", x.act.Group, x.c.n.name)
-	case x.outcome == migration.Moved && (t == nil || !t.running && !t.p.dead):
-		c.w.fail("migration", "%s is said to have moved, and does not run on its target", x.act.Group)
+	case x.outcome == migration.Moved && (t == nil || !t.ran):
+		c.w.fail("migration", "%s is said to have moved, and never ran on its target", x.act.Group)
 	}
 }

@@ -3,6 +3,10 @@
 package sim
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,50 +14,86 @@ import (
 )
 
 // mutants are the ways in which the product is broken, each with the rule that it
-// breaks. The seven rules for a witness that is a raft voter are among them.
-var mutants = []struct{ name, rule string }{
-	{"fence skipped", "nothing changes hands before the old owner's key is removed"},
-	{"fence without reset", "a fence is proved by a reset that was answered"},
-	{"key taken back", "a node never registers again a key that another has removed"},
-	{"gate without lease", "a node without a lease does not write"},
-	{"lease from the answer", "a lease runs from the leader's last contact with a majority"},
-	{"lease without majority", "a leader without a majority grants no lease"},
-	{"lease not waited for", "the leader waits until the lease is over by its own clock"},
-	{"one proof is enough", "a dead node can neither write nor answer: two proofs"},
-	{"epoch ignored", "what is of an old epoch is refused"},
-	{"yesterday's leader decides", "what a leader decided counts in its term alone, and only while a majority follows"},
-	{"vote right after the start", "a voter that has just started gives no vote: it may have acknowledged a leader just before"},
-	{"append without flush", "what was acknowledged is durable"},
-	{"header before area", "a log turns to a new area only when that is durable"},
-	{"window skipped", "a host is fenced only when its block stood still for a whole window"},
-	{"target runs unasked", "the two ends of a migration never run both"},
-	{"unknown is no", "only the answer to the proposal decides where a migrated machine is"},
-	{"generation ignored", "rule 1: a witness that hears of a newer generation ends"},
-	{"failed write acknowledged", "rule 2: after a failed write the witness is thrown away"},
-	{"unconfirmed witness speaks", "rule 3: the witness answers nothing that its LUN has not confirmed"},
-	{"hard state left out", "rule 4: the latest hard state goes with every batch of entries"},
-	{"hard state before entries", "rule 5: one atomic record for each batch"},
-	{"witness without database", "rule 6: the witness is a whole replica"},
-	{"format ahead of a node", "the database moves on to a format only when every node can it"},
-	{"leader removed", "rule 7: the leader is neither removed nor demoted"},
+// breaks, and the theme, number of nodes and first seed with which that is soon seen.
+// The seven rules for a witness that is a raft voter are among them.
+var mutants = []struct {
+	name, theme string
+	nodes       int
+	seed        uint64
+	rule        string
+}{
+	{"fence skipped", "mixed", 0, 1, "nothing changes hands before the old owner's key is removed"},
+	{"fence without reset", "san", 0, 1, "a fence is proved by a reset that was answered"},
+	{"key taken back", "san", 0, 1, "a node never registers again a key that another has removed"},
+	{"gate without lease", "san", 0, 1, "a node without a lease does not write"},
+	{"lease from the answer", "mixed", 0, 1, "a lease runs from the leader's last contact with a majority"},
+	{"lease without majority", "votes", 3, 1, "a leader without a majority grants no lease"},
+	{"lease not waited for", "votes", 0, 1, "the leader waits until the lease is over by its own clock"},
+	{"one proof is enough", "mixed", 0, 1, "a dead node can neither write nor answer: two proofs"},
+	{"epoch ignored", "starts", 0, 1, "what is of an old epoch is refused"},
+	{"yesterday's leader decides", "votes", 3, 1, "what a leader decided counts in its term alone, and only while a majority follows"},
+	{"vote right after the start", "votes", 3, 1, "a voter that has just started gives no vote: it may have acknowledged a leader just before"},
+	{"append without flush", "disks", 0, 1, "what was acknowledged is durable"},
+	{"header before area", "disks", 0, 1, "a log turns to a new area only when that is durable"},
+	{"window skipped", "witness", 2, 1, "a host is fenced only when its block stood still for a whole window"},
+	{"target runs unasked", "moves", 0, 1, "the two ends of a migration never run both"},
+	{"unknown is no", "moves", 0, 1, "only the answer to the proposal decides where a migrated machine is"},
+	{"generation ignored", "witness", 3, 1, "rule 1: a witness that hears of a newer generation ends"},
+	{"failed write acknowledged", "witness", 0, 1, "rule 2: after a failed write the witness is thrown away"},
+	{"unconfirmed witness speaks", "witness", 0, 1, "rule 3: the witness answers nothing that its LUN has not confirmed"},
+	{"hard state left out", "disks", 0, 1, "rule 4: the latest hard state goes with every batch of entries"},
+	{"hard state before entries", "disks", 0, 1, "rule 5: one atomic record for each batch"},
+	{"witness without database", "disks", 0, 1, "rule 6: the witness is a whole replica"},
+	{"format ahead of a node", "members", 0, 1, "the database moves on to a format only when every node can it"},
+	{"leader removed", "members", 0, 1, "rule 7: the leader is neither removed nor demoted"},
 }
 
 // maxSeeds is within how many seeds each mutant must be caught.
-const maxSeeds = 150
+const maxSeeds = 30
 
+// chosen names, in the environment, the mutant of a process.
+const chosen = "SIM_MUTANT"
+
+// TestMutantsAreCaught breaks the product in each way and expects a checker to
+// object. Each mutant has a process of its own, for raft has one random source in a
+// process.
 func TestMutantsAreCaught(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			mutant.Alive = m.name
-			defer func() { mutant.Alive = "" }()
-			began := time.Now()
-			for seed := uint64(1); seed <= maxSeeds; seed++ {
-				if r := Run(Options{Seed: seed}); r.Violation != nil {
-					t.Logf("%s: caught by %s with %d seeds, after %v of the last, in %v", m.rule, r.Violation.Checker, seed, r.Violation.At.Round(time.Second), time.Since(began).Round(time.Millisecond))
-					return
-				}
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestMutant$", "-test.v")
+			cmd.Env = append(os.Environ(), chosen+"="+m.name)
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%s: %v\n%s", m.rule, err, out)
+				return
 			}
-			t.Errorf("%s: not caught with %d seeds", m.rule, maxSeeds)
+			_, said, _ := strings.Cut(string(out), "caught by ")
+			said, _, _ = strings.Cut(said, "\n")
+			t.Logf("%s: caught by %s", m.rule, said)
 		})
+	}
+}
+
+// TestMutant looks for a violation of the mutant that the environment names.
+func TestMutant(t *testing.T) {
+	for _, m := range mutants {
+		if m.name != os.Getenv(chosen) {
+			continue
+		}
+		mutant.Alive = m.name
+		defer func() { mutant.Alive = "" }()
+		began := time.Now()
+		for n := range uint64(maxSeeds) {
+			if r := Run(Options{Seed: m.seed + n, Theme: m.theme, Nodes: m.nodes}); r.Violation != nil {
+				what, _, _ := strings.Cut(fmt.Sprint(r.Violation), "\n")
+				t.Logf("caught by %s; seed %d, in %v", what, r.Seed, time.Since(began).Round(100*time.Millisecond))
+				return
+			}
+		}
+		t.Fatalf("not caught with %d seeds", maxSeeds)
+	}
+	if os.Getenv(chosen) == "" {
+		t.Skip("it is run by TestMutantsAreCaught")
 	}
 }

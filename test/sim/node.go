@@ -33,6 +33,7 @@ type node struct {
 	pathLost map[*lun]bool
 
 	powered, frozen bool
+	broken          bool // no QEMU can be started
 	boots           int
 	starts          int // of clusterd
 	clusterd        *clusterd

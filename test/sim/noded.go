@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"quorate/cluster/fence"
@@ -15,7 +16,10 @@ import (
 type keeping struct {
 	configured     bool
 	epoch, fencedE uint64
-	released       map[string]uint64 // epochs by which volumes were let go
+	// luns are the volumes that this node has written to since it last was sure that
+	// nothing of it is under way, with its keys.
+	luns     map[string]disk.Key
+	released map[string]uint64 // epochs by which volumes were let go
 }
 
 // noded is what must not stop: a twin of cluster/keeper around the product's own
@@ -32,8 +36,6 @@ type noded struct {
 	leader  uint64
 	volumes map[string]*attached
 	unclean map[string]*attached
-	inherit bool
-	settled map[string]bool
 	admin   *lock // held while volumes come and go,
 	losing  *lock // and while a lost lease is dealt with
 	watched bool
@@ -52,12 +54,14 @@ func (n *node) startNoded() {
 	p := n.process("noded")
 	d := &noded{
 		n: n, w: n.w, p: p, conf: n.keeping, state: "unjoined", volumes: map[string]*attached{}, unclean: map[string]*attached{},
-		settled: map[string]bool{}, admin: &lock{e: n.w.e}, losing: &lock{e: n.w.e},
+		admin: &lock{e: n.w.e}, losing: &lock{e: n.w.e},
 	}
 	n.noded = d
 	d.killMachines() // their disks went with the last noded
+	for name, key := range d.conf.luns {
+		d.unclean[name] = &attached{d: d, name: name, l: n.w.luns["naa."+name], key: key, io: &lock{e: n.w.e}}
+	}
 	if d.conf.configured {
-		d.inherit = true
 		d.enterEpoch()
 	}
 	n.every(p, n.w.profile.LeaseBeat, d.renew)
@@ -259,6 +263,8 @@ func (d *noded) release() error {
 		_ = a.g.Close()
 		if !clean {
 			d.unclean[name] = a
+		} else if err := d.forget(name); err != nil {
+			return err
 		}
 	}
 	if err := d.settle(); err != nil {
@@ -278,24 +284,50 @@ func (d *noded) release() error {
 func (d *noded) settle() error {
 	for _, name := range sorted(d.unclean) {
 		a := d.unclean[name]
-		x, err := a.l.open(d.n, d.p, "volume")
-		if err != nil {
+		if err := a.quieten(); err != nil {
 			return err
 		}
-		ctx, cancel := d.p.withTimeout(context.Background(), 20*time.Second)
-		err = pastAttention(func() error { return x.ReadAt(ctx, make([]byte, blockSize), 0) })
-		if err == nil {
-			err = x.ResetUnit(ctx)
-		}
-		cancel()
-		if err != nil {
-			return err
-		}
-		_ = a.unregister(x)
-		_ = x.Close()
 		delete(d.unclean, name)
+		if err := d.forget(name); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// remember notes that this node may write to a volume's LUN.
+func (d *noded) remember(name string, key disk.Key) error {
+	luns := map[string]disk.Key{}
+	maps.Copy(luns, d.conf.luns)
+	luns[name] = key
+	d.conf.luns = luns
+	return d.save()
+}
+
+// forget notes that nothing of this node can be under way to a volume's LUN.
+func (d *noded) forget(name string) error {
+	d.conf.luns = maps.Clone(d.conf.luns)
+	delete(d.conf.luns, name)
+	return d.save()
+}
+
+// quieten resets a LUN over a new session, and unregisters.
+func (a *attached) quieten() error {
+	x, err := a.l.open(a.d.n, a.d.p, "volume")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = x.Close() }()
+	ctx, cancel := a.d.p.withTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err = pastAttention(func() error { return x.ReadAt(ctx, make([]byte, blockSize), 0) })
+	if err == nil {
+		err = x.ResetUnit(ctx)
+	}
+	if err == nil {
+		_ = a.unregister(x)
+	}
+	return err
 }
 
 // configure begins an epoch. What is held of an earlier one goes first.
@@ -362,6 +394,9 @@ func (d *noded) attach(name string, l *lun, key disk.Key, epoch uint64) error {
 	if err := d.settle(); err != nil {
 		return err
 	}
+	if err := d.remember(name, key); err != nil {
+		return err
+	}
 	x, err := l.open(d.n, d.p, "volume")
 	if err != nil {
 		return err
@@ -376,12 +411,6 @@ func (d *noded) attach(name string, l *lun, key disk.Key, epoch uint64) error {
 	}
 	if err == nil {
 		err = a.g.Admit(ctx, key)
-	}
-	if err == nil && d.inherit && !d.settled[name] {
-		// A noded before this one may have left writes under way.
-		if err = x.ResetUnit(ctx); err == nil {
-			d.settled[name] = true
-		}
 	}
 	if err != nil {
 		_ = x.Close()
@@ -410,6 +439,13 @@ func (a *attached) write(off int64, p []byte, limit time.Duration) error {
 	}
 	ctx, cancel := a.d.p.withTimeout(context.Background(), limit)
 	defer cancel()
+	if a.uncertain { // what was given up must not land after this
+		if err := a.x.ResetUnit(ctx); err != nil {
+			a.pathLost = true
+			return err
+		}
+		a.uncertain = false
+	}
 	err := a.g.WriteAt(ctx, p, off)
 	var sense *disk.SenseError
 	switch {
@@ -473,7 +509,7 @@ func (a *attached) coordinate(epoch uint64) error {
 	if a.coord != nil && a.coord.epoch >= epoch {
 		return nil
 	}
-	if a.d.n.keeping.released[a.name] >= epoch {
+	if a.d.conf.released[a.name] >= epoch {
 		return fmt.Errorf("%s has let %s go at epoch %d", a.d.n.name, a.name, epoch)
 	}
 	if a.coord != nil {
@@ -499,12 +535,11 @@ func (a *attached) letGo() error {
 	if err := a.relinquish(); err != nil || c == nil {
 		return err
 	}
-	k := &a.d.n.keeping
-	if k.released == nil {
-		k.released = map[string]uint64{}
-	}
-	k.released[a.name] = max(k.released[a.name], c.epoch)
-	return nil
+	released := map[string]uint64{}
+	maps.Copy(released, a.d.conf.released)
+	released[a.name] = max(released[a.name], c.epoch)
+	a.d.conf.released = released
+	return a.d.save()
 }
 
 // relinquish ends coordinating; nothing of it can write after nil.

@@ -172,6 +172,9 @@ func (v *voter) settle() error {
 		if err != nil || !out.Progress {
 			return err
 		}
+		if len(out.Applied) > 0 || out.Restored {
+			v.c.others = nil
+		}
 		for _, a := range out.Applied {
 			if f := v.waiting[a.ID]; f != nil {
 				delete(v.waiting, a.ID)

@@ -255,6 +255,9 @@ func (w *world) landing(l *lun) time.Duration {
 	if l == w.witness {
 		often, most = 500, 900*time.Millisecond
 	}
+	if l.lingers {
+		often, most = 2, 5*time.Second
+	}
 	if w.e.chance(often) && !w.faults.calmed {
 		w.done.LateWrites++
 		return w.e.between(time.Millisecond, most)

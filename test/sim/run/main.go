@@ -37,7 +37,7 @@ func main() {
 	nodes := flag.Int("nodes", 0, "how many nodes, 0 for a number by the seed")
 	until := flag.Duration("until", 0, "end the run early")
 	flag.Parse()
-	debug.SetGCPercent(400) // much is made and dropped
+	debug.SetGCPercent(1000) // much is made and dropped
 	opt := sim.Options{Seed: *seed, Length: *length, Theme: *theme, Nodes: *nodes, Until: *until, Skip: map[int]bool{}}
 	for _, f := range strings.FieldsFunc(*skip, func(r rune) bool { return r == ',' }) {
 		n, err := strconv.Atoi(f)
