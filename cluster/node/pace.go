@@ -42,6 +42,9 @@ func (m *member) beginPace(fresh bool) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && fresh:
 		p = m.named
+		if err := m.recordPace(p); err != nil {
+			return err
+		}
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return err
@@ -53,6 +56,11 @@ func (m *member) beginPace(fresh bool) error {
 	m.pace.Store(&cluster.Timings{Short: p, Long: p})
 	m.patient.Store(&patience{p, time.Now()})
 	return nil
+}
+
+// recordPace writes down by what this node waits, for when it starts again.
+func (m *member) recordPace(p cluster.Profile) error {
+	return os.WriteFile(filepath.Join(m.n.opt.StateDir, paceFile), []byte(p.Name+"\n"), 0o600)
 }
 
 // keepPace makes everything on this node keep time as the database says.
@@ -92,7 +100,7 @@ func (m *member) setPace(t cluster.Timings) {
 	old := m.timings()
 	if old != t {
 		// Before anybody may count on it.
-		if err := os.WriteFile(filepath.Join(m.n.opt.StateDir, paceFile), []byte(t.Long.Name+"\n"), 0o600); err != nil {
+		if err := m.recordPace(t.Long); err != nil {
 			m.log.Warn("the sensitivity is not recorded, and not lived by", zap.Error(err))
 			return
 		}
