@@ -167,13 +167,16 @@ func (c *Coordinator) Stopped() <-chan struct{} { return c.quit }
 func (c *Coordinator) Label() volume.Label { return c.v.Label() }
 
 // Evict forgets a node that was fenced: nothing of it can reach the LUN any more.
+// It may be called again and again.
 func (c *Coordinator) Evict(n csv.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopping {
 		return
 	}
-	c.log.Info("node evicted", zap.Uint64("node", uint64(n)))
+	if _, awaited := c.awaited[n]; awaited || c.sessions[n] != nil {
+		c.log.Info("node evicted", zap.Uint64("node", uint64(n)))
+	}
 	if s := c.sessions[n]; s != nil {
 		s.gone = true
 		s.hangUp()

@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
 	"quorate/csv"
 	"quorate/csv/csvpb"
 )
@@ -113,6 +117,8 @@ func verify(t *testing.T, nodes []*node, ino uint64, results []map[int64][]byte,
 // used the volume are back, or evicted.
 func TestGrace(t *testing.T) {
 	r := newRig(t, memoryLUN(64<<20))
+	core, said := observer.New(zap.InfoLevel)
+	r.log = r.log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, core) }))
 	a, b := r.client(1), r.client(2)
 	i, err := a.CreateOpen(&csvpb.Create{Dir: 1, Name: "x", Mode: regular})
 	must(t, err)
@@ -148,7 +154,12 @@ func TestGrace(t *testing.T) {
 	r.mu.Lock()
 	r.cut[2] = true
 	r.mu.Unlock()
-	r.coord.Evict(2)
+	for range 3 {
+		r.coord.Evict(2)
+	}
+	if n := said.FilterMessage("node evicted").Len(); n != 1 {
+		t.Errorf("that node 2 is evicted is said %d times", n)
+	}
 	must(t, a.SetLock(csv.Lock{Ino: i.Ino, Type: csv.ReadLock, End: 1, Owner: csv.Owner{Owner: 9}}, false, nil))
 	r.mu.Lock()
 	r.cut[2] = false
