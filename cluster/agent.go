@@ -16,6 +16,12 @@ import (
 // path to the LUN. The other states are package csv's.
 const PathLost = "path-lost"
 
+// reaches tells whether a node with this status of a volume may have a path of its own
+// to the LUN: only such a node can coordinate it.
+func reaches(st *pb.VolumeStatus) bool {
+	return st.GetState() != PathLost && st.GetState() != "redirected"
+}
+
 // LocalVolume is a volume as this node's noded has it.
 type LocalVolume struct {
 	State, Reason string
@@ -26,6 +32,9 @@ type LocalVolume struct {
 	// Released is the epoch by which this node coordinated last and after which
 	// nothing of that can write any more; 0 where it is not so.
 	Released uint64
+	// Session is set where that was let go without a path to the LUN: what was sent
+	// may be under way over the session that it names.
+	Session []byte
 	// Pauses is how long operations here waited for coordinators.
 	Pauses     *pb.Pauses
 	Size, Used int64
@@ -104,6 +113,9 @@ type (
 		Volume  string
 		Epoch   uint64
 		Evicted []uint64
+		// Supplant is the session of the coordinator before, where what it sent
+		// may be under way.
+		Supplant []byte
 	}
 	// Relinquish stops serving it.
 	Relinquish struct {
@@ -329,12 +341,12 @@ func volume(s *pb.State, l Local, v *pb.Volume) []Action {
 	switch {
 	case v.Coordinator == l.Node && v.MoveTo != 0 && have.Released == v.Epoch && !have.Coordinating:
 		out = append(out, Report{What: "release/" + v.Name, Command: &pb.Command{Kind: &pb.Command_VolumeReleased{VolumeReleased: &pb.VolumeReleased{
-			Name: v.Name, Epoch: v.Epoch, Node: l.Node, NodeEpoch: me.Epoch,
+			Name: v.Name, Epoch: v.Epoch, Node: l.Node, NodeEpoch: me.Epoch, Session: have.Session,
 		}}}})
-	case v.Coordinator == l.Node && v.MoveTo != 0 && have.Coordinating && have.Epoch == v.Epoch && v.ReadyEpoch == v.Epoch:
+	case v.Coordinator == l.Node && v.MoveTo != 0 && have.Epoch == v.Epoch && v.ReadyEpoch == v.Epoch && (have.Coordinating || have.State == PathLost):
 		out = append(out, Relinquish{Volume: v.Name, Epoch: v.Epoch})
 	case v.Coordinator == l.Node && (!have.Coordinating || v.ReadyEpoch < v.Epoch && have.Epoch != v.Epoch) && l.Lease:
-		out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evictedFrom(s, v)})
+		out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evictedFrom(s, v), Supplant: unsettled(s, v)})
 	case v.Coordinator == l.Node && have.Coordinating && have.State == "paused" && l.Lease:
 		// It may wait for a node that was fenced since it began.
 		if evicted := evictedFrom(s, v); len(evicted) > 0 {
@@ -344,6 +356,15 @@ func volume(s *pb.State, l Local, v *pb.Volume) []Action {
 		out = append(out, Relinquish{Volume: v.Name, Epoch: v.Epoch})
 	}
 	return append(out, reportVolume(me, l, v, have)...)
+}
+
+// unsettled is the session that the coordinator before had when it let go without a
+// path, unless it was fenced since.
+func unsettled(s *pb.State, v *pb.Volume) []byte {
+	if n := s.Nodes[v.Unsettled]; v.Unsettled == 0 || n.GetState() == pb.NodeState_NODE_STATE_DOWN && CannotWriteTo(n.Fence, v.Disk) {
+		return nil
+	}
+	return v.Session
 }
 
 // evictedFrom are the nodes that are proved to write to a volume no more.

@@ -206,6 +206,7 @@ func (d *Database) volumeReport(c *pb.Command, k *pb.VolumeReport) *pb.Result {
 	}
 	if k.ServingEpoch > v.ReadyEpoch && v.Coordinator == k.Node && k.ServingEpoch == v.Epoch {
 		v.ReadyEpoch = k.ServingEpoch
+		v.Unsettled, v.Session = 0, nil
 	}
 	if k.Size > 0 && v.Coordinator == k.Node {
 		v.Size, v.Used = k.Size, k.Used

@@ -94,6 +94,7 @@ func (c *Controller) Step(in Input) Decisions {
 		}
 	}
 	d.Commands = append(d.Commands, c.volumes(in)...)
+	d.Commands = append(d.Commands, c.handOver(in)...)
 	d.Commands = append(d.Commands, c.spread(in)...)
 	d.Commands = append(d.Commands, c.groups(in)...)
 	d.Commands = append(d.Commands, dropFormer(in)...)
@@ -201,7 +202,7 @@ func (c *Controller) lostPath(in Input, n *pb.Node, used map[string]bool) string
 
 func (c *Controller) othersReach(in Input, v *pb.Volume, but uint64) bool {
 	for id, n := range in.State.Nodes {
-		if st := v.Status[id]; id != but && n.State == pb.NodeState_NODE_STATE_UP && st != nil && st.State != PathLost {
+		if st := v.Status[id]; id != but && n.State == pb.NodeState_NODE_STATE_UP && st != nil && reaches(st) {
 			return true
 		}
 	}
@@ -277,10 +278,7 @@ func removals(s *pb.State) []*pb.Command {
 // volumes gives those whose coordinator is gone another.
 func (c *Controller) volumes(in Input) []*pb.Command {
 	var out []*pb.Command
-	have := map[uint64]int{}
-	for _, v := range in.State.Volumes {
-		have[v.Coordinator]++
-	}
+	have := coordinated(in.State)
 	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
 		v := in.State.Volumes[name]
 		old := in.State.Nodes[v.Coordinator]
@@ -303,7 +301,7 @@ func (c *Controller) volumes(in Input) []*pb.Command {
 func (c *Controller) coordinator(in Input, v *pb.Volume, have map[uint64]int) uint64 {
 	best := uint64(0)
 	for _, id := range slices.Sorted(maps.Keys(in.State.Nodes)) {
-		if in.State.Nodes[id].State != pb.NodeState_NODE_STATE_UP || in.State.Nodes[id].Leaving || v.Status[id].GetState() == PathLost {
+		if in.State.Nodes[id].State != pb.NodeState_NODE_STATE_UP || in.State.Nodes[id].Leaving || !reaches(v.Status[id]) {
 			continue
 		}
 		if best == 0 || have[id] < have[best] || have[id] == have[best] && id == in.Self {

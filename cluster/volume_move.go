@@ -34,7 +34,7 @@ func (d *Database) volumeMove(c *pb.Command, k *pb.VolumeMove) *pb.Result {
 		return refuse(pb.Code_CODE_REFUSED, "%s, which coordinates %s, is not up: the cluster gives the volume to another as soon as it is fenced", d.nodeName(v.Coordinator), v.Name)
 	case !d.up(k.To) || d.s.Nodes[k.To].Leaving:
 		return refuse(pb.Code_CODE_REFUSED, "%s is not up, or leaves, and cannot coordinate %s", d.nodeName(k.To), v.Name)
-	case v.Status[k.To].GetState() == PathLost:
+	case !reaches(v.Status[k.To]):
 		return refuse(pb.Code_CODE_REFUSED, "%s has lost its path to %s and cannot coordinate it", d.nodeName(k.To), v.Name)
 	}
 	v.MoveTo = k.To
@@ -56,6 +56,9 @@ func (d *Database) volumeReleased(c *pb.Command, k *pb.VolumeReleased) *pb.Resul
 	}
 	v.Coordinator, v.MoveTo = v.MoveTo, 0
 	v.Epoch++
+	if len(k.Session) > 0 {
+		v.Unsettled, v.Session = n.Id, k.Session
+	}
 	d.event(c, Info, "volume-moved", v.Name, "%s is coordinated by %s now: %s has let go", v.Name, d.nodeName(v.Coordinator), n.Name)
 	return ok()
 }
@@ -69,6 +72,35 @@ func (d *Database) callOffMoves(c *pb.Command, node uint64) {
 			d.event(c, Warning, "volume-stays", name, "%s stays with %s: %s went down before it had it", name, d.nodeName(v.Coordinator), d.nodeName(node))
 		}
 	}
+}
+
+// handOver moves a volume whose coordinator has been without a path to it for half the
+// time after which the node is given up: it goes on through the next one.
+func (c *Controller) handOver(in Input) []*pb.Command {
+	var out []*pb.Command
+	have := coordinated(in.State)
+	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
+		v := in.State.Volumes[name]
+		since, lost := c.pathLost[v.Coordinator]
+		if v.MoveTo != 0 || !lost || in.Now.Sub(since) < c.profile.PathLost/2 || v.Status[v.Coordinator].GetState() != PathLost {
+			continue
+		}
+		if to := c.coordinator(in, v, have); to != 0 && v.Status[to].GetState() == "direct" {
+			out = append(out, &pb.Command{Kind: &pb.Command_VolumeMove{VolumeMove: &pb.VolumeMove{
+				Name: name, To: to, Epoch: v.Epoch, Reason: in.State.Nodes[v.Coordinator].Name + " has lost its path to it",
+			}}})
+		}
+	}
+	return out
+}
+
+// coordinated counts the volumes of each node.
+func coordinated(s *pb.State) map[uint64]int {
+	have := map[uint64]int{}
+	for _, v := range s.Volumes {
+		have[v.Coordinator]++
+	}
+	return have
 }
 
 // spreadAfter is for how long a node must be up before volumes are moved to it to

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "quorate/cluster/clusterpb"
 )
 
@@ -119,5 +121,53 @@ func TestVolumesAreSpread(t *testing.T) {
 	}
 	if moved != 2 {
 		t.Fatalf("%d volumes moved, want 2: %v", moved, d.s.Volumes)
+	}
+}
+
+// TestCoordinatorWithoutAPathHandsOver: a coordinator that lost its path lets go as it is;
+// the next one first ends what it had under way, unless it was fenced meanwhile.
+func TestCoordinatorWithoutAPathHandsOver(t *testing.T) {
+	d := newDB(t)
+	report := func(node uint64, state string, serving uint64) {
+		d.must(&pb.Command{Kind: &pb.Command_VolumeReport{VolumeReport: &pb.VolumeReport{
+			Name: "Volume1", Node: node, NodeEpoch: 1, Status: &pb.VolumeStatus{State: state}, ServingEpoch: serving,
+		}}})
+	}
+	report(2, PathLost, 1)
+	c := NewController(normal)
+	step := func(after time.Duration) []*pb.Command {
+		now := t0.Add(after)
+		return c.Step(input(d, now, Heard{Raft: now, Renewed: now, Granted: now})).Commands
+	}
+	if got := step(0); len(got) != 0 {
+		t.Fatalf("at once: %v", got)
+	}
+	got := step(normal.PathLost / 2)
+	if len(got) != 1 || got[0].GetVolumeMove().GetTo() != 1 {
+		t.Fatalf("got %v", got)
+	}
+	d.must(got[0])
+	key := Key(KeyTag("c1"), 2, 1)
+	at2 := Local{Node: 2, Keeper: true, KeeperEpoch: 1, Lease: true, Volumes: map[string]LocalVolume{"Volume1": {State: PathLost, Epoch: 1, Key: key}}}
+	if _, ok := find[Relinquish](Act(d.State(), at2)); !ok {
+		t.Fatalf("it is not asked to let go: %v", Act(d.State(), at2))
+	}
+	word := letGo(1, 2, 1)
+	word.GetVolumeReleased().Session = []byte("session of s2")
+	d.must(word)
+	at1 := Local{Node: 1, Keeper: true, KeeperEpoch: 1, Lease: true, Volumes: map[string]LocalVolume{"Volume1": {State: "direct", Epoch: 2, Key: Key(KeyTag("c1"), 1, 1)}}}
+	if a, ok := find[Coordinate](Act(d.State(), at1)); !ok || string(a.Supplant) != "session of s2" {
+		t.Fatalf("the next one does %v", Act(d.State(), at1))
+	}
+	fenced := newDB(t)
+	fenced.s = proto.CloneOf(d.s)
+	fenced.must(down(2, 1))
+	fenced.must(proof(2, 1, pb.ProofKind_PROOF_KIND_KEYS_REMOVED, "v"))
+	if a, ok := find[Coordinate](Act(fenced.State(), at1)); !ok || a.Supplant != nil {
+		t.Fatalf("of a node that was fenced: %v", a)
+	}
+	report(1, "direct", 2)
+	if v := d.State().Volumes["Volume1"]; v.Unsettled != 0 || v.Session != nil {
+		t.Fatalf("once it is served: %v", v)
 	}
 }

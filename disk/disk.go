@@ -184,6 +184,14 @@ var (
 	ErrClosed = errors.New("device closed")
 )
 
+// Uncertain tells whether a write that ended with err may have been performed, or may
+// still be: its answer is missing, and nothing says that it was refused.
+func Uncertain(err error) bool {
+	var sense *SenseError
+	var attention *AttentionError
+	return err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrFenced) && !errors.As(err, &sense) && !errors.As(err, &attention)
+}
+
 // AttentionError is UNIT ATTENTION: the command was not performed, and the
 // state of the LUN may have changed. A new session reports it once, as 29/00,
 // even where the target does not.

@@ -133,6 +133,13 @@ func (m *Memory) Hold(name string) (release func()) {
 	}
 }
 
+// InFlight tells how many writes are held in flight.
+func (m *Memory) InFlight() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inside
+}
+
 // Resets tells how many resets were answered.
 func (m *Memory) Resets() int {
 	m.mu.Lock()

@@ -1546,7 +1546,11 @@ type Volume struct {
 	Formatted   bool                     `protobuf:"varint,10,opt,name=formatted,proto3" json:"formatted,omitempty"`
 	// The node that is to coordinate it next, once its coordinator has let go; 0: it
 	// stays where it is.
-	MoveTo        uint64 `protobuf:"varint,130,opt,name=move_to,json=moveTo,proto3" json:"move_to,omitempty"`
+	MoveTo uint64 `protobuf:"varint,130,opt,name=move_to,json=moveTo,proto3" json:"move_to,omitempty"`
+	// A coordinator that let go without a path to the LUN, and how its session there can
+	// be taken over: the next one ends what it had under way first.
+	Unsettled     uint64 `protobuf:"varint,131,opt,name=unsettled,proto3" json:"unsettled,omitempty"`
+	Session       []byte `protobuf:"bytes,132,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1656,6 +1660,20 @@ func (x *Volume) GetMoveTo() uint64 {
 		return x.MoveTo
 	}
 	return 0
+}
+
+func (x *Volume) GetUnsettled() uint64 {
+	if x != nil {
+		return x.Unsettled
+	}
+	return 0
+}
+
+func (x *Volume) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
 }
 
 type VolumeStatus struct {
@@ -4000,11 +4018,14 @@ func (x *VolumeMove) GetEpoch() uint64 {
 
 // VolumeReleased is the word of a coordinator that it writes no more.
 type VolumeReleased struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // by which it coordinated
-	Node          uint64                 `protobuf:"varint,3,opt,name=node,proto3" json:"node,omitempty"`
-	NodeEpoch     uint64                 `protobuf:"varint,4,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Epoch     uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // by which it coordinated
+	Node      uint64                 `protobuf:"varint,3,opt,name=node,proto3" json:"node,omitempty"`
+	NodeEpoch uint64                 `protobuf:"varint,4,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`
+	// Set where it had no path to the LUN: what it sent may still be under way, over
+	// the session that can be taken over by this.
+	Session       []byte `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4065,6 +4086,13 @@ func (x *VolumeReleased) GetNodeEpoch() uint64 {
 		return x.NodeEpoch
 	}
 	return 0
+}
+
+func (x *VolumeReleased) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
 }
 
 type GroupAdd struct {
@@ -4993,7 +5021,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\aproduct\x18\b \x01(\tR\aproduct\x1a;\n" +
 	"\rNodeUrlsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9a\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd4\x03\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x12\n" +
@@ -5007,7 +5035,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04used\x18\t \x01(\x03R\x04used\x12\x1c\n" +
 	"\tformatted\x18\n" +
 	" \x01(\bR\tformatted\x12\x18\n" +
-	"\amove_to\x18\x82\x01 \x01(\x04R\x06moveTo\x1a[\n" +
+	"\amove_to\x18\x82\x01 \x01(\x04R\x06moveTo\x12\x1d\n" +
+	"\tunsettled\x18\x83\x01 \x01(\x04R\tunsettled\x12\x19\n" +
+	"\asession\x18\x84\x01 \x01(\fR\asession\x1a[\n" +
 	"\vStatusEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x126\n" +
 	"\x05value\x18\x02 \x01(\v2 .quorate.cluster.v1.VolumeStatusR\x05value:\x028\x01\"\x90\x01\n" +
@@ -5193,13 +5223,14 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"m\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"\x87\x01\n" +
 	"\x0eVolumeReleased\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\x04R\x04node\x12\x1d\n" +
 	"\n" +
-	"node_epoch\x18\x04 \x01(\x04R\tnodeEpoch\";\n" +
+	"node_epoch\x18\x04 \x01(\x04R\tnodeEpoch\x12\x18\n" +
+	"\asession\x18\x05 \x01(\fR\asession\";\n" +
 	"\bGroupAdd\x12/\n" +
 	"\x05group\x18\x01 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05group\"!\n" +
 	"\vGroupRemove\x12\x12\n" +

@@ -58,8 +58,7 @@ func (g *gate) WriteAt(ctx context.Context, p []byte, off int64) error {
 		return err
 	}
 	err := g.Guard.WriteAt(ctx, p, off)
-	var sense *disk.SenseError
-	if err != nil && !errors.Is(err, disk.ErrFenced) && !errors.As(err, &sense) {
+	if disk.Uncertain(err) {
 		g.uncertain.Store(true)
 	}
 	return g.seen(err)

@@ -2,7 +2,10 @@ package keeper
 
 import (
 	"context"
+	"sync"
 	"time"
+
+	"quorate/csv"
 )
 
 const (
@@ -35,7 +38,21 @@ func (k *Keeper) probe(ctx context.Context) {
 					_ = a.gate.Check(ctx) // the gate remembers how it ended
 				})
 			}
+			if a.c.Status().Access != csv.Direct || a.gate.lost.Load() {
+				a.touch(&k.work)
+			}
 		}
 		k.mu.Unlock()
+	}
+}
+
+// touch makes the client read something, so that it finds out how the LUN is reached,
+// though no machine reads or writes.
+func (a *attached) touch(work *sync.WaitGroup) {
+	if a.touching.CompareAndSwap(false, true) {
+		work.Go(func() {
+			defer a.touching.Store(false)
+			_ = a.c.Touch()
+		})
 	}
 }

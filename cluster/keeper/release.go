@@ -68,7 +68,7 @@ func (k *Keeper) settleOne(ctx context.Context, name string) error {
 	if a == nil {
 		return nil
 	}
-	if err := a.settle(ctx, func(ctx context.Context) (disk.LUN, error) { return k.o.OpenLUN(ctx, a.lun, "volume") }); err != nil {
+	if err := a.settle(ctx, func(ctx context.Context) (disk.LUN, error) { return k.o.OpenLUN(ctx, a.lun, volumePurpose) }); err != nil {
 		return err
 	}
 	k.mu.Lock()

@@ -110,7 +110,7 @@ func (s service) Coordinate(ctx context.Context, r *connect.Request[keeperpb.Coo
 	for _, n := range r.Msg.Evicted {
 		evicted = append(evicted, csv.NodeID(n))
 	}
-	if err := a.coordinate(ctx, r.Msg.Epoch, evicted); err != nil {
+	if err := a.coordinate(ctx, r.Msg.Epoch, evicted, r.Msg.Supplant); err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&keeperpb.CoordinateResponse{}), nil
@@ -214,7 +214,7 @@ func (a *attached) status() *keeperpb.VolumeStatus {
 	switch err := a.gate.Fenced(); {
 	case err != nil:
 		v.State, v.Reason = csv.Fenced.String(), err.Error()
-	case a.gate.lost.Load() && v.State != csv.Fenced.String():
+	case a.gate.lost.Load() && v.State != csv.Fenced.String() && v.State != csv.Redirected.String():
 		v.State, v.Reason = csv.Paused.String(), string(csv.ReasonPathLost)
 	}
 	p := a.c.Pauses()
@@ -222,6 +222,9 @@ func (a *attached) status() *keeperpb.VolumeStatus {
 	a.mu.Lock()
 	c := a.coord
 	v.Fault = a.fault
+	if a.unsettled {
+		v.Session = a.session()
+	}
 	a.mu.Unlock()
 	if c == nil {
 		return v

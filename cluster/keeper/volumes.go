@@ -20,6 +20,10 @@ import (
 	"quorate/disk"
 )
 
+// volumePurpose is the purpose of the session over which a node uses a volume: the
+// same on every node, so that one can take over another's.
+const volumePurpose = "volume"
+
 func invalid(format string, a ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, a...))
 }
@@ -81,14 +85,17 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 
 // open is attach without its checks.
 func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached, error) {
-	a := &attached{name: m.Volume, lun: m.Lun, path: m.Path, key: disk.Key(m.Key), typ: disk.Type(m.Type), plain: k.log, log: k.log.With(zap.String("volume", m.Volume))}
+	a := &attached{name: m.Volume, lun: m.Lun, initiator: m.Lun.InitiatorName, open: k.o.OpenLUN, path: m.Path, key: disk.Key(m.Key), typ: disk.Type(m.Type), plain: k.log, log: k.log.With(zap.String("volume", m.Volume))}
+	if a.initiator == "" {
+		a.initiator = k.o.InitiatorName
+	}
 	if a.path == "" {
 		a.path = filepath.Join(k.o.StorageDir, m.Volume)
 	}
 	if a.typ == 0 {
 		a.typ = disk.WriteExclusiveRegistrantsOnly
 	}
-	lun, err := k.o.OpenLUN(ctx, m.Lun, "volume")
+	lun, err := k.o.OpenLUN(ctx, m.Lun, volumePurpose)
 	if err != nil {
 		return nil, fmt.Errorf("attach volume %q: %w", m.Volume, err)
 	}
@@ -115,6 +122,7 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 	_, _ = rand.Read(inc[:]) // never fails
 	a.c, err = client.New(client.Options{
 		Volume: m.Volume, Node: k.ownNode(), Incarnation: binary.LittleEndian.Uint64(inc[:]) | 1, Device: a.gate,
+		Reachable: func() bool { return !a.gate.lost.Load() }, Session: a.session(),
 		Dial: k.dial, Now: time.Now, Log: k.log,
 	})
 	if err != nil {

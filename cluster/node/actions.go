@@ -42,7 +42,7 @@ func (a *nodeAgent) do(ctx context.Context, act cluster.Action) error {
 		return a.attach(ctx, act)
 	case cluster.Coordinate:
 		return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
-			_, err := a.keeper.Coordinate(ctx, connect.NewRequest(&keeperpb.CoordinateRequest{Volume: act.Volume, Epoch: act.Epoch, Evicted: act.Evicted}))
+			_, err := a.keeper.Coordinate(ctx, connect.NewRequest(&keeperpb.CoordinateRequest{Volume: act.Volume, Epoch: act.Epoch, Evicted: act.Evicted, Supplant: act.Supplant}))
 			return err
 		})
 	case cluster.Relinquish:

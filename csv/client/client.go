@@ -25,6 +25,11 @@ type Options struct {
 	Incarnation uint64
 	// Device is the volume's LUN, with the node's gate in front of it.
 	Device disk.Device
+	// Reachable tells whether the node has a path to the LUN, as far as is known.
+	Reachable func() bool
+	// Session is what a coordinator needs to take this node's session to the LUN
+	// over, where its path is lost: see coordinator.Options.Supplant.
+	Session []byte
 	// Dial connects to a coordinator, authenticated as the node that it is.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Now is the clock for files' times.
@@ -44,6 +49,7 @@ func (o Options) Validate() error {
 	check(o.Node != 0, "Node: must not be zero")
 	check(o.Incarnation != 0, "Incarnation: must not be zero")
 	check(o.Device != nil, "Device: must be given")
+	check(o.Reachable != nil, "Reachable: must be given")
 	check(o.Dial != nil, "Dial: must be given")
 	check(o.Now != nil, "Now: must be given")
 	check(o.Log != nil, "Log: must be given")
@@ -69,7 +75,8 @@ type Client struct {
 	locks  *csv.Locks // those of this node
 	link   link
 	paused csv.Reason // why I/O waits, if it does
-	tick   uint64     // counts uses of inodes
+	path   path
+	tick   uint64 // counts uses of inodes
 }
 
 // New starts a client. Operations wait until SetCoordinator.
@@ -116,6 +123,8 @@ func (c *Client) Status() csv.Status {
 		s.Access, s.Reason = csv.Paused, c.paused
 	case !c.link.up:
 		s.Access, s.Reason = csv.Paused, csv.ReasonNoCoordinator
+	case c.path.redirected:
+		s.Access, s.Reason = csv.Redirected, csv.ReasonPathLost
 	}
 	return s
 }

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -187,7 +186,7 @@ func (c *Client) growTo(ino uint64, size int64) error {
 // Sync makes what was written to a file durable, with its attributes unless
 // dataOnly.
 func (c *Client) Sync(ino uint64, dataOnly bool) error {
-	if err := c.device("flush", func(ctx context.Context) error { return c.o.Device.Flush(ctx) }); err != nil {
+	if err := c.flushDevice(); err != nil {
 		return err
 	}
 	if dataOnly {

@@ -27,6 +27,14 @@ type Options struct {
 	Epoch uint64
 	// Evicted are nodes that were fenced, and are not waited for.
 	Evicted []csv.NodeID
+	// Reset ends whatever is under way on the LUN: it returns nil when a LOGICAL
+	// UNIT RESET was answered (SPC-4, SAM-5 7.7). It is called by one goroutine at
+	// a time.
+	Reset func(context.Context) error
+	// Supplant ends another node's session to the LUN at the target, by making it
+	// anew in that node's name; session is what the node's client was given as
+	// Options.Session. An error says that it cannot be done.
+	Supplant func(ctx context.Context, session []byte) error
 	// Now is the clock for files' times.
 	Now func() time.Time
 	Log *zap.Logger
@@ -41,6 +49,9 @@ func (o Options) Validate() error {
 	if o.Epoch == 0 {
 		errs = append(errs, errors.New("Epoch: must not be zero"))
 	}
+	if o.Reset == nil || o.Supplant == nil {
+		errs = append(errs, errors.New("Reset and Supplant: must be given"))
+	}
 	if o.Now == nil {
 		errs = append(errs, errors.New("Now: must be given"))
 	}
@@ -54,7 +65,9 @@ func (o Options) Validate() error {
 type Coordinator struct {
 	o      Options
 	log    *zap.Logger
+	ctx    context.Context    // of all I/O
 	cancel context.CancelFunc // ends I/O
+	resets resets
 	work   sync.WaitGroup
 	kick   chan struct{} // tells the committer that changes wait
 	quit   chan struct{} // closed when stopping becomes true
@@ -104,7 +117,7 @@ func New(ctx context.Context, o Options) (*Coordinator, error) {
 		c.orphans[ino] = true
 	}
 	run, cancel := context.WithCancel(context.Background())
-	c.cancel = cancel
+	c.ctx, c.cancel = run, cancel
 	c.work.Go(func() { c.commit(run) })
 	c.work.Go(c.reap)
 	c.Status() // the first, for those that come while the volume is busy
@@ -143,8 +156,10 @@ func (c *Coordinator) Status() Status {
 	for n := range c.awaited {
 		s.Awaited = append(s.Awaited, n)
 	}
-	for n := range c.sessions {
-		s.Sessions = append(s.Sessions, n)
+	for n, one := range c.sessions {
+		if !one.gone {
+			s.Sessions = append(s.Sessions, n)
+		}
 	}
 	slices.Sort(s.Awaited)
 	slices.Sort(s.Sessions)
@@ -166,8 +181,9 @@ func (c *Coordinator) Stopped() <-chan struct{} { return c.quit }
 // Label returns what the volume is.
 func (c *Coordinator) Label() volume.Label { return c.v.Label() }
 
-// Evict forgets a node that was fenced: nothing of it can reach the LUN any more.
-// It may be called again and again.
+// Evict forgets a node that was fenced: nothing of it can reach the LUN any more, and
+// what is done there in its name has ended when it returns. It may
+// be called again and again.
 func (c *Coordinator) Evict(n csv.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,11 +194,21 @@ func (c *Coordinator) Evict(n csv.NodeID) {
 		c.log.Info("node evicted", zap.Uint64("node", uint64(n)))
 	}
 	if s := c.sessions[n]; s != nil {
-		s.gone = true
-		s.hangUp()
-		delete(c.sessions, n)
+		c.endLocked(s)
 	}
 	c.forgetLocked(n)
+}
+
+// endLocked ends a session, when nothing is done in its name any more.
+func (c *Coordinator) endLocked(s *session) {
+	s.gone = true
+	s.hangUp()
+	for s.onDevice > 0 {
+		c.cond.Wait()
+	}
+	if c.sessions[s.node] == s {
+		delete(c.sessions, s.node)
+	}
 }
 
 // forgetLocked drops all that a node holds, and its place in the list of sessions.

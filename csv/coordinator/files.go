@@ -9,6 +9,7 @@ import (
 	"quorate/csv"
 	"quorate/csv/csvpb"
 	"quorate/csv/volume"
+	"quorate/disk"
 )
 
 const (
@@ -226,14 +227,26 @@ func (r *request) zero(ino uint64, off, end int64) error {
 	dev, at := r.o.Device, int64(es[0].Phys)*volume.BlockSize
 	b := make([]byte, volume.BlockSize)
 	if err := dev.ReadAt(ctx, b, at); err != nil {
-		return fmt.Errorf("zero the edge of inode %d: %w: %w", ino, err, syscall.EIO)
+		return r.notZeroed(ino, err)
 	}
 	base := int64(block) * volume.BlockSize
 	clear(b[off-base : end-base])
 	if err := dev.WriteAt(ctx, b, at); err != nil {
-		return fmt.Errorf("zero the edge of inode %d: %w: %w", ino, err, syscall.EIO)
+		return r.notZeroed(ino, err)
 	}
 	return nil
+}
+
+// notZeroed is EIO where the LUN says so. Where its answer is missing the coordinator
+// stops: what it sent may still land, on what would be written there next. The client
+// asks whoever begins after a reset.
+func (r *request) notZeroed(ino uint64, err error) error {
+	err = fmt.Errorf("zero the edge of inode %d: %w", ino, err)
+	if !disk.Uncertain(err) {
+		return fmt.Errorf("%w: %w", err, syscall.EIO)
+	}
+	r.failLocked(err)
+	return errSilent
 }
 
 func (r *request) statFS() (*csvpb.Response, error) {

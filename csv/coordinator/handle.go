@@ -96,6 +96,16 @@ func (r *request) dispatch(m *csvpb.Request) (*csvpb.Response, error) {
 		return r.releaseLocks(op.ReleaseLocks)
 	case *csvpb.Request_StatFs:
 		return r.statFS()
+	case *csvpb.Request_Reset_:
+		return r.reset()
+	case *csvpb.Request_Redirect:
+		return r.redirect(op.Redirect)
+	case *csvpb.Request_ReadDevice:
+		return r.readDevice(op.ReadDevice)
+	case *csvpb.Request_WriteDevice:
+		return r.writeDevice(op.WriteDevice)
+	case *csvpb.Request_FlushDevice:
+		return r.flushDevice()
 	}
 	return nil, fmt.Errorf("request %d asks for something this coordinator does not know; upgrade its node: %w", m.Id, syscall.ENOSYS)
 }

@@ -38,7 +38,11 @@ type session struct {
 	running     map[uint64]bool // requests under way
 	cancelled   map[uint64]bool // those of them to be given up
 	forgotten   uint64
-	gone        bool // evicted, or said goodbye
+	onDevice    int // I/O under way in its name
+	// written are redirected writes that were done and whose answers the client may
+	// not have: a repeat of one must not be done again, over what came after it.
+	written map[uint64]bool
+	gone    bool // evicted, or said goodbye
 }
 
 func (s *session) hangUp() {
@@ -123,6 +127,9 @@ func (c *Coordinator) attach(conn net.Conn, h *csvpb.Hello) (*session, int, erro
 	}
 	n := csv.NodeID(h.Node)
 	s := c.sessions[n]
+	if s != nil && s.gone {
+		return nil, 0, fmt.Errorf("the last session of node %d is being ended: %w", n, syscall.EAGAIN)
+	}
 	known := s != nil && s.incarnation == h.Incarnation || c.awaited[n] == h.Incarnation && h.Incarnation != 0
 	if !known && len(h.Claims)+len(h.Open)+len(h.Locks) > 0 {
 		return nil, 0, fmt.Errorf("node %d was evicted, what it claims was given to others; attach the volume anew: %w", n, syscall.ESTALE)
@@ -130,14 +137,16 @@ func (c *Coordinator) attach(conn net.Conn, h *csvpb.Hello) (*session, int, erro
 	if inc, ok := c.awaited[n]; ok && inc != h.Incarnation || s != nil && s.incarnation != h.Incarnation {
 		// Another process on that node: what the old one held went with it.
 		if s != nil {
-			s.gone = true
-			s.hangUp()
+			c.endLocked(s)
 			s = nil
+		}
+		if c.stopping {
+			return nil, 0, ErrStopped
 		}
 		c.forgetLocked(n)
 	}
 	if s == nil {
-		s = &session{node: n, incarnation: h.Incarnation, running: map[uint64]bool{}, cancelled: map[uint64]bool{}}
+		s = &session{node: n, incarnation: h.Incarnation, running: map[uint64]bool{}, written: map[uint64]bool{}, cancelled: map[uint64]bool{}}
 		c.sessions[n] = s
 	}
 	s.hangUp()
@@ -202,6 +211,23 @@ func (c *Coordinator) write(s *session, conn net.Conn, turn int) {
 	}
 }
 
+// beginLocked begins a request, unless it is a repeat of one that is under way, or of
+// a write that was done.
+func (c *Coordinator) beginLocked(s *session, m *csvpb.Request) {
+	for id := range s.written {
+		if id < m.Answered {
+			delete(s.written, id)
+		}
+	}
+	switch {
+	case s.written[m.Id]:
+		c.send(s, &csvpb.ToClient{Body: &csvpb.ToClient_Response{Response: &csvpb.Response{Id: m.Id}}})
+	case !s.running[m.Id]:
+		s.running[m.Id] = true
+		go c.handle(s, m)
+	}
+}
+
 // read takes frames in until the connection ends.
 func (c *Coordinator) read(s *session, conn net.Conn) error {
 	for {
@@ -216,10 +242,7 @@ func (c *Coordinator) read(s *session, conn net.Conn) error {
 				c.mu.Unlock()
 				return fmt.Errorf("node %d has more than %d requests under way", s.node, maxRequests)
 			}
-			if id := b.Request.Id; !s.running[id] {
-				s.running[id] = true
-				go c.handle(s, b.Request)
-			}
+			c.beginLocked(s, b.Request)
 		case *csvpb.ToCoordinator_Settled:
 			c.leases.Settle(s.node, b.Settled.Ino, csv.Mode(b.Settled.Mode), b.Settled.Seen)
 			c.cond.Broadcast()
@@ -229,9 +252,8 @@ func (c *Coordinator) read(s *session, conn net.Conn) error {
 				c.cond.Broadcast()
 			}
 		case *csvpb.ToCoordinator_Goodbye:
-			s.gone = true
 			if c.sessions[s.node] == s {
-				delete(c.sessions, s.node)
+				c.endLocked(s)
 				c.forgetLocked(s.node)
 			}
 			c.mu.Unlock()

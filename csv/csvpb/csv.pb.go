@@ -1019,6 +1019,10 @@ type Request struct {
 	//	*Request_ReleaseLocks
 	//	*Request_StatFs
 	//	*Request_Reset_
+	//	*Request_Redirect
+	//	*Request_ReadDevice
+	//	*Request_WriteDevice
+	//	*Request_FlushDevice
 	Op            isRequest_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1237,6 +1241,42 @@ func (x *Request) GetReset_() *Reset {
 	return nil
 }
 
+func (x *Request) GetRedirect() *Redirect {
+	if x != nil {
+		if x, ok := x.Op.(*Request_Redirect); ok {
+			return x.Redirect
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetReadDevice() *ReadDevice {
+	if x != nil {
+		if x, ok := x.Op.(*Request_ReadDevice); ok {
+			return x.ReadDevice
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetWriteDevice() *WriteDevice {
+	if x != nil {
+		if x, ok := x.Op.(*Request_WriteDevice); ok {
+			return x.WriteDevice
+		}
+	}
+	return nil
+}
+
+func (x *Request) GetFlushDevice() *FlushDevice {
+	if x != nil {
+		if x, ok := x.Op.(*Request_FlushDevice); ok {
+			return x.FlushDevice
+		}
+	}
+	return nil
+}
+
 type isRequest_Op interface {
 	isRequest_Op()
 }
@@ -1313,6 +1353,22 @@ type Request_Reset_ struct {
 	Reset_ *Reset `protobuf:"bytes,30,opt,name=reset,proto3,oneof"`
 }
 
+type Request_Redirect struct {
+	Redirect *Redirect `protobuf:"bytes,31,opt,name=redirect,proto3,oneof"`
+}
+
+type Request_ReadDevice struct {
+	ReadDevice *ReadDevice `protobuf:"bytes,32,opt,name=read_device,json=readDevice,proto3,oneof"`
+}
+
+type Request_WriteDevice struct {
+	WriteDevice *WriteDevice `protobuf:"bytes,33,opt,name=write_device,json=writeDevice,proto3,oneof"`
+}
+
+type Request_FlushDevice struct {
+	FlushDevice *FlushDevice `protobuf:"bytes,34,opt,name=flush_device,json=flushDevice,proto3,oneof"`
+}
+
 func (*Request_Lookup) isRequest_Op() {}
 
 func (*Request_GetInode) isRequest_Op() {}
@@ -1348,6 +1404,14 @@ func (*Request_ReleaseLocks) isRequest_Op() {}
 func (*Request_StatFs) isRequest_Op() {}
 
 func (*Request_Reset_) isRequest_Op() {}
+
+func (*Request_Redirect) isRequest_Op() {}
+
+func (*Request_ReadDevice) isRequest_Op() {}
+
+func (*Request_WriteDevice) isRequest_Op() {}
+
+func (*Request_FlushDevice) isRequest_Op() {}
 
 type Lookup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2381,8 +2445,9 @@ func (*StatFS) Descriptor() ([]byte, []int) {
 	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{30}
 }
 
-// Reset is answered when whatever was sent to the LUN before, by whomever, has ended
-// or never will begin: a LOGICAL UNIT RESET was answered since.
+// Reset is answered when whatever had been sent to the LUN, by whomever, has ended: a
+// LOGICAL UNIT RESET that began after the request was answered. A node asks for it
+// when it does not know what became of a write and has a new session.
 type Reset struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2419,6 +2484,196 @@ func (*Reset) Descriptor() ([]byte, []int) {
 	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{31}
 }
 
+// Redirect is asked by a node that has lost its path to the LUN and sends nothing
+// there any more. It is answered when its last session is over at the target and
+// what came over it has ended.
+type Redirect struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redirect) Reset() {
+	*x = Redirect{}
+	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redirect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redirect) ProtoMessage() {}
+
+func (x *Redirect) ProtoReflect() protoreflect.Message {
+	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
+func (*Redirect) Descriptor() ([]byte, []int) {
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Redirect) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+// ReadDevice, WriteDevice and FlushDevice are the I/O of such a node, at a byte of
+// the device, under the same leases as I/O of its own. EAGAIN says that the
+// coordinator does not reach the LUN either.
+type ReadDevice struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`
+	N             uint32                 `protobuf:"varint,2,opt,name=n,proto3" json:"n,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadDevice) Reset() {
+	*x = ReadDevice{}
+	mi := &file_csv_csvpb_csv_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadDevice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadDevice) ProtoMessage() {}
+
+func (x *ReadDevice) ProtoReflect() protoreflect.Message {
+	mi := &file_csv_csvpb_csv_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadDevice.ProtoReflect.Descriptor instead.
+func (*ReadDevice) Descriptor() ([]byte, []int) {
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ReadDevice) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *ReadDevice) GetN() uint32 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+type WriteDevice struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteDevice) Reset() {
+	*x = WriteDevice{}
+	mi := &file_csv_csvpb_csv_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteDevice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteDevice) ProtoMessage() {}
+
+func (x *WriteDevice) ProtoReflect() protoreflect.Message {
+	mi := &file_csv_csvpb_csv_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteDevice.ProtoReflect.Descriptor instead.
+func (*WriteDevice) Descriptor() ([]byte, []int) {
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *WriteDevice) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *WriteDevice) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type FlushDevice struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlushDevice) Reset() {
+	*x = FlushDevice{}
+	mi := &file_csv_csvpb_csv_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlushDevice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlushDevice) ProtoMessage() {}
+
+func (x *FlushDevice) ProtoReflect() protoreflect.Message {
+	mi := &file_csv_csvpb_csv_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlushDevice.ProtoReflect.Descriptor instead.
+func (*FlushDevice) Descriptor() ([]byte, []int) {
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{35}
+}
+
 type Response struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2432,13 +2687,14 @@ type Response struct {
 	Size          int64                  `protobuf:"varint,9,opt,name=size,proto3" json:"size,omitempty"` // of the volume, in bytes
 	Free          int64                  `protobuf:"varint,10,opt,name=free,proto3" json:"free,omitempty"`
 	Grant         uint64                 `protobuf:"varint,11,opt,name=grant,proto3" json:"grant,omitempty"` // numbers the grant of lease; 0: none was granted
+	Data          []byte                 `protobuf:"bytes,12,opt,name=data,proto3" json:"data,omitempty"`    // of ReadDevice
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2706,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2719,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{32}
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Response) GetId() uint64 {
@@ -2543,6 +2799,13 @@ func (x *Response) GetGrant() uint64 {
 	return 0
 }
 
+func (x *Response) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 var File_csv_csvpb_csv_proto protoreflect.FileDescriptor
 
 const file_csv_csvpb_csv_proto_rawDesc = "" +
@@ -2614,7 +2877,7 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\x05Entry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
-	"\x04type\x18\x03 \x01(\rR\x04type\"\xd8\a\n" +
+	"\x04type\x18\x03 \x01(\rR\x04type\"\xd3\t\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
 	"\banswered\x18\x02 \x01(\x04R\banswered\x120\n" +
@@ -2636,7 +2899,12 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\ttest_lock\x18\x18 \x01(\v2\x18.quorate.csv.v1.TestLockH\x00R\btestLock\x12C\n" +
 	"\rrelease_locks\x18\x19 \x01(\v2\x1c.quorate.csv.v1.ReleaseLocksH\x00R\freleaseLocks\x121\n" +
 	"\astat_fs\x18\x1a \x01(\v2\x16.quorate.csv.v1.StatFSH\x00R\x06statFs\x12-\n" +
-	"\x05reset\x18\x1e \x01(\v2\x15.quorate.csv.v1.ResetH\x00R\x05resetB\x04\n" +
+	"\x05reset\x18\x1e \x01(\v2\x15.quorate.csv.v1.ResetH\x00R\x05reset\x126\n" +
+	"\bredirect\x18\x1f \x01(\v2\x18.quorate.csv.v1.RedirectH\x00R\bredirect\x12=\n" +
+	"\vread_device\x18  \x01(\v2\x1a.quorate.csv.v1.ReadDeviceH\x00R\n" +
+	"readDevice\x12@\n" +
+	"\fwrite_device\x18! \x01(\v2\x1b.quorate.csv.v1.WriteDeviceH\x00R\vwriteDevice\x12@\n" +
+	"\fflush_device\x18\" \x01(\v2\x1b.quorate.csv.v1.FlushDeviceH\x00R\vflushDeviceB\x04\n" +
 	"\x02op\".\n" +
 	"\x06Lookup\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\x04R\x03dir\x12\x12\n" +
@@ -2713,7 +2981,17 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\x03ino\x18\x01 \x01(\x04R\x03ino\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\x04R\x05owner\"\b\n" +
 	"\x06StatFS\"\a\n" +
-	"\x05Reset\"\xd8\x02\n" +
+	"\x05Reset\"$\n" +
+	"\bRedirect\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\"*\n" +
+	"\n" +
+	"ReadDevice\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\f\n" +
+	"\x01n\x18\x02 \x01(\rR\x01n\"1\n" +
+	"\vWriteDevice\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\r\n" +
+	"\vFlushDevice\"\xec\x02\n" +
 	"\bResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\x05R\x05errno\x12\x18\n" +
@@ -2726,7 +3004,8 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\x04size\x18\t \x01(\x03R\x04size\x12\x12\n" +
 	"\x04free\x18\n" +
 	" \x01(\x03R\x04free\x12\x14\n" +
-	"\x05grant\x18\v \x01(\x04R\x05grantB\x19Z\x17quorate/csv/csvpb;csvpbb\x06proto3"
+	"\x05grant\x18\v \x01(\x04R\x05grant\x12\x12\n" +
+	"\x04data\x18\f \x01(\fR\x04dataB\x19Z\x17quorate/csv/csvpb;csvpbb\x06proto3"
 
 var (
 	file_csv_csvpb_csv_proto_rawDescOnce sync.Once
@@ -2740,7 +3019,7 @@ func file_csv_csvpb_csv_proto_rawDescGZIP() []byte {
 	return file_csv_csvpb_csv_proto_rawDescData
 }
 
-var file_csv_csvpb_csv_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_csv_csvpb_csv_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_csv_csvpb_csv_proto_goTypes = []any{
 	(*ToCoordinator)(nil), // 0: quorate.csv.v1.ToCoordinator
 	(*ToClient)(nil),      // 1: quorate.csv.v1.ToClient
@@ -2774,7 +3053,11 @@ var file_csv_csvpb_csv_proto_goTypes = []any{
 	(*ReleaseLocks)(nil),  // 29: quorate.csv.v1.ReleaseLocks
 	(*StatFS)(nil),        // 30: quorate.csv.v1.StatFS
 	(*Reset)(nil),         // 31: quorate.csv.v1.Reset
-	(*Response)(nil),      // 32: quorate.csv.v1.Response
+	(*Redirect)(nil),      // 32: quorate.csv.v1.Redirect
+	(*ReadDevice)(nil),    // 33: quorate.csv.v1.ReadDevice
+	(*WriteDevice)(nil),   // 34: quorate.csv.v1.WriteDevice
+	(*FlushDevice)(nil),   // 35: quorate.csv.v1.FlushDevice
+	(*Response)(nil),      // 36: quorate.csv.v1.Response
 }
 var file_csv_csvpb_csv_proto_depIdxs = []int32{
 	2,  // 0: quorate.csv.v1.ToCoordinator.hello:type_name -> quorate.csv.v1.Hello
@@ -2783,7 +3066,7 @@ var file_csv_csvpb_csv_proto_depIdxs = []int32{
 	7,  // 3: quorate.csv.v1.ToCoordinator.cancel:type_name -> quorate.csv.v1.Cancel
 	8,  // 4: quorate.csv.v1.ToCoordinator.goodbye:type_name -> quorate.csv.v1.Goodbye
 	4,  // 5: quorate.csv.v1.ToClient.welcome:type_name -> quorate.csv.v1.Welcome
-	32, // 6: quorate.csv.v1.ToClient.response:type_name -> quorate.csv.v1.Response
+	36, // 6: quorate.csv.v1.ToClient.response:type_name -> quorate.csv.v1.Response
 	5,  // 7: quorate.csv.v1.ToClient.recall:type_name -> quorate.csv.v1.Recall
 	3,  // 8: quorate.csv.v1.Hello.claims:type_name -> quorate.csv.v1.Claim
 	9,  // 9: quorate.csv.v1.Hello.locks:type_name -> quorate.csv.v1.Lock
@@ -2805,18 +3088,22 @@ var file_csv_csvpb_csv_proto_depIdxs = []int32{
 	29, // 25: quorate.csv.v1.Request.release_locks:type_name -> quorate.csv.v1.ReleaseLocks
 	30, // 26: quorate.csv.v1.Request.stat_fs:type_name -> quorate.csv.v1.StatFS
 	31, // 27: quorate.csv.v1.Request.reset:type_name -> quorate.csv.v1.Reset
-	11, // 28: quorate.csv.v1.Commit.written:type_name -> quorate.csv.v1.Extent
-	9,  // 29: quorate.csv.v1.SetLock.lock:type_name -> quorate.csv.v1.Lock
-	9,  // 30: quorate.csv.v1.TestLock.lock:type_name -> quorate.csv.v1.Lock
-	10, // 31: quorate.csv.v1.Response.inode:type_name -> quorate.csv.v1.Inode
-	11, // 32: quorate.csv.v1.Response.extents:type_name -> quorate.csv.v1.Extent
-	12, // 33: quorate.csv.v1.Response.entries:type_name -> quorate.csv.v1.Entry
-	9,  // 34: quorate.csv.v1.Response.lock:type_name -> quorate.csv.v1.Lock
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	32, // 28: quorate.csv.v1.Request.redirect:type_name -> quorate.csv.v1.Redirect
+	33, // 29: quorate.csv.v1.Request.read_device:type_name -> quorate.csv.v1.ReadDevice
+	34, // 30: quorate.csv.v1.Request.write_device:type_name -> quorate.csv.v1.WriteDevice
+	35, // 31: quorate.csv.v1.Request.flush_device:type_name -> quorate.csv.v1.FlushDevice
+	11, // 32: quorate.csv.v1.Commit.written:type_name -> quorate.csv.v1.Extent
+	9,  // 33: quorate.csv.v1.SetLock.lock:type_name -> quorate.csv.v1.Lock
+	9,  // 34: quorate.csv.v1.TestLock.lock:type_name -> quorate.csv.v1.Lock
+	10, // 35: quorate.csv.v1.Response.inode:type_name -> quorate.csv.v1.Inode
+	11, // 36: quorate.csv.v1.Response.extents:type_name -> quorate.csv.v1.Extent
+	12, // 37: quorate.csv.v1.Response.entries:type_name -> quorate.csv.v1.Entry
+	9,  // 38: quorate.csv.v1.Response.lock:type_name -> quorate.csv.v1.Lock
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_csv_csvpb_csv_proto_init() }
@@ -2855,6 +3142,10 @@ func file_csv_csvpb_csv_proto_init() {
 		(*Request_ReleaseLocks)(nil),
 		(*Request_StatFs)(nil),
 		(*Request_Reset_)(nil),
+		(*Request_Redirect)(nil),
+		(*Request_ReadDevice)(nil),
+		(*Request_WriteDevice)(nil),
+		(*Request_FlushDevice)(nil),
 	}
 	file_csv_csvpb_csv_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
@@ -2863,7 +3154,7 @@ func file_csv_csvpb_csv_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_csv_csvpb_csv_proto_rawDesc), len(file_csv_csvpb_csv_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

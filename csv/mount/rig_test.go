@@ -2,11 +2,13 @@ package mount_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,8 +34,12 @@ type rig struct {
 	coord *coordinator.Coordinator
 	epoch uint64
 	cut   map[csv.NodeID]bool // nodes that cannot reach the coordinator
-	nodes map[csv.NodeID]*node
-	base  string
+	lost  map[csv.NodeID]bool // nodes that cannot reach the LUN
+
+	supplanted func(node string) error // ends a node's session
+	resetting  atomic.Int32            // resets that were begun
+	nodes      map[csv.NodeID]*node
+	base       string
 }
 
 type node struct {
@@ -55,7 +61,7 @@ func newRig(t *testing.T, open func(string) disk.Device) *rig {
 	t.Helper()
 	r := &rig{
 		t: t, log: zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), open: open,
-		base: t.TempDir(), cut: map[csv.NodeID]bool{}, nodes: map[csv.NodeID]*node{},
+		base: t.TempDir(), cut: map[csv.NodeID]bool{}, lost: map[csv.NodeID]bool{}, nodes: map[csv.NodeID]*node{},
 	}
 	_, err := volume.Format(background, open("format"), volume.FormatOptions{UUID: volume.UUID{7}, Name: "Volume1", Cluster: "c", Now: 1})
 	if err != nil {
@@ -75,6 +81,7 @@ func (r *rig) coordinate(evicted ...csv.NodeID) {
 	r.mu.Unlock()
 	c, err := coordinator.New(background, coordinator.Options{
 		Device: r.open("coordinator"), Epoch: epoch, Now: time.Now, Log: r.log, Evicted: evicted,
+		Reset: r.reset, Supplant: r.supplant,
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -85,6 +92,28 @@ func (r *rig) coordinate(evicted ...csv.NodeID) {
 	for _, n := range r.nodes {
 		n.SetCoordinator("coordinator", epoch)
 	}
+}
+
+// reset ends what is under way on the LUN.
+func (r *rig) reset(ctx context.Context) error {
+	r.resetting.Add(1)
+	l, ok := r.open("coordinator").(disk.LUN)
+	if !ok {
+		return nil
+	}
+	err := l.ResetUnit(ctx)
+	_ = l.ReadAt(ctx, make([]byte, 4096), 0) // a gate would take the unit attention
+	return err
+}
+
+// supplant ends a node's session: its name is what the client was given.
+func (r *rig) supplant(_ context.Context, session []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.supplanted == nil {
+		return errors.New("this test has no sessions")
+	}
+	return r.supplanted(string(session))
 }
 
 func (r *rig) dial(n csv.NodeID) func(context.Context, string) (net.Conn, error) {
@@ -113,17 +142,33 @@ func (r *rig) dial(n csv.NodeID) func(context.Context, string) (net.Conn, error)
 	}
 }
 
+func name(n csv.NodeID) string { return fmt.Sprintf("node%d", n) }
+
+func (r *rig) reachable(n csv.NodeID) func() bool {
+	return func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return !r.lost[n]
+	}
+}
+
+func (r *rig) lose(n csv.NodeID, lost bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost[n] = lost
+}
+
 // client attaches a node without a mount.
 func (r *rig) client(n csv.NodeID) *node {
 	r.t.Helper()
-	return r.clientOn(n, r.open("node"+string(rune('0'+n))))
+	return r.clientOn(n, r.open(name(n)))
 }
 
 func (r *rig) clientOn(n csv.NodeID, dev disk.Device) *node {
 	r.t.Helper()
 	c, err := client.New(client.Options{
 		Volume: "Volume1", Node: n, Incarnation: uint64(time.Now().UnixNano()), Device: dev,
-		Dial: r.dial(n), Now: time.Now, Log: r.log.Named(string(rune('0' + n))),
+		Reachable: r.reachable(n), Session: []byte(name(n)), Dial: r.dial(n), Now: time.Now, Log: r.log.Named(string(rune('0' + n))),
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -34,7 +34,7 @@ func faults() []scenario {
 		{"hang", "everything on it stands still", (*stage.Stage).Hang, (*stage.Stage).Wake, true},
 		cut(false, lab.Clients),
 		cut(false, lab.Migration),
-		cut(true, lab.Storage),
+		cut(false, lab.Storage),
 		cut(true, "all"),
 	} {
 		for _, node := range []string{"s1", "s2"} {

@@ -527,6 +527,7 @@ type CoordinateRequest struct {
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Evicted       []uint64               `protobuf:"varint,3,rep,packed,name=evicted,proto3" json:"evicted,omitempty"` // nodes that were fenced and are not waited for
+	Supplant      []byte                 `protobuf:"bytes,4,opt,name=supplant,proto3" json:"supplant,omitempty"`       // the session of the coordinator before, which had no path
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -578,6 +579,13 @@ func (x *CoordinateRequest) GetEpoch() uint64 {
 func (x *CoordinateRequest) GetEvicted() []uint64 {
 	if x != nil {
 		return x.Evicted
+	}
+	return nil
+}
+
+func (x *CoordinateRequest) GetSupplant() []byte {
+	if x != nil {
+		return x.Supplant
 	}
 	return nil
 }
@@ -1356,6 +1364,7 @@ type VolumeStatus struct {
 	Fault         string                 `protobuf:"bytes,10,opt,name=fault,proto3" json:"fault,omitempty"`                                       // why coordinating failed, if it did
 	ReleasedEpoch uint64                 `protobuf:"varint,11,opt,name=released_epoch,json=releasedEpoch,proto3" json:"released_epoch,omitempty"` // by which this node coordinated last, and has let go for good
 	Pauses        *Pauses                `protobuf:"bytes,12,opt,name=pauses,proto3" json:"pauses,omitempty"`
+	Session       []byte                 `protobuf:"bytes,13,opt,name=session,proto3" json:"session,omitempty"` // set where released_epoch was let go without a path
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1470,6 +1479,13 @@ func (x *VolumeStatus) GetReleasedEpoch() uint64 {
 func (x *VolumeStatus) GetPauses() *Pauses {
 	if x != nil {
 		return x.Pauses
+	}
+	return nil
+}
+
+func (x *VolumeStatus) GetSession() []byte {
+	if x != nil {
+		return x.Session
 	}
 	return nil
 }
@@ -1896,11 +1912,12 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\rDetachRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x19\n" +
 	"\bkeep_key\x18\x02 \x01(\bR\akeepKey\"\x10\n" +
-	"\x0eDetachResponse\"[\n" +
+	"\x0eDetachResponse\"w\n" +
 	"\x11CoordinateRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
-	"\aevicted\x18\x03 \x03(\x04R\aevicted\"\x14\n" +
+	"\aevicted\x18\x03 \x03(\x04R\aevicted\x12\x1a\n" +
+	"\bsupplant\x18\x04 \x01(\fR\bsupplant\"\x14\n" +
 	"\x12CoordinateResponse\"A\n" +
 	"\x11RelinquishRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
@@ -1953,7 +1970,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\tR\x06leader\x12\x17\n" +
 	"\aspan_ms\x182 \x01(\x03R\x06spanMs\x12\x18\n" +
-	"\arefusal\x18\x04 \x01(\tR\arefusal\"\xce\x02\n" +
+	"\arefusal\x18\x04 \x01(\tR\arefusal\"\xe8\x02\n" +
 	"\fVolumeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -1967,7 +1984,8 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x05fault\x18\n" +
 	" \x01(\tR\x05fault\x12%\n" +
 	"\x0ereleased_epoch\x18\v \x01(\x04R\rreleasedEpoch\x121\n" +
-	"\x06pauses\x18\f \x01(\v2\x19.quorate.keeper.v1.PausesR\x06pauses\"X\n" +
+	"\x06pauses\x18\f \x01(\v2\x19.quorate.keeper.v1.PausesR\x06pauses\x12\x18\n" +
+	"\asession\x18\r \x01(\fR\asession\"X\n" +
 	"\x06Pauses\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
 	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
