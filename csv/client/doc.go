@@ -9,8 +9,9 @@
 //
 // Operations that need the coordinator wait while there is none. Requests have
 // numbers and are repeated to the next coordinator, which answers those that the
-// last one had done. I/O waits while the path to the LUN is lost. Errors reach
-// the caller only where the operation itself is refused, or after Abort.
+// last one had done. While the path to the LUN is lost, I/O goes through the
+// coordinator, which first ends this node's session at the target. Errors reach the
+// caller only where the operation itself is refused, or after Abort.
 //
 // How I/O and recalls fit together: an operation pins the inode for as long as it
 // acts upon what is remembered; a recall is answered when no pin is left. Nobody

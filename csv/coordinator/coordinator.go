@@ -50,7 +50,7 @@ func (o Options) Validate() error {
 		errs = append(errs, errors.New("Epoch: must not be zero"))
 	}
 	if o.Reset == nil || o.Supplant == nil {
-		errs = append(errs, errors.New("Reset and Supplant: must be given"))
+		errs = append(errs, errors.New("both Reset and Supplant must be given"))
 	}
 	if o.Now == nil {
 		errs = append(errs, errors.New("Now: must be given"))

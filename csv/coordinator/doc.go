@@ -6,7 +6,7 @@
 // with the LUN, Serve for each connection, Evict when a node was fenced, and
 // Relinquish to hand the volume over. It never decides who coordinates, never
 // fences, and moves no file data, except that it zeroes the edges of what is
-// punched out.
+// punched out, and reads and writes for nodes that have lost their path.
 //
 // How it works: each request has a goroutine, which waits under one lock until
 // nothing stands against it (the grace period, leases of others, a lock), changes
