@@ -45,7 +45,8 @@ type operation struct {
 //
 // A write whose answer was lost may still be under way at the target, and could land
 // on what is written there later, by this node or another. So before it is done again
-// whatever is under way is ended: over a new session by Reset, without one by Redirect.
+// through the coordinator, that ends what is under way; over the node's own path the
+// gate in front of Device sees to it.
 func (c *Client) device(op operation) error {
 	uncertain := false
 	for {
@@ -85,8 +86,7 @@ func (c *Client) attempt(op operation, uncertain *bool) error {
 	redirected, lost := c.path.redirected, c.path.lost
 	c.mu.Unlock()
 	begin := !redirected && !lost.IsZero() && time.Since(lost) >= redirectAfter && !c.o.Reachable()
-	switch {
-	case begin, redirected && *uncertain:
+	if begin || redirected && *uncertain {
 		if _, err := c.do(&csvpb.Request{Op: &csvpb.Request_Redirect{Redirect: &csvpb.Redirect{Session: c.o.Session}}}, nil, nil); err != nil {
 			return err
 		}
@@ -94,20 +94,12 @@ func (c *Client) attempt(op operation, uncertain *bool) error {
 		c.path.redirected, redirected = true, true
 		c.mu.Unlock()
 		*uncertain = false
-	case *uncertain && !c.o.Reachable():
-		return disk.ErrPathLost
-	case *uncertain:
-		// A coordinator of the version before this one knows nothing of it.
-		if _, err := c.do(&csvpb.Request{Op: &csvpb.Request_Reset_{Reset_: &csvpb.Reset{}}}, nil, nil); err != nil && !errors.Is(err, syscall.ENOSYS) {
-			return err
-		}
-		*uncertain = false
 	}
 	if redirected {
 		return op.redirect()
 	}
 	err := op.direct(c.ctx)
-	*uncertain = op.write && disk.Uncertain(err)
+	*uncertain = *uncertain || op.write && disk.Uncertain(err)
 	return err
 }
 

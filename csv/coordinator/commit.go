@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"quorate/disk"
 )
 
 // retryDelay is how long the committer waits before it writes a record again.
@@ -58,18 +56,11 @@ func (c *Coordinator) commitOnce(ctx context.Context) bool {
 	mark, whole := c.seq, !c.v.Pending()
 	c.mu.Unlock()
 	err := c.v.Write(ctx, b)
-	uncertain := false // an attempt may still land, on what is written there later
 	for err != nil && ctx.Err() == nil && !fenced(err) {
 		c.log.Warn("the journal was not written; the same record is written again", zap.Error(err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(retryDelay):
-		}
-		if uncertain = uncertain || disk.Uncertain(err); uncertain {
-			if err = c.resets.after(ctx, c.o.Reset); err != nil {
-				continue
-			}
-			uncertain = false
 		}
 		err = c.v.Write(ctx, b)
 	}

@@ -21,15 +21,15 @@ var ErrStopped = errors.New("the coordinator has stopped")
 
 // Options are what a coordinator needs.
 type Options struct {
-	// Device is the volume's LUN, with the node's gate in front of it.
+	// Device is the volume's LUN, with the node's gate in front of it: after a write
+	// whose answer was lost, it writes nothing before that has ended.
 	Device disk.Device
 	// Epoch is that of the ownership by which the node coordinates.
 	Epoch uint64
 	// Evicted are nodes that were fenced, and are not waited for.
 	Evicted []csv.NodeID
 	// Reset ends whatever is under way on the LUN: it returns nil when a LOGICAL
-	// UNIT RESET was answered (SPC-4, SAM-5 7.7). It is called by one goroutine at
-	// a time.
+	// UNIT RESET was answered (SAM-5 7.7).
 	Reset func(context.Context) error
 	// Supplant ends another node's session to the LUN at the target, by making it
 	// anew in that node's name; session is what the node's client was given as
@@ -67,7 +67,6 @@ type Coordinator struct {
 	log    *zap.Logger
 	ctx    context.Context    // of all I/O
 	cancel context.CancelFunc // ends I/O
-	resets resets
 	work   sync.WaitGroup
 	kick   chan struct{} // tells the committer that changes wait
 	quit   chan struct{} // closed when stopping becomes true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -17,36 +18,26 @@ import (
 // kernel, with whole blocks of the volume around it.
 const maxDeviceIO = 2 << 20
 
-// resets ends what is under way on the LUN, one reset at a time, and one for all that
-// have asked before it began.
-type resets struct {
-	mu       sync.Mutex // held during one
-	counting sync.Mutex
-	begun    uint64
-	answered uint64 // the number of the last that was answered
+// supplanting ends a node's session, once for all that have asked before it began.
+type supplanting struct {
+	mu    sync.Mutex // held while it is done
+	asked atomic.Uint64
+	done  uint64 // how many had asked when the last that succeeded began
 }
 
-// after returns when a reset that began after the call was answered.
-func (r *resets) after(ctx context.Context, reset func(context.Context) error) error {
-	r.counting.Lock()
-	before := r.begun
-	r.counting.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.counting.Lock()
-	if r.answered > before {
-		r.counting.Unlock()
+// after returns nil when do has succeeded and was begun after the call.
+func (s *supplanting) after(do func() error) error {
+	number := s.asked.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done >= number {
 		return nil
 	}
-	r.begun++
-	n := r.begun
-	r.counting.Unlock()
-	if err := reset(ctx); err != nil {
+	began := s.asked.Load()
+	if err := do(); err != nil {
 		return err
 	}
-	r.counting.Lock()
-	r.answered = n
-	r.counting.Unlock()
+	s.done = began
 	return nil
 }
 
@@ -79,26 +70,24 @@ func (r *request) onDevice(what string, do func(context.Context) error) error {
 	return fmt.Errorf("%s for node %d: %w: %w", what, r.s.node, err, syscall.EAGAIN)
 }
 
-func (r *request) reset() (*csvpb.Response, error) {
-	err := r.onDevice("reset the unit", func(ctx context.Context) error { return r.resets.after(ctx, r.o.Reset) })
-	if err != nil {
-		return nil, err
-	}
-	return &csvpb.Response{}, nil
-}
-
 // redirect ends a session of a node that cannot reach the LUN, and what came over it.
 func (r *request) redirect(m *csvpb.Redirect) (*csvpb.Response, error) {
+	s := r.s
 	err := r.onDevice("take its session over", func(ctx context.Context) error {
-		if err := r.o.Supplant(ctx, m.Session); err != nil {
-			return err
-		}
-		return r.resets.after(ctx, r.o.Reset)
+		return s.supplanting.after(func() error {
+			if err := r.o.Supplant(ctx, m.Session); err != nil {
+				return err
+			}
+			if err := r.o.Reset(ctx); err != nil {
+				return err
+			}
+			r.log.Info("I/O of a node is redirected", zap.Uint64("node", uint64(s.node)))
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	r.log.Info("I/O of a node is redirected", zap.Uint64("node", uint64(r.s.node)))
 	return &csvpb.Response{}, nil
 }
 

@@ -96,8 +96,6 @@ func (r *request) dispatch(m *csvpb.Request) (*csvpb.Response, error) {
 		return r.releaseLocks(op.ReleaseLocks)
 	case *csvpb.Request_StatFs:
 		return r.statFS()
-	case *csvpb.Request_Reset_:
-		return r.reset()
 	case *csvpb.Request_Redirect:
 		return r.redirect(op.Redirect)
 	case *csvpb.Request_ReadDevice:

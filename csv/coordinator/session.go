@@ -39,6 +39,7 @@ type session struct {
 	cancelled   map[uint64]bool // those of them to be given up
 	forgotten   uint64
 	onDevice    int // I/O under way in its name
+	supplanting supplanting
 	// written are redirected writes that were done and whose answers the client may
 	// not have: a repeat of one must not be done again, over what came after it.
 	written map[uint64]bool

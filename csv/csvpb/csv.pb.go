@@ -1018,7 +1018,6 @@ type Request struct {
 	//	*Request_TestLock
 	//	*Request_ReleaseLocks
 	//	*Request_StatFs
-	//	*Request_Reset_
 	//	*Request_Redirect
 	//	*Request_ReadDevice
 	//	*Request_WriteDevice
@@ -1232,15 +1231,6 @@ func (x *Request) GetStatFs() *StatFS {
 	return nil
 }
 
-func (x *Request) GetReset_() *Reset {
-	if x != nil {
-		if x, ok := x.Op.(*Request_Reset_); ok {
-			return x.Reset_
-		}
-	}
-	return nil
-}
-
 func (x *Request) GetRedirect() *Redirect {
 	if x != nil {
 		if x, ok := x.Op.(*Request_Redirect); ok {
@@ -1349,10 +1339,6 @@ type Request_StatFs struct {
 	StatFs *StatFS `protobuf:"bytes,26,opt,name=stat_fs,json=statFs,proto3,oneof"`
 }
 
-type Request_Reset_ struct {
-	Reset_ *Reset `protobuf:"bytes,30,opt,name=reset,proto3,oneof"`
-}
-
 type Request_Redirect struct {
 	Redirect *Redirect `protobuf:"bytes,31,opt,name=redirect,proto3,oneof"`
 }
@@ -1402,8 +1388,6 @@ func (*Request_TestLock) isRequest_Op() {}
 func (*Request_ReleaseLocks) isRequest_Op() {}
 
 func (*Request_StatFs) isRequest_Op() {}
-
-func (*Request_Reset_) isRequest_Op() {}
 
 func (*Request_Redirect) isRequest_Op() {}
 
@@ -2445,45 +2429,6 @@ func (*StatFS) Descriptor() ([]byte, []int) {
 	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{30}
 }
 
-// Reset is answered when whatever had been sent to the LUN, by whomever, has ended: a
-// LOGICAL UNIT RESET that began after the request was answered. A node asks for it
-// when it does not know what became of a write and has a new session.
-type Reset struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Reset) Reset() {
-	*x = Reset{}
-	mi := &file_csv_csvpb_csv_proto_msgTypes[31]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Reset) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Reset) ProtoMessage() {}
-
-func (x *Reset) ProtoReflect() protoreflect.Message {
-	mi := &file_csv_csvpb_csv_proto_msgTypes[31]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Reset.ProtoReflect.Descriptor instead.
-func (*Reset) Descriptor() ([]byte, []int) {
-	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{31}
-}
-
 // Redirect is asked by a node that has lost its path to the LUN and sends nothing
 // there any more. It is answered when its last session is over at the target and
 // what came over it has ended.
@@ -2496,7 +2441,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2508,7 +2453,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2521,7 +2466,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{32}
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Redirect) GetSession() []byte {
@@ -2544,7 +2489,7 @@ type ReadDevice struct {
 
 func (x *ReadDevice) Reset() {
 	*x = ReadDevice{}
-	mi := &file_csv_csvpb_csv_proto_msgTypes[33]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2501,7 @@ func (x *ReadDevice) String() string {
 func (*ReadDevice) ProtoMessage() {}
 
 func (x *ReadDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_csv_csvpb_csv_proto_msgTypes[33]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2514,7 @@ func (x *ReadDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadDevice.ProtoReflect.Descriptor instead.
 func (*ReadDevice) Descriptor() ([]byte, []int) {
-	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{33}
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReadDevice) GetAt() int64 {
@@ -2596,7 +2541,7 @@ type WriteDevice struct {
 
 func (x *WriteDevice) Reset() {
 	*x = WriteDevice{}
-	mi := &file_csv_csvpb_csv_proto_msgTypes[34]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2608,7 +2553,7 @@ func (x *WriteDevice) String() string {
 func (*WriteDevice) ProtoMessage() {}
 
 func (x *WriteDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_csv_csvpb_csv_proto_msgTypes[34]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2621,7 +2566,7 @@ func (x *WriteDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteDevice.ProtoReflect.Descriptor instead.
 func (*WriteDevice) Descriptor() ([]byte, []int) {
-	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{34}
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WriteDevice) GetAt() int64 {
@@ -2646,7 +2591,7 @@ type FlushDevice struct {
 
 func (x *FlushDevice) Reset() {
 	*x = FlushDevice{}
-	mi := &file_csv_csvpb_csv_proto_msgTypes[35]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2603,7 @@ func (x *FlushDevice) String() string {
 func (*FlushDevice) ProtoMessage() {}
 
 func (x *FlushDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_csv_csvpb_csv_proto_msgTypes[35]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2616,7 @@ func (x *FlushDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushDevice.ProtoReflect.Descriptor instead.
 func (*FlushDevice) Descriptor() ([]byte, []int) {
-	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{35}
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{34}
 }
 
 type Response struct {
@@ -2694,7 +2639,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_csv_csvpb_csv_proto_msgTypes[36]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2706,7 +2651,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_csv_csvpb_csv_proto_msgTypes[36]
+	mi := &file_csv_csvpb_csv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2719,7 +2664,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{36}
+	return file_csv_csvpb_csv_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Response) GetId() uint64 {
@@ -2877,7 +2822,7 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\x05Entry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
-	"\x04type\x18\x03 \x01(\rR\x04type\"\xd3\t\n" +
+	"\x04type\x18\x03 \x01(\rR\x04type\"\xa4\t\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
 	"\banswered\x18\x02 \x01(\x04R\banswered\x120\n" +
@@ -2898,8 +2843,7 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\bset_lock\x18\x17 \x01(\v2\x17.quorate.csv.v1.SetLockH\x00R\asetLock\x127\n" +
 	"\ttest_lock\x18\x18 \x01(\v2\x18.quorate.csv.v1.TestLockH\x00R\btestLock\x12C\n" +
 	"\rrelease_locks\x18\x19 \x01(\v2\x1c.quorate.csv.v1.ReleaseLocksH\x00R\freleaseLocks\x121\n" +
-	"\astat_fs\x18\x1a \x01(\v2\x16.quorate.csv.v1.StatFSH\x00R\x06statFs\x12-\n" +
-	"\x05reset\x18\x1e \x01(\v2\x15.quorate.csv.v1.ResetH\x00R\x05reset\x126\n" +
+	"\astat_fs\x18\x1a \x01(\v2\x16.quorate.csv.v1.StatFSH\x00R\x06statFs\x126\n" +
 	"\bredirect\x18\x1f \x01(\v2\x18.quorate.csv.v1.RedirectH\x00R\bredirect\x12=\n" +
 	"\vread_device\x18  \x01(\v2\x1a.quorate.csv.v1.ReadDeviceH\x00R\n" +
 	"readDevice\x12@\n" +
@@ -2980,8 +2924,7 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\fReleaseLocks\x12\x10\n" +
 	"\x03ino\x18\x01 \x01(\x04R\x03ino\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\x04R\x05owner\"\b\n" +
-	"\x06StatFS\"\a\n" +
-	"\x05Reset\"$\n" +
+	"\x06StatFS\"$\n" +
 	"\bRedirect\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\"*\n" +
 	"\n" +
@@ -3019,7 +2962,7 @@ func file_csv_csvpb_csv_proto_rawDescGZIP() []byte {
 	return file_csv_csvpb_csv_proto_rawDescData
 }
 
-var file_csv_csvpb_csv_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_csv_csvpb_csv_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_csv_csvpb_csv_proto_goTypes = []any{
 	(*ToCoordinator)(nil), // 0: quorate.csv.v1.ToCoordinator
 	(*ToClient)(nil),      // 1: quorate.csv.v1.ToClient
@@ -3052,12 +2995,11 @@ var file_csv_csvpb_csv_proto_goTypes = []any{
 	(*TestLock)(nil),      // 28: quorate.csv.v1.TestLock
 	(*ReleaseLocks)(nil),  // 29: quorate.csv.v1.ReleaseLocks
 	(*StatFS)(nil),        // 30: quorate.csv.v1.StatFS
-	(*Reset)(nil),         // 31: quorate.csv.v1.Reset
-	(*Redirect)(nil),      // 32: quorate.csv.v1.Redirect
-	(*ReadDevice)(nil),    // 33: quorate.csv.v1.ReadDevice
-	(*WriteDevice)(nil),   // 34: quorate.csv.v1.WriteDevice
-	(*FlushDevice)(nil),   // 35: quorate.csv.v1.FlushDevice
-	(*Response)(nil),      // 36: quorate.csv.v1.Response
+	(*Redirect)(nil),      // 31: quorate.csv.v1.Redirect
+	(*ReadDevice)(nil),    // 32: quorate.csv.v1.ReadDevice
+	(*WriteDevice)(nil),   // 33: quorate.csv.v1.WriteDevice
+	(*FlushDevice)(nil),   // 34: quorate.csv.v1.FlushDevice
+	(*Response)(nil),      // 35: quorate.csv.v1.Response
 }
 var file_csv_csvpb_csv_proto_depIdxs = []int32{
 	2,  // 0: quorate.csv.v1.ToCoordinator.hello:type_name -> quorate.csv.v1.Hello
@@ -3066,7 +3008,7 @@ var file_csv_csvpb_csv_proto_depIdxs = []int32{
 	7,  // 3: quorate.csv.v1.ToCoordinator.cancel:type_name -> quorate.csv.v1.Cancel
 	8,  // 4: quorate.csv.v1.ToCoordinator.goodbye:type_name -> quorate.csv.v1.Goodbye
 	4,  // 5: quorate.csv.v1.ToClient.welcome:type_name -> quorate.csv.v1.Welcome
-	36, // 6: quorate.csv.v1.ToClient.response:type_name -> quorate.csv.v1.Response
+	35, // 6: quorate.csv.v1.ToClient.response:type_name -> quorate.csv.v1.Response
 	5,  // 7: quorate.csv.v1.ToClient.recall:type_name -> quorate.csv.v1.Recall
 	3,  // 8: quorate.csv.v1.Hello.claims:type_name -> quorate.csv.v1.Claim
 	9,  // 9: quorate.csv.v1.Hello.locks:type_name -> quorate.csv.v1.Lock
@@ -3087,23 +3029,22 @@ var file_csv_csvpb_csv_proto_depIdxs = []int32{
 	28, // 24: quorate.csv.v1.Request.test_lock:type_name -> quorate.csv.v1.TestLock
 	29, // 25: quorate.csv.v1.Request.release_locks:type_name -> quorate.csv.v1.ReleaseLocks
 	30, // 26: quorate.csv.v1.Request.stat_fs:type_name -> quorate.csv.v1.StatFS
-	31, // 27: quorate.csv.v1.Request.reset:type_name -> quorate.csv.v1.Reset
-	32, // 28: quorate.csv.v1.Request.redirect:type_name -> quorate.csv.v1.Redirect
-	33, // 29: quorate.csv.v1.Request.read_device:type_name -> quorate.csv.v1.ReadDevice
-	34, // 30: quorate.csv.v1.Request.write_device:type_name -> quorate.csv.v1.WriteDevice
-	35, // 31: quorate.csv.v1.Request.flush_device:type_name -> quorate.csv.v1.FlushDevice
-	11, // 32: quorate.csv.v1.Commit.written:type_name -> quorate.csv.v1.Extent
-	9,  // 33: quorate.csv.v1.SetLock.lock:type_name -> quorate.csv.v1.Lock
-	9,  // 34: quorate.csv.v1.TestLock.lock:type_name -> quorate.csv.v1.Lock
-	10, // 35: quorate.csv.v1.Response.inode:type_name -> quorate.csv.v1.Inode
-	11, // 36: quorate.csv.v1.Response.extents:type_name -> quorate.csv.v1.Extent
-	12, // 37: quorate.csv.v1.Response.entries:type_name -> quorate.csv.v1.Entry
-	9,  // 38: quorate.csv.v1.Response.lock:type_name -> quorate.csv.v1.Lock
-	39, // [39:39] is the sub-list for method output_type
-	39, // [39:39] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	31, // 27: quorate.csv.v1.Request.redirect:type_name -> quorate.csv.v1.Redirect
+	32, // 28: quorate.csv.v1.Request.read_device:type_name -> quorate.csv.v1.ReadDevice
+	33, // 29: quorate.csv.v1.Request.write_device:type_name -> quorate.csv.v1.WriteDevice
+	34, // 30: quorate.csv.v1.Request.flush_device:type_name -> quorate.csv.v1.FlushDevice
+	11, // 31: quorate.csv.v1.Commit.written:type_name -> quorate.csv.v1.Extent
+	9,  // 32: quorate.csv.v1.SetLock.lock:type_name -> quorate.csv.v1.Lock
+	9,  // 33: quorate.csv.v1.TestLock.lock:type_name -> quorate.csv.v1.Lock
+	10, // 34: quorate.csv.v1.Response.inode:type_name -> quorate.csv.v1.Inode
+	11, // 35: quorate.csv.v1.Response.extents:type_name -> quorate.csv.v1.Extent
+	12, // 36: quorate.csv.v1.Response.entries:type_name -> quorate.csv.v1.Entry
+	9,  // 37: quorate.csv.v1.Response.lock:type_name -> quorate.csv.v1.Lock
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_csv_csvpb_csv_proto_init() }
@@ -3141,7 +3082,6 @@ func file_csv_csvpb_csv_proto_init() {
 		(*Request_TestLock)(nil),
 		(*Request_ReleaseLocks)(nil),
 		(*Request_StatFs)(nil),
-		(*Request_Reset_)(nil),
 		(*Request_Redirect)(nil),
 		(*Request_ReadDevice)(nil),
 		(*Request_WriteDevice)(nil),
@@ -3154,7 +3094,7 @@ func file_csv_csvpb_csv_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_csv_csvpb_csv_proto_rawDesc), len(file_csv_csvpb_csv_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -83,33 +83,6 @@ func pathRig(t *testing.T) (r *rig, mem *disk.Memory, w *wire, c *node, ino uint
 	return r, mem, w, c, i.Ino
 }
 
-// TestLateWriteLandsBeforeWhatFollows: the answer to a write is lost, and the target
-// holds it back. The client writes again, and then something else at the same place:
-// the first may not land on that.
-func TestLateWriteLandsBeforeWhatFollows(t *testing.T) {
-	r, mem, w, c, ino := pathRig(t)
-	release := mem.Hold("late")
-	w.set(false, 1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		must(t, c.Write(ino, bytes.Repeat([]byte{'b'}, 4096), 0))
-		must(t, c.Write(ino, bytes.Repeat([]byte{'c'}, 4096), 0))
-	}()
-	waitFor(t, func() bool {
-		select {
-		case <-done:
-			return true
-		default:
-			return r.resetting.Load() > 0
-		}
-	})
-	release()
-	<-done
-	w.underway.Wait()
-	reads(t, c, ino, 'c')
-}
-
 func reads(t *testing.T, c *node, ino uint64, want byte) {
 	t.Helper()
 	got := make([]byte, 4096)
