@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	pb "quorate/cluster/clusterpb"
+	"quorate/quorum"
 )
 
 // FirstWitness is the lowest raft id of a witness.
@@ -44,41 +45,97 @@ func (d *Database) portalAdd(c *pb.Command, k *pb.PortalAdd) *pb.Result {
 	return ok()
 }
 
+// diskClaim records that a node is about to write to a disk, to make it ready for
+// something, so that no other does at the same time. A claim ends when the disk gets its
+// role, when it is given up, or when another takes it over from a node that is down; a
+// node that asks again has forgotten the claim that it had.
+func (d *Database) diskClaim(_ *pb.Command, k *pb.DiskClaim) *pb.Result {
+	disk := d.s.Disks[k.Disk]
+	switch old := disk.GetClaim(); {
+	case disk == nil:
+		return notFound("disk", k.Disk)
+	case k.Claim.GetId() == 0:
+		return refuse(pb.Code_CODE_INVALID, "the claim on %s has no id", disk.Name)
+	case k.Release:
+		if old.GetId() == k.Claim.Id {
+			disk.Claim = nil
+		}
+		return ok()
+	case disk.Role != pb.DiskRole_DISK_ROLE_AVAILABLE:
+		return refuse(pb.Code_CODE_REFUSED, "%s is in use already, as %s: choose a disk that is available", disk.Name, RoleOf(disk.Role))
+	case old != nil && old.Node != k.Claim.Node && d.up(old.Node):
+		return refuse(pb.Code_CODE_REFUSED, "%s is being made ready by %s, as %s: wait until that has ended", disk.Name, d.nodeName(old.Node), old.Purpose)
+	}
+	disk.Claim = k.Claim
+	return ok()
+}
+
+// claimed refuses the use of a disk that another has claimed, or that has lost its
+// claim. Where neither has one it was not claimed, as before format 3.
+func (d *Database) claimed(disk *pb.Disk, claim uint64) *pb.Result {
+	if have := disk.GetClaim(); have.GetId() != claim {
+		return refuse(pb.Code_CODE_REFUSED, "%s was claimed by another meanwhile, by %s as %s: look at it, and try again", disk.Name, d.nodeName(have.GetNode()), have.GetPurpose())
+	}
+	return nil
+}
+
 func (d *Database) quorumSet(c *pb.Command, k *pb.QuorumSet) *pb.Result {
-	needs := k.Mode == pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY || k.Mode == pb.QuorumMode_QUORUM_MODE_DISK_ONLY
 	q := d.s.Quorum
-	if needs {
-		disk := d.s.Disks[k.WitnessDisk]
-		switch {
-		case disk == nil:
-			return notFound("disk", k.WitnessDisk)
-		case disk.Role == pb.DiskRole_DISK_ROLE_VOLUME:
-			return refuse(pb.Code_CODE_REFUSED, "%s holds a volume and cannot be the witness", disk.Name)
+	mode := quorum.Mode(ModeOf(k.Mode))
+	disk, share := "", ""
+	switch {
+	case mode.OnDisk():
+		disk = k.WitnessDisk
+		switch have := d.s.Disks[disk]; {
+		case have == nil:
+			return notFound("disk", disk)
+		case have.Role == pb.DiskRole_DISK_ROLE_VOLUME:
+			return refuse(pb.Code_CODE_REFUSED, "%s holds a volume and cannot be the witness", have.Name)
+		}
+	case mode.OnShare():
+		if share = k.WitnessShare; share == "" {
+			return refuse(pb.Code_CODE_INVALID, "the mode %s takes a directory of a share", mode)
 		}
 	}
-	wanted := k.WitnessDisk
-	if !needs {
-		wanted = ""
-	}
-	if wanted != q.WitnessDisk {
-		if q.FormerVoter != 0 {
-			return refuse(pb.Code_CODE_REFUSED, "the witness before is still losing its vote: look at `clusterctl quorum show`, and try again when it is gone")
-		}
-		if q.WitnessDisk != "" {
-			q.FormerDisk, q.FormerVoter = q.WitnessDisk, q.WitnessVoter
-		}
-		q.WitnessDisk, q.WitnessHost, q.WitnessGeneration = wanted, 0, 0
-		if needs {
-			// A new witness is a new voter: it knows nothing of what the old one
-			// promised.
-			q.WitnessVoter = max(q.WitnessVoter+1, FirstWitness)
-			d.s.Disks[wanted].Role = pb.DiskRole_DISK_ROLE_WITNESS
+	if disk != q.WitnessDisk || share != q.WitnessShare {
+		if res := d.replaceWitness(disk, share, k.Claim); res != nil {
+			return res
 		}
 	}
 	q.Mode, q.Why = k.Mode, k.Why
 	d.event(c, Info, "quorum-set", ModeOf(q.Mode), "quorum is %s: %s", ModeOf(q.Mode), k.Why)
 	return ok()
 }
+
+// replaceWitness makes a disk, a share or, where both are empty, nothing the witness.
+// The one of before is hosted until it has no vote any more. It returns why not.
+func (d *Database) replaceWitness(disk, share string, claim uint64) *pb.Result {
+	q := d.s.Quorum
+	if q.FormerVoter != 0 {
+		return refuse(pb.Code_CODE_REFUSED, "the witness before is still losing its vote: look at `clusterctl quorum show`, and try again when it is gone")
+	}
+	if disk != "" && disk != q.WitnessDisk {
+		if res := d.claimed(d.s.Disks[disk], claim); res != nil {
+			return res
+		}
+	}
+	if HasWitness(q) {
+		q.FormerDisk, q.FormerShare, q.FormerVoter = q.WitnessDisk, q.WitnessShare, q.WitnessVoter
+	}
+	q.WitnessDisk, q.WitnessShare, q.WitnessHost, q.WitnessGeneration = disk, share, 0, 0
+	if HasWitness(q) {
+		// A new witness is a new voter: it knows nothing of what the old one
+		// promised.
+		q.WitnessVoter = max(q.WitnessVoter+1, FirstWitness)
+	}
+	if disk != "" {
+		d.s.Disks[disk].Role, d.s.Disks[disk].Claim = pb.DiskRole_DISK_ROLE_WITNESS, nil
+	}
+	return nil
+}
+
+// HasWitness tells whether there is one, on a disk or on a share.
+func HasWitness(q *pb.Quorum) bool { return q.GetWitnessDisk() != "" || q.GetWitnessShare() != "" }
 
 func (d *Database) witnessHosted(c *pb.Command, k *pb.WitnessHosted) *pb.Result {
 	q := d.s.Quorum
@@ -104,7 +161,10 @@ func (d *Database) witnessDropped(c *pb.Command, k *pb.WitnessDropped) *pb.Resul
 		old.Role = pb.DiskRole_DISK_ROLE_AVAILABLE
 		d.event(c, Info, "witness-dropped", old.Name, "%s is the witness no more", old.Name)
 	}
-	q.FormerDisk, q.FormerVoter = "", 0
+	if q.FormerShare != "" {
+		d.event(c, Info, "witness-dropped", q.FormerShare, "%s is the witness no more", q.FormerShare)
+	}
+	q.FormerDisk, q.FormerShare, q.FormerVoter = "", "", 0
 	return ok()
 }
 
@@ -132,6 +192,9 @@ func (d *Database) volumeAdd(c *pb.Command, k *pb.VolumeAdd) *pb.Result {
 	case d.s.Nodes[k.Coordinator] == nil:
 		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.Coordinator)
 	}
+	if res := d.claimed(disk, k.Claim); res != nil {
+		return res
+	}
 	name := k.Name
 	for i := 1; name == ""; i++ {
 		if try := fmt.Sprintf("Volume%d", i); d.s.Volumes[try] == nil {
@@ -147,7 +210,7 @@ func (d *Database) volumeAdd(c *pb.Command, k *pb.VolumeAdd) *pb.Result {
 	if d.s.Volumes == nil {
 		d.s.Volumes = map[string]*pb.Volume{}
 	}
-	disk.Role = pb.DiskRole_DISK_ROLE_VOLUME
+	disk.Role, disk.Claim = pb.DiskRole_DISK_ROLE_VOLUME, nil
 	// Whoever adds a volume has formatted its disk.
 	d.s.Volumes[name] = &pb.Volume{Name: name, Disk: k.Disk, Path: "/ClusterStorage/" + name, Coordinator: k.Coordinator, Epoch: 1, Formatted: true}
 	d.event(c, Info, "volume-added", name, "%s is on %s, coordinated by %s", name, disk.Name, d.nodeName(k.Coordinator))
@@ -234,6 +297,8 @@ func ModeOf(m pb.QuorumMode) string {
 		return "node-majority"
 	case pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY:
 		return "node-and-disk-majority"
+	case pb.QuorumMode_QUORUM_MODE_NODE_AND_SHARE_MAJORITY:
+		return "node-and-share-majority"
 	case pb.QuorumMode_QUORUM_MODE_DISK_ONLY:
 		return "disk-only"
 	}

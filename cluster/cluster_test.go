@@ -197,7 +197,7 @@ func TestReplicasAgree(t *testing.T) {
 
 func randomCommand(r *rand.Rand) *pb.Command {
 	n := func() uint64 { return r.Uint64N(4) }
-	switch r.IntN(14) {
+	switch r.IntN(16) {
 	case 0:
 		return down(n(), n())
 	case 1:
@@ -224,6 +224,10 @@ func randomCommand(r *rand.Rand) *pb.Command {
 		return moveVolume(n())
 	case 12:
 		return letGo(n(), n(), n())
+	case 13:
+		return []*pb.Command{claim("q", n(), n()), giveUp("q", n(), n())}[r.IntN(2)]
+	case 14:
+		return []*pb.Command{witnessOn("q", n()), witnessOnShare([]string{"/w/a", "/w/b"}[r.IntN(2)])}[r.IntN(2)]
 	}
 	return &pb.Command{}
 }

@@ -123,6 +123,8 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.nodeSet(c, k.NodeSet)
 	case *pb.Command_DiskAdd:
 		return d.diskAdd(c, k.DiskAdd)
+	case *pb.Command_DiskClaim:
+		return d.diskClaim(c, k.DiskClaim)
 	case *pb.Command_QuorumSet:
 		return d.quorumSet(c, k.QuorumSet)
 	case *pb.Command_WitnessHosted:

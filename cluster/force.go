@@ -22,8 +22,8 @@ func (d *Database) Force(node uint64, atMs int64) {
 		}
 	}
 	q := d.s.Quorum
-	q.FormerDisk, q.FormerVoter = "", 0
-	if q.WitnessDisk != "" {
+	q.FormerDisk, q.FormerShare, q.FormerVoter = "", "", 0
+	if HasWitness(q) {
 		q.WitnessVoter++
 		q.WitnessHost, q.WitnessGeneration = 0, 0
 	}

@@ -27,12 +27,15 @@ const (
 	NodeMajority Mode = "node-majority"
 	// NodeAndDiskMajority: every node has a vote, and so has the witness.
 	NodeAndDiskMajority Mode = "node-and-disk-majority"
+	// NodeAndShareMajority: the same, with the witness on a file system that
+	// all nodes mount.
+	NodeAndShareMajority Mode = "node-and-share-majority"
 	// DiskOnly: the witness alone has a vote.
 	DiskOnly Mode = "disk-only"
 )
 
 // Modes lists them.
-func Modes() []Mode { return []Mode{NodeMajority, NodeAndDiskMajority, DiskOnly} }
+func Modes() []Mode { return []Mode{NodeMajority, NodeAndDiskMajority, NodeAndShareMajority, DiskOnly} }
 
 // ParseMode reads a mode.
 func ParseMode(s string) (Mode, error) {
@@ -43,7 +46,13 @@ func ParseMode(s string) (Mode, error) {
 }
 
 // NeedsWitness tells whether the mode has one.
-func (m Mode) NeedsWitness() bool { return m == NodeAndDiskMajority || m == DiskOnly }
+func (m Mode) NeedsWitness() bool { return m.OnDisk() || m.OnShare() }
+
+// OnDisk tells whether the mode has a witness on a LUN.
+func (m Mode) OnDisk() bool { return m == NodeAndDiskMajority || m == DiskOnly }
+
+// OnShare tells whether the mode has a witness on a share.
+func (m Mode) OnShare() bool { return m == NodeAndShareMajority }
 
 // Needed is how many of total votes are a majority.
 func Needed(total int) int { return total/2 + 1 }

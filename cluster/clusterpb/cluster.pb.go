@@ -185,10 +185,11 @@ func (ProofKind) EnumDescriptor() ([]byte, []int) {
 type QuorumMode int32
 
 const (
-	QuorumMode_QUORUM_MODE_UNSPECIFIED            QuorumMode = 0
-	QuorumMode_QUORUM_MODE_NODE_MAJORITY          QuorumMode = 1
-	QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY QuorumMode = 2
-	QuorumMode_QUORUM_MODE_DISK_ONLY              QuorumMode = 3
+	QuorumMode_QUORUM_MODE_UNSPECIFIED             QuorumMode = 0
+	QuorumMode_QUORUM_MODE_NODE_MAJORITY           QuorumMode = 1
+	QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY  QuorumMode = 2
+	QuorumMode_QUORUM_MODE_DISK_ONLY               QuorumMode = 3
+	QuorumMode_QUORUM_MODE_NODE_AND_SHARE_MAJORITY QuorumMode = 4
 )
 
 // Enum value maps for QuorumMode.
@@ -198,12 +199,14 @@ var (
 		1: "QUORUM_MODE_NODE_MAJORITY",
 		2: "QUORUM_MODE_NODE_AND_DISK_MAJORITY",
 		3: "QUORUM_MODE_DISK_ONLY",
+		4: "QUORUM_MODE_NODE_AND_SHARE_MAJORITY",
 	}
 	QuorumMode_value = map[string]int32{
-		"QUORUM_MODE_UNSPECIFIED":            0,
-		"QUORUM_MODE_NODE_MAJORITY":          1,
-		"QUORUM_MODE_NODE_AND_DISK_MAJORITY": 2,
-		"QUORUM_MODE_DISK_ONLY":              3,
+		"QUORUM_MODE_UNSPECIFIED":             0,
+		"QUORUM_MODE_NODE_MAJORITY":           1,
+		"QUORUM_MODE_NODE_AND_DISK_MAJORITY":  2,
+		"QUORUM_MODE_DISK_ONLY":               3,
+		"QUORUM_MODE_NODE_AND_SHARE_MAJORITY": 4,
 	}
 )
 
@@ -1340,8 +1343,11 @@ type Quorum struct {
 	WitnessGeneration uint64                 `protobuf:"varint,5,opt,name=witness_generation,json=witnessGeneration,proto3" json:"witness_generation,omitempty"`
 	Why               string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
 	// The witness of before: it is hosted until it has no vote any more.
-	FormerDisk    string `protobuf:"bytes,30,opt,name=former_disk,json=formerDisk,proto3" json:"former_disk,omitempty"`
-	FormerVoter   uint64 `protobuf:"varint,31,opt,name=former_voter,json=formerVoter,proto3" json:"former_voter,omitempty"`
+	FormerDisk  string `protobuf:"bytes,30,opt,name=former_disk,json=formerDisk,proto3" json:"former_disk,omitempty"`
+	FormerVoter uint64 `protobuf:"varint,31,opt,name=former_voter,json=formerVoter,proto3" json:"former_voter,omitempty"`
+	// A witness on a share has a folder there instead of a disk.
+	WitnessShare  string `protobuf:"bytes,110,opt,name=witness_share,json=witnessShare,proto3" json:"witness_share,omitempty"`
+	FormerShare   string `protobuf:"bytes,111,opt,name=former_share,json=formerShare,proto3" json:"former_share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1432,6 +1438,20 @@ func (x *Quorum) GetFormerVoter() uint64 {
 	return 0
 }
 
+func (x *Quorum) GetWitnessShare() string {
+	if x != nil {
+		return x.WitnessShare
+	}
+	return ""
+}
+
+func (x *Quorum) GetFormerShare() string {
+	if x != nil {
+		return x.FormerShare
+	}
+	return ""
+}
+
 type Disk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1442,6 +1462,7 @@ type Disk struct {
 	Url           string                 `protobuf:"bytes,6,opt,name=url,proto3" json:"url,omitempty"`                                                                                                      // as the node that added it reaches it
 	NodeUrls      map[uint64]string      `protobuf:"bytes,7,rep,name=node_urls,json=nodeUrls,proto3" json:"node_urls,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // where a node reaches it otherwise
 	Product       string                 `protobuf:"bytes,8,opt,name=product,proto3" json:"product,omitempty"`
+	Claim         *Claim                 `protobuf:"bytes,110,opt,name=claim,proto3" json:"claim,omitempty"` // unset: nobody is at it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1532,6 +1553,74 @@ func (x *Disk) GetProduct() string {
 	return ""
 }
 
+func (x *Disk) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+// Claim says that a node is making a disk ready for something, and writes to it.
+type Claim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // random
+	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	Purpose       string                 `protobuf:"bytes,3,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Claim) Reset() {
+	*x = Claim{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Claim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Claim) ProtoMessage() {}
+
+func (x *Claim) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Claim.ProtoReflect.Descriptor instead.
+func (*Claim) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Claim) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Claim) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Claim) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
 type Volume struct {
 	state       protoimpl.MessageState   `protogen:"open.v1"`
 	Name        string                   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1557,7 +1646,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1658,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1671,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Volume) GetName() string {
@@ -1689,7 +1778,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1790,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1803,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VolumeStatus) GetState() string {
@@ -1757,7 +1846,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1858,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1871,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -1828,7 +1917,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +1929,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +1942,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Group) GetName() string {
@@ -1968,7 +2057,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2069,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2082,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GroupStatus) GetState() GroupState {
@@ -2045,7 +2134,7 @@ type Migration struct {
 
 func (x *Migration) Reset() {
 	*x = Migration{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2146,7 @@ func (x *Migration) String() string {
 func (*Migration) ProtoMessage() {}
 
 func (x *Migration) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2159,7 @@ func (x *Migration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Migration.ProtoReflect.Descriptor instead.
 func (*Migration) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Migration) GetId() uint64 {
@@ -2129,7 +2218,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2230,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2243,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Event) GetId() uint64 {
@@ -2209,7 +2298,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2310,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2323,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Applied) GetId() uint64 {
@@ -2262,7 +2351,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2363,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2376,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Result) GetCode() Code {
@@ -2352,6 +2441,7 @@ type Command struct {
 	//	*Command_ClusterSet
 	//	*Command_ProfileReport
 	//	*Command_ClusterUpgrade
+	//	*Command_DiskClaim
 	//	*Command_VolumeMove
 	//	*Command_VolumeReleased
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
@@ -2361,7 +2451,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2463,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2476,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Command) GetId() uint64 {
@@ -2712,6 +2802,15 @@ func (x *Command) GetClusterUpgrade() *ClusterUpgrade {
 	return nil
 }
 
+func (x *Command) GetDiskClaim() *DiskClaim {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_DiskClaim); ok {
+			return x.DiskClaim
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetVolumeMove() *VolumeMove {
 	if x != nil {
 		if x, ok := x.Kind.(*Command_VolumeMove); ok {
@@ -2862,6 +2961,10 @@ type Command_ClusterUpgrade struct {
 	ClusterUpgrade *ClusterUpgrade `protobuf:"bytes,110,opt,name=cluster_upgrade,json=clusterUpgrade,proto3,oneof"`
 }
 
+type Command_DiskClaim struct {
+	DiskClaim *DiskClaim `protobuf:"bytes,111,opt,name=disk_claim,json=diskClaim,proto3,oneof"`
+}
+
 type Command_VolumeMove struct {
 	VolumeMove *VolumeMove `protobuf:"bytes,130,opt,name=volume_move,json=volumeMove,proto3,oneof"`
 }
@@ -2934,6 +3037,8 @@ func (*Command_ProfileReport) isCommand_Kind() {}
 
 func (*Command_ClusterUpgrade) isCommand_Kind() {}
 
+func (*Command_DiskClaim) isCommand_Kind() {}
+
 func (*Command_VolumeMove) isCommand_Kind() {}
 
 func (*Command_VolumeReleased) isCommand_Kind() {}
@@ -2948,7 +3053,7 @@ type ClusterUpgrade struct {
 
 func (x *ClusterUpgrade) Reset() {
 	*x = ClusterUpgrade{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3065,7 @@ func (x *ClusterUpgrade) String() string {
 func (*ClusterUpgrade) ProtoMessage() {}
 
 func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3078,7 @@ func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgrade.ProtoReflect.Descriptor instead.
 func (*ClusterUpgrade) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ClusterUpgrade) GetFormat() uint32 {
@@ -2992,7 +3097,7 @@ type NodeAdd struct {
 
 func (x *NodeAdd) Reset() {
 	*x = NodeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3004,7 +3109,7 @@ func (x *NodeAdd) String() string {
 func (*NodeAdd) ProtoMessage() {}
 
 func (x *NodeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3017,7 +3122,7 @@ func (x *NodeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdd.ProtoReflect.Descriptor instead.
 func (*NodeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeAdd) GetNode() *Node {
@@ -3036,7 +3141,7 @@ type NodeRemove struct {
 
 func (x *NodeRemove) Reset() {
 	*x = NodeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3153,7 @@ func (x *NodeRemove) String() string {
 func (*NodeRemove) ProtoMessage() {}
 
 func (x *NodeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3166,7 @@ func (x *NodeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemove.ProtoReflect.Descriptor instead.
 func (*NodeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodeRemove) GetNode() uint64 {
@@ -3081,7 +3186,7 @@ type NodeLeave struct {
 
 func (x *NodeLeave) Reset() {
 	*x = NodeLeave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3198,7 @@ func (x *NodeLeave) String() string {
 func (*NodeLeave) ProtoMessage() {}
 
 func (x *NodeLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3211,7 @@ func (x *NodeLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeLeave.ProtoReflect.Descriptor instead.
 func (*NodeLeave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NodeLeave) GetNode() uint64 {
@@ -3133,7 +3238,7 @@ type NodeSet struct {
 
 func (x *NodeSet) Reset() {
 	*x = NodeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3145,7 +3250,7 @@ func (x *NodeSet) String() string {
 func (*NodeSet) ProtoMessage() {}
 
 func (x *NodeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3158,7 +3263,7 @@ func (x *NodeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSet.ProtoReflect.Descriptor instead.
 func (*NodeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NodeSet) GetNode() uint64 {
@@ -3188,7 +3293,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3200,7 +3305,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3213,7 +3318,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NodeDown) GetNode() uint64 {
@@ -3262,7 +3367,7 @@ type FenceProof struct {
 
 func (x *FenceProof) Reset() {
 	*x = FenceProof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3274,7 +3379,7 @@ func (x *FenceProof) String() string {
 func (*FenceProof) ProtoMessage() {}
 
 func (x *FenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3287,7 +3392,7 @@ func (x *FenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceProof.ProtoReflect.Descriptor instead.
 func (*FenceProof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FenceProof) GetNode() uint64 {
@@ -3321,7 +3426,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3333,7 +3438,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3346,7 +3451,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *NodeUp) GetNode() uint64 {
@@ -3375,7 +3480,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3492,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3505,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *NodeReport) GetNode() uint64 {
@@ -3440,7 +3545,7 @@ type DiskAdd struct {
 
 func (x *DiskAdd) Reset() {
 	*x = DiskAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3557,7 @@ func (x *DiskAdd) String() string {
 func (*DiskAdd) ProtoMessage() {}
 
 func (x *DiskAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3570,7 @@ func (x *DiskAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAdd.ProtoReflect.Descriptor instead.
 func (*DiskAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DiskAdd) GetDisk() *Disk {
@@ -3473,6 +3578,67 @@ func (x *DiskAdd) GetDisk() *Disk {
 		return x.Disk
 	}
 	return nil
+}
+
+// DiskClaim comes before anything is written to a disk, or gives it up.
+type DiskClaim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Disk          string                 `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
+	Claim         *Claim                 `protobuf:"bytes,2,opt,name=claim,proto3" json:"claim,omitempty"`
+	Release       bool                   `protobuf:"varint,3,opt,name=release,proto3" json:"release,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskClaim) Reset() {
+	*x = DiskClaim{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskClaim) ProtoMessage() {}
+
+func (x *DiskClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskClaim.ProtoReflect.Descriptor instead.
+func (*DiskClaim) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *DiskClaim) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+func (x *DiskClaim) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+func (x *DiskClaim) GetRelease() bool {
+	if x != nil {
+		return x.Release
+	}
+	return false
 }
 
 type PortalAdd struct {
@@ -3484,7 +3650,7 @@ type PortalAdd struct {
 
 func (x *PortalAdd) Reset() {
 	*x = PortalAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3496,7 +3662,7 @@ func (x *PortalAdd) String() string {
 func (*PortalAdd) ProtoMessage() {}
 
 func (x *PortalAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3509,7 +3675,7 @@ func (x *PortalAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortalAdd.ProtoReflect.Descriptor instead.
 func (*PortalAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PortalAdd) GetPortal() string {
@@ -3524,13 +3690,15 @@ type QuorumSet struct {
 	Mode          QuorumMode             `protobuf:"varint,1,opt,name=mode,proto3,enum=quorate.cluster.v1.QuorumMode" json:"mode,omitempty"`
 	WitnessDisk   string                 `protobuf:"bytes,2,opt,name=witness_disk,json=witnessDisk,proto3" json:"witness_disk,omitempty"`
 	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	WitnessShare  string                 `protobuf:"bytes,110,opt,name=witness_share,json=witnessShare,proto3" json:"witness_share,omitempty"` // folder
+	Claim         uint64                 `protobuf:"varint,111,opt,name=claim,proto3" json:"claim,omitempty"`                                  // on the disk, if it was claimed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QuorumSet) Reset() {
 	*x = QuorumSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3542,7 +3710,7 @@ func (x *QuorumSet) String() string {
 func (*QuorumSet) ProtoMessage() {}
 
 func (x *QuorumSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3555,7 +3723,7 @@ func (x *QuorumSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSet.ProtoReflect.Descriptor instead.
 func (*QuorumSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *QuorumSet) GetMode() QuorumMode {
@@ -3579,6 +3747,20 @@ func (x *QuorumSet) GetWhy() string {
 	return ""
 }
 
+func (x *QuorumSet) GetWitnessShare() string {
+	if x != nil {
+		return x.WitnessShare
+	}
+	return ""
+}
+
+func (x *QuorumSet) GetClaim() uint64 {
+	if x != nil {
+		return x.Claim
+	}
+	return 0
+}
+
 type WitnessHosted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -3590,7 +3772,7 @@ type WitnessHosted struct {
 
 func (x *WitnessHosted) Reset() {
 	*x = WitnessHosted{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3602,7 +3784,7 @@ func (x *WitnessHosted) String() string {
 func (*WitnessHosted) ProtoMessage() {}
 
 func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3615,7 +3797,7 @@ func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHosted.ProtoReflect.Descriptor instead.
 func (*WitnessHosted) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WitnessHosted) GetNode() uint64 {
@@ -3648,7 +3830,7 @@ type WitnessDropped struct {
 
 func (x *WitnessDropped) Reset() {
 	*x = WitnessDropped{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3842,7 @@ func (x *WitnessDropped) String() string {
 func (*WitnessDropped) ProtoMessage() {}
 
 func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3855,7 @@ func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessDropped.ProtoReflect.Descriptor instead.
 func (*WitnessDropped) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WitnessDropped) GetVoter() uint64 {
@@ -3692,7 +3874,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +3886,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +3899,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -3732,13 +3914,14 @@ type VolumeAdd struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Disk          string                 `protobuf:"bytes,2,opt,name=disk,proto3" json:"disk,omitempty"`
 	Coordinator   uint64                 `protobuf:"varint,3,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	Claim         uint64                 `protobuf:"varint,110,opt,name=claim,proto3" json:"claim,omitempty"` // on the disk, if it was claimed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3750,7 +3933,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3763,7 +3946,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -3787,6 +3970,13 @@ func (x *VolumeAdd) GetCoordinator() uint64 {
 	return 0
 }
 
+func (x *VolumeAdd) GetClaim() uint64 {
+	if x != nil {
+		return x.Claim
+	}
+	return 0
+}
+
 type VolumeAssign struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3799,7 +3989,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +4001,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +4014,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -3870,7 +4060,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3882,7 +4072,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3895,7 +4085,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -3960,7 +4150,7 @@ type VolumeMove struct {
 
 func (x *VolumeMove) Reset() {
 	*x = VolumeMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3972,7 +4162,7 @@ func (x *VolumeMove) String() string {
 func (*VolumeMove) ProtoMessage() {}
 
 func (x *VolumeMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3985,7 +4175,7 @@ func (x *VolumeMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMove.ProtoReflect.Descriptor instead.
 func (*VolumeMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *VolumeMove) GetName() string {
@@ -4032,7 +4222,7 @@ type VolumeReleased struct {
 
 func (x *VolumeReleased) Reset() {
 	*x = VolumeReleased{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4044,7 +4234,7 @@ func (x *VolumeReleased) String() string {
 func (*VolumeReleased) ProtoMessage() {}
 
 func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +4247,7 @@ func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReleased.ProtoReflect.Descriptor instead.
 func (*VolumeReleased) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *VolumeReleased) GetName() string {
@@ -4104,7 +4294,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4116,7 +4306,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4129,7 +4319,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -4148,7 +4338,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4160,7 +4350,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4173,7 +4363,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -4194,7 +4384,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4206,7 +4396,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4219,7 +4409,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -4255,7 +4445,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4457,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4470,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -4321,7 +4511,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4333,7 +4523,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4346,7 +4536,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GroupReport) GetName() string {
@@ -4373,7 +4563,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4385,7 +4575,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4398,7 +4588,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -4426,7 +4616,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4438,7 +4628,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4451,7 +4641,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -4486,7 +4676,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4498,7 +4688,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4511,7 +4701,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -4545,7 +4735,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4557,7 +4747,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4570,7 +4760,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -4599,7 +4789,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4611,7 +4801,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4624,7 +4814,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Note) GetLevel() string {
@@ -4667,7 +4857,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4679,7 +4869,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4692,7 +4882,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -4734,7 +4924,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4746,7 +4936,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4759,7 +4949,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -4793,7 +4983,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4805,7 +4995,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4818,7 +5008,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -4845,7 +5035,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4857,7 +5047,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4870,7 +5060,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -4999,7 +5189,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\bsince_ms\x18\x04 \x01(\x03R\asinceMs\x12\x14\n" +
 	"\x05disks\x18\x05 \x03(\tR\x05disks\x121\n" +
 	"\x06proofs\x18\x06 \x03(\v2\x19.quorate.cluster.v1.ProofR\x06proofs\x12\x17\n" +
-	"\adone_ms\x18\a \x01(\x03R\x06doneMs\"\xac\x02\n" +
+	"\adone_ms\x18\a \x01(\x03R\x06doneMs\"\xf4\x02\n" +
 	"\x06Quorum\x122\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x1e.quorate.cluster.v1.QuorumModeR\x04mode\x12!\n" +
 	"\fwitness_disk\x18\x02 \x01(\tR\vwitnessDisk\x12#\n" +
@@ -5009,7 +5199,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x03why\x18\x06 \x01(\tR\x03why\x12\x1f\n" +
 	"\vformer_disk\x18\x1e \x01(\tR\n" +
 	"formerDisk\x12!\n" +
-	"\fformer_voter\x18\x1f \x01(\x04R\vformerVoter\"\xb6\x02\n" +
+	"\fformer_voter\x18\x1f \x01(\x04R\vformerVoter\x12#\n" +
+	"\rwitness_share\x18n \x01(\tR\fwitnessShare\x12!\n" +
+	"\fformer_share\x18o \x01(\tR\vformerShare\"\xe7\x02\n" +
 	"\x04Disk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -5018,10 +5210,15 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04role\x18\x05 \x01(\x0e2\x1c.quorate.cluster.v1.DiskRoleR\x04role\x12\x10\n" +
 	"\x03url\x18\x06 \x01(\tR\x03url\x12C\n" +
 	"\tnode_urls\x18\a \x03(\v2&.quorate.cluster.v1.Disk.NodeUrlsEntryR\bnodeUrls\x12\x18\n" +
-	"\aproduct\x18\b \x01(\tR\aproduct\x1a;\n" +
+	"\aproduct\x18\b \x01(\tR\aproduct\x12/\n" +
+	"\x05claim\x18n \x01(\v2\x19.quorate.cluster.v1.ClaimR\x05claim\x1a;\n" +
 	"\rNodeUrlsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd4\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\x05Claim\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x18\n" +
+	"\apurpose\x18\x03 \x01(\tR\apurpose\"\xd4\x03\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x12\n" +
@@ -5096,7 +5293,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xf4\x12\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xb4\x13\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -5144,7 +5341,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vcluster_set\x18\\ \x01(\v2\x1e.quorate.cluster.v1.ClusterSetH\x00R\n" +
 	"clusterSet\x12J\n" +
 	"\x0eprofile_report\x18] \x01(\v2!.quorate.cluster.v1.ProfileReportH\x00R\rprofileReport\x12M\n" +
-	"\x0fcluster_upgrade\x18n \x01(\v2\".quorate.cluster.v1.ClusterUpgradeH\x00R\x0eclusterUpgrade\x12B\n" +
+	"\x0fcluster_upgrade\x18n \x01(\v2\".quorate.cluster.v1.ClusterUpgradeH\x00R\x0eclusterUpgrade\x12>\n" +
+	"\n" +
+	"disk_claim\x18o \x01(\v2\x1d.quorate.cluster.v1.DiskClaimH\x00R\tdiskClaim\x12B\n" +
 	"\vvolume_move\x18\x82\x01 \x01(\v2\x1e.quorate.cluster.v1.VolumeMoveH\x00R\n" +
 	"volumeMove\x12N\n" +
 	"\x0fvolume_released\x18\x83\x01 \x01(\v2\".quorate.cluster.v1.VolumeReleasedH\x00R\x0evolumeReleasedB\x06\n" +
@@ -5183,13 +5382,19 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vunmonitored\x18\x03 \x01(\bR\vunmonitored\x12=\n" +
 	"\taddresses\x18\x04 \x03(\v2\x1f.quorate.cluster.v1.NodeAddressR\taddresses\"7\n" +
 	"\aDiskAdd\x12,\n" +
-	"\x04disk\x18\x01 \x01(\v2\x18.quorate.cluster.v1.DiskR\x04disk\"#\n" +
+	"\x04disk\x18\x01 \x01(\v2\x18.quorate.cluster.v1.DiskR\x04disk\"j\n" +
+	"\tDiskClaim\x12\x12\n" +
+	"\x04disk\x18\x01 \x01(\tR\x04disk\x12/\n" +
+	"\x05claim\x18\x02 \x01(\v2\x19.quorate.cluster.v1.ClaimR\x05claim\x12\x18\n" +
+	"\arelease\x18\x03 \x01(\bR\arelease\"#\n" +
 	"\tPortalAdd\x12\x16\n" +
-	"\x06portal\x18\x01 \x01(\tR\x06portal\"t\n" +
+	"\x06portal\x18\x01 \x01(\tR\x06portal\"\xaf\x01\n" +
 	"\tQuorumSet\x122\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x1e.quorate.cluster.v1.QuorumModeR\x04mode\x12!\n" +
 	"\fwitness_disk\x18\x02 \x01(\tR\vwitnessDisk\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"Y\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12#\n" +
+	"\rwitness_share\x18n \x01(\tR\fwitnessShare\x12\x14\n" +
+	"\x05claim\x18o \x01(\x04R\x05claim\"Y\n" +
 	"\rWitnessHosted\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x1e\n" +
 	"\n" +
@@ -5199,11 +5404,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x0eWitnessDropped\x12\x14\n" +
 	"\x05voter\x18\x01 \x01(\x04R\x05voter\"%\n" +
 	"\tCsvEnable\x12\x18\n" +
-	"\aenabled\x18\x01 \x01(\bR\aenabled\"U\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\"k\n" +
 	"\tVolumeAdd\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12 \n" +
-	"\vcoordinator\x18\x03 \x01(\x04R\vcoordinator\"`\n" +
+	"\vcoordinator\x18\x03 \x01(\x04R\vcoordinator\x12\x14\n" +
+	"\x05claim\x18n \x01(\x04R\x05claim\"`\n" +
 	"\fVolumeAssign\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x0e\n" +
@@ -5300,13 +5506,14 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x17PROOF_KIND_SAID_STOPPED\x10\x01\x12\x1b\n" +
 	"\x17PROOF_KIND_KEYS_REMOVED\x10\x02\x12\x19\n" +
 	"\x15PROOF_KIND_LEASE_OVER\x10\x03\x12\x18\n" +
-	"\x14PROOF_KIND_POWER_OFF\x10\x04*\x8b\x01\n" +
+	"\x14PROOF_KIND_POWER_OFF\x10\x04*\xb4\x01\n" +
 	"\n" +
 	"QuorumMode\x12\x1b\n" +
 	"\x17QUORUM_MODE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19QUORUM_MODE_NODE_MAJORITY\x10\x01\x12&\n" +
 	"\"QUORUM_MODE_NODE_AND_DISK_MAJORITY\x10\x02\x12\x19\n" +
-	"\x15QUORUM_MODE_DISK_ONLY\x10\x03*k\n" +
+	"\x15QUORUM_MODE_DISK_ONLY\x10\x03\x12'\n" +
+	"#QUORUM_MODE_NODE_AND_SHARE_MAJORITY\x10\x04*k\n" +
 	"\bDiskRole\x12\x19\n" +
 	"\x15DISK_ROLE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13DISK_ROLE_AVAILABLE\x10\x01\x12\x15\n" +
@@ -5346,7 +5553,7 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),        // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),          // 1: quorate.cluster.v1.NodeState
@@ -5367,68 +5574,70 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(*Fence)(nil),           // 16: quorate.cluster.v1.Fence
 	(*Quorum)(nil),          // 17: quorate.cluster.v1.Quorum
 	(*Disk)(nil),            // 18: quorate.cluster.v1.Disk
-	(*Volume)(nil),          // 19: quorate.cluster.v1.Volume
-	(*VolumeStatus)(nil),    // 20: quorate.cluster.v1.VolumeStatus
-	(*Pauses)(nil),          // 21: quorate.cluster.v1.Pauses
-	(*Group)(nil),           // 22: quorate.cluster.v1.Group
-	(*GroupStatus)(nil),     // 23: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),       // 24: quorate.cluster.v1.Migration
-	(*Event)(nil),           // 25: quorate.cluster.v1.Event
-	(*Applied)(nil),         // 26: quorate.cluster.v1.Applied
-	(*Result)(nil),          // 27: quorate.cluster.v1.Result
-	(*Command)(nil),         // 28: quorate.cluster.v1.Command
-	(*ClusterUpgrade)(nil),  // 29: quorate.cluster.v1.ClusterUpgrade
-	(*NodeAdd)(nil),         // 30: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),      // 31: quorate.cluster.v1.NodeRemove
-	(*NodeLeave)(nil),       // 32: quorate.cluster.v1.NodeLeave
-	(*NodeSet)(nil),         // 33: quorate.cluster.v1.NodeSet
-	(*NodeDown)(nil),        // 34: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),      // 35: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),          // 36: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),      // 37: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),         // 38: quorate.cluster.v1.DiskAdd
-	(*PortalAdd)(nil),       // 39: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),       // 40: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),   // 41: quorate.cluster.v1.WitnessHosted
-	(*WitnessDropped)(nil),  // 42: quorate.cluster.v1.WitnessDropped
-	(*CsvEnable)(nil),       // 43: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),       // 44: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),    // 45: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),    // 46: quorate.cluster.v1.VolumeReport
-	(*VolumeMove)(nil),      // 47: quorate.cluster.v1.VolumeMove
-	(*VolumeReleased)(nil),  // 48: quorate.cluster.v1.VolumeReleased
-	(*GroupAdd)(nil),        // 49: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),     // 50: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),     // 51: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),     // 52: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),     // 53: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),  // 54: quorate.cluster.v1.MigrationStart
-	(*MigrationSwitch)(nil), // 55: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),    // 56: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil), // 57: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),            // 58: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),      // 59: quorate.cluster.v1.NetworkSet
-	(*PathsReport)(nil),     // 60: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),      // 61: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),   // 62: quorate.cluster.v1.ProfileReport
-	nil,                     // 63: quorate.cluster.v1.State.NodesEntry
-	nil,                     // 64: quorate.cluster.v1.State.DisksEntry
-	nil,                     // 65: quorate.cluster.v1.State.VolumesEntry
-	nil,                     // 66: quorate.cluster.v1.State.GroupsEntry
-	nil,                     // 67: quorate.cluster.v1.State.NetworksEntry
-	nil,                     // 68: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                     // 69: quorate.cluster.v1.Volume.StatusEntry
+	(*Claim)(nil),           // 19: quorate.cluster.v1.Claim
+	(*Volume)(nil),          // 20: quorate.cluster.v1.Volume
+	(*VolumeStatus)(nil),    // 21: quorate.cluster.v1.VolumeStatus
+	(*Pauses)(nil),          // 22: quorate.cluster.v1.Pauses
+	(*Group)(nil),           // 23: quorate.cluster.v1.Group
+	(*GroupStatus)(nil),     // 24: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),       // 25: quorate.cluster.v1.Migration
+	(*Event)(nil),           // 26: quorate.cluster.v1.Event
+	(*Applied)(nil),         // 27: quorate.cluster.v1.Applied
+	(*Result)(nil),          // 28: quorate.cluster.v1.Result
+	(*Command)(nil),         // 29: quorate.cluster.v1.Command
+	(*ClusterUpgrade)(nil),  // 30: quorate.cluster.v1.ClusterUpgrade
+	(*NodeAdd)(nil),         // 31: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),      // 32: quorate.cluster.v1.NodeRemove
+	(*NodeLeave)(nil),       // 33: quorate.cluster.v1.NodeLeave
+	(*NodeSet)(nil),         // 34: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),        // 35: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),      // 36: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),          // 37: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),      // 38: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),         // 39: quorate.cluster.v1.DiskAdd
+	(*DiskClaim)(nil),       // 40: quorate.cluster.v1.DiskClaim
+	(*PortalAdd)(nil),       // 41: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),       // 42: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),   // 43: quorate.cluster.v1.WitnessHosted
+	(*WitnessDropped)(nil),  // 44: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),       // 45: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),       // 46: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),    // 47: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),    // 48: quorate.cluster.v1.VolumeReport
+	(*VolumeMove)(nil),      // 49: quorate.cluster.v1.VolumeMove
+	(*VolumeReleased)(nil),  // 50: quorate.cluster.v1.VolumeReleased
+	(*GroupAdd)(nil),        // 51: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),     // 52: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),     // 53: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),     // 54: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),     // 55: quorate.cluster.v1.GroupReport
+	(*MigrationStart)(nil),  // 56: quorate.cluster.v1.MigrationStart
+	(*MigrationSwitch)(nil), // 57: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),    // 58: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil), // 59: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),            // 60: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),      // 61: quorate.cluster.v1.NetworkSet
+	(*PathsReport)(nil),     // 62: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),      // 63: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),   // 64: quorate.cluster.v1.ProfileReport
+	nil,                     // 65: quorate.cluster.v1.State.NodesEntry
+	nil,                     // 66: quorate.cluster.v1.State.DisksEntry
+	nil,                     // 67: quorate.cluster.v1.State.VolumesEntry
+	nil,                     // 68: quorate.cluster.v1.State.GroupsEntry
+	nil,                     // 69: quorate.cluster.v1.State.NetworksEntry
+	nil,                     // 70: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                     // 71: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	63, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	65, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
 	17, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	64, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	65, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	66, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
-	25, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
-	26, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	67, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	66, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	67, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	68, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	26, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
+	27, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
+	69, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
 	0,  // 9: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
 	13, // 10: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
 	1,  // 11: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
@@ -5439,72 +5648,75 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	15, // 16: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	3,  // 17: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	4,  // 18: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	68, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	69, // 20: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
-	21, // 21: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
-	5,  // 22: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
-	23, // 23: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
-	24, // 24: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
-	6,  // 25: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
-	27, // 26: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
-	7,  // 27: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
-	30, // 28: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	34, // 29: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	35, // 30: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	36, // 31: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	37, // 32: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
-	31, // 33: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	38, // 34: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	40, // 35: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	41, // 36: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	39, // 37: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	43, // 38: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	44, // 39: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	45, // 40: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	46, // 41: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	33, // 42: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	49, // 43: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	50, // 44: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	51, // 45: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	52, // 46: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	53, // 47: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	54, // 48: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	55, // 49: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	56, // 50: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	57, // 51: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	58, // 52: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	42, // 53: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
-	32, // 54: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	59, // 55: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	60, // 56: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	61, // 57: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	62, // 58: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
-	29, // 59: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
-	47, // 60: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
-	48, // 61: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	11, // 62: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	15, // 63: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	14, // 64: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	13, // 65: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	18, // 66: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	3,  // 67: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	20, // 68: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	22, // 69: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,  // 70: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	23, // 71: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	0,  // 72: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	12, // 73: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	11, // 74: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	18, // 75: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	19, // 76: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	22, // 77: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	10, // 78: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	20, // 79: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	80, // [80:80] is the sub-list for method output_type
-	80, // [80:80] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	70, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	19, // 20: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
+	71, // 21: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	22, // 22: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
+	5,  // 23: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
+	24, // 24: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
+	25, // 25: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
+	6,  // 26: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
+	28, // 27: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
+	7,  // 28: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
+	31, // 29: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
+	35, // 30: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	36, // 31: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	37, // 32: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	38, // 33: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	32, // 34: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
+	39, // 35: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	42, // 36: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	43, // 37: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	41, // 38: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	45, // 39: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	46, // 40: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	47, // 41: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	48, // 42: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	34, // 43: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
+	51, // 44: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	52, // 45: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	53, // 46: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	54, // 47: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	55, // 48: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	56, // 49: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	57, // 50: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	58, // 51: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	59, // 52: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	60, // 53: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	44, // 54: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	33, // 55: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
+	61, // 56: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	62, // 57: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	63, // 58: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	64, // 59: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	30, // 60: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
+	40, // 61: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
+	49, // 62: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
+	50, // 63: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
+	11, // 64: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	15, // 65: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	14, // 66: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	13, // 67: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	18, // 68: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	19, // 69: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	3,  // 70: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	21, // 71: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	23, // 72: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,  // 73: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	24, // 74: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	0,  // 75: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	12, // 76: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	11, // 77: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	18, // 78: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	20, // 79: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	23, // 80: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	10, // 81: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	21, // 82: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	83, // [83:83] is the sub-list for method output_type
+	83, // [83:83] is the sub-list for method input_type
+	83, // [83:83] is the sub-list for extension type_name
+	83, // [83:83] is the sub-list for extension extendee
+	0,  // [0:83] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -5512,7 +5724,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 	if File_cluster_clusterpb_cluster_proto != nil {
 		return
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[20].OneofWrappers = []any{
+	file_cluster_clusterpb_cluster_proto_msgTypes[21].OneofWrappers = []any{
 		(*Command_NodeAdd)(nil),
 		(*Command_NodeDown)(nil),
 		(*Command_FenceProof)(nil),
@@ -5545,17 +5757,18 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_ClusterSet)(nil),
 		(*Command_ProfileReport)(nil),
 		(*Command_ClusterUpgrade)(nil),
+		(*Command_DiskClaim)(nil),
 		(*Command_VolumeMove)(nil),
 		(*Command_VolumeReleased)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[53].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[55].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   62,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -38,7 +38,7 @@ func (m *member) furnish(ctx context.Context, r *apipb.CreateRequest, tell telle
 		}
 	}
 	tell.say("quorum", "%s: %s", mode, why)
-	return m.setQuorum(ctx, mode, disk, why, r.Force)
+	return m.setQuorum(ctx, witnessWish{mode: mode, disk: disk, force: r.Force}, why)
 }
 
 // witnessCandidates are the disks that might be the witness.
@@ -157,35 +157,75 @@ func (m *member) lunsOf(ctx context.Context, id uint64) ([]*apipb.Lun, error) {
 	return out, nil
 }
 
+// witnessWish is what an administrator wants of the quorum.
+type witnessWish struct {
+	mode  string
+	disk  string // the witness's, or empty: the present one, or the best
+	share string // a directory
+	force bool
+}
+
 // setQuorum changes the mode, and waits until the votes are as it wants them.
-func (m *member) setQuorum(ctx context.Context, mode, disk, why string, force bool) error {
-	qm, err := quorum.ParseMode(mode)
+func (m *member) setQuorum(ctx context.Context, w witnessWish, why string) error {
+	qm, err := quorum.ParseMode(w.mode)
 	if err != nil {
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	cmd := &pb.QuorumSet{Why: why}
 	for i := range pb.QuorumMode_name {
-		if cluster.ModeOf(pb.QuorumMode(i)) == mode {
+		if cluster.ModeOf(pb.QuorumMode(i)) == w.mode {
 			cmd.Mode = pb.QuorumMode(i)
 		}
 	}
-	if qm.NeedsWitness() {
-		if cmd.WitnessDisk, err = m.prepareWitness(ctx, disk, force); err != nil {
-			return err
-		}
+	end := func(bool) {}
+	switch {
+	case qm.OnDisk():
+		end, err = m.prepareWitness(ctx, w, cmd)
+	case qm.OnShare():
+		end, err = m.prepareShare(ctx, w.share, cmd)
 	}
-	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_QuorumSet{QuorumSet: cmd}}); err != nil {
+	if err != nil {
+		return err
+	}
+	_, err = m.propose(ctx, &pb.Command{Kind: &pb.Command_QuorumSet{QuorumSet: cmd}})
+	end(!refused(err))
+	if err != nil {
 		return err
 	}
 	return m.waitVotes(ctx)
 }
 
-// prepareWitness formats the disk that is to be the witness, unless it is that
-// already, and returns its identity.
-func (m *member) prepareWitness(ctx context.Context, name string, force bool) (string, error) {
-	var d *pb.Disk
-	var err error
-	var present string
+// prepareWitness claims and formats the disk that is to be the witness, unless it is
+// that already, and puts it into the command. end is that of the claim.
+func (m *member) prepareWitness(ctx context.Context, w witnessWish, cmd *pb.QuorumSet) (end func(used bool), err error) {
+	d, present, err := m.witnessDisk(w.disk)
+	if err != nil {
+		return nil, err
+	}
+	cmd.WitnessDisk = d.Id
+	if d.Id == present {
+		return func(bool) {}, nil
+	}
+	// Before anything is written: what is in use is no witness, forced or not.
+	if d.Role != pb.DiskRole_DISK_ROLE_AVAILABLE {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is in use already, as %s: choose a disk that is available", d.Name, cluster.RoleOf(d.Role)))
+	}
+	if d.Size < quorum.MinWitnessSize {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s has %d MiB, a witness needs %d MiB", d.Name, d.Size>>20, quorum.MinWitnessSize>>20))
+	}
+	if cmd.Claim, end, err = m.claim(ctx, d, "witness"); err != nil {
+		return nil, err
+	}
+	if err := m.formatWitness(ctx, d, w.force); err != nil {
+		end(false)
+		return nil, err
+	}
+	return end, nil
+}
+
+// witnessDisk finds the disk that is named, else the present witness, else the best;
+// present is the identity of the witness that there is.
+func (m *member) witnessDisk(name string) (d *pb.Disk, present string, err error) {
 	m.db.view(func(s *pb.State) {
 		present = s.Quorum.WitnessDisk
 		if name == "" && present != "" {
@@ -202,20 +242,7 @@ func (m *member) prepareWitness(ctx context.Context, name string, force bool) (s
 		}
 		d = s.Disks[best.ID]
 	})
-	if err != nil {
-		return "", err
-	}
-	if d.Id == present {
-		return d.Id, nil
-	}
-	// Before anything is written: what is in use is no witness, forced or not.
-	if d.Role != pb.DiskRole_DISK_ROLE_AVAILABLE {
-		return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is in use already, as %s: choose a disk that is available", d.Name, cluster.RoleOf(d.Role)))
-	}
-	if d.Size < quorum.MinWitnessSize {
-		return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s has %d MiB, a witness needs %d MiB", d.Name, d.Size>>20, quorum.MinWitnessSize>>20))
-	}
-	return d.Id, m.formatWitness(ctx, d, force)
+	return d, present, err
 }
 
 // waitVotes waits until raft's voters are those that the mode wants. It asks any
@@ -239,7 +266,7 @@ func (m *member) waitVotes(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			h, _ := m.hosting.status(voter)
+			h := m.hosting.status(voter)
 			return fmt.Errorf("the mode is set, but the votes are not yet as it wants them (the witness is %s here: %s): see `clusterctl quorum show`: %w", h.State, h.Reason, ctx.Err())
 		case <-changed:
 		case <-time.After(200 * time.Millisecond):

@@ -134,7 +134,7 @@ func (h *handlers) QuorumSet(ctx context.Context, r *connect.Request[apipb.Quoru
 	if err := m.barrier(ctx); err != nil {
 		return nil, err
 	}
-	if err := m.setQuorum(ctx, r.Msg.Mode, r.Msg.Witness, "asked for by the administrator", r.Msg.Force); err != nil {
+	if err := m.setQuorum(ctx, witnessWish{r.Msg.Mode, r.Msg.Witness, r.Msg.Share, r.Msg.Force}, "asked for by the administrator"); err != nil {
 		return nil, err
 	}
 	q := m.quorumInfo(m.db.clone())

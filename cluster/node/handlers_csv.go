@@ -55,6 +55,12 @@ func (h *handlers) CsvAdd(ctx context.Context, r *connect.Request[apipb.CsvAddRe
 	if s.Volumes[name] != nil {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("there is a volume %s already", name))
 	}
+	claim, end, err := m.claim(ctx, d, "volume "+name)
+	if err != nil {
+		return nil, err
+	}
+	used := false
+	defer func() { end(used) }()
 	fctx, cancel := context.WithTimeout(ctx, volumeTimeout)
 	defer cancel()
 	if _, err := h.n.keeper().Format(fctx, connect.NewRequest(&keeperpb.FormatRequest{
@@ -62,7 +68,9 @@ func (h *handlers) CsvAdd(ctx context.Context, r *connect.Request[apipb.CsvAddRe
 	})); err != nil {
 		return nil, err
 	}
-	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: name, Disk: d.Id, Coordinator: m.id.NodeID}}}); err != nil {
+	_, err = m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: name, Disk: d.Id, Coordinator: m.id.NodeID, Claim: claim}}})
+	used = !refused(err)
+	if err != nil {
 		return nil, err
 	}
 	err = m.until(ctx, volumeTimeout, name+" is mounted on every node", func(s *pb.State) (bool, error) {

@@ -18,7 +18,6 @@ import (
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
 	"quorate/cluster/validate"
-	"quorate/disk"
 	"quorate/disk/journal"
 	"quorate/quorum"
 	"quorate/quorum/witness"
@@ -40,18 +39,23 @@ func (hs *hostings) run() {
 	defer hs.want(nil)
 	for {
 		next := hs.m.db.next()
-		urls := map[uint64]string{} // by voter
+		places := map[uint64]place{} // by voter
 		keep := false
 		hs.m.db.view(func(s *pb.State) {
 			q := s.GetQuorum()
 			keep = q.GetMode() == pb.QuorumMode_QUORUM_MODE_DISK_ONLY
-			for voter, disk := range map[uint64]string{q.GetWitnessVoter(): q.GetWitnessDisk(), q.GetFormerVoter(): q.GetFormerDisk()} {
-				if disk != "" {
-					urls[voter] = diskURL(s.Disks[disk], hs.m.id.NodeID)
+			add := func(voter uint64, disk, share string) {
+				switch {
+				case disk != "":
+					places[voter] = place{url: diskURL(s.Disks[disk], hs.m.id.NodeID)}
+				case share != "":
+					places[voter] = place{share: share}
 				}
 			}
+			add(q.GetWitnessVoter(), q.GetWitnessDisk(), q.GetWitnessShare())
+			add(q.GetFormerVoter(), q.GetFormerDisk(), q.GetFormerShare())
 		})
-		hs.want(urls)
+		hs.want(places)
 		for _, h := range hs.list() {
 			h.setKeep(keep)
 		}
@@ -64,23 +68,23 @@ func (hs *hostings) run() {
 }
 
 // want ends the hosts of what is no witness any more, and begins new ones.
-func (hs *hostings) want(urls map[uint64]string) {
+func (hs *hostings) want(places map[uint64]place) {
 	for _, h := range hs.list() {
-		if url, ok := urls[h.voter]; !ok || url != h.url {
+		if at, ok := places[h.voter]; !ok || at != h.at {
 			hs.mu.Lock()
 			delete(hs.all, h.voter)
 			hs.mu.Unlock()
 			h.host.Stop()
 		}
 	}
-	for voter, url := range urls {
+	for voter, at := range places {
 		hs.mu.Lock()
 		known := hs.all[voter] != nil
 		hs.mu.Unlock()
 		if known || hs.m.ctx.Err() != nil {
 			continue
 		}
-		h := newHosting(hs.m, voter, url)
+		h := newHosting(hs.m, voter, at)
 		hs.mu.Lock()
 		hs.all[voter] = h
 		hs.mu.Unlock()
@@ -132,23 +136,42 @@ func (hs *hostings) statuses() []consensus.Status {
 }
 
 // status is for operators.
-func (hs *hostings) status(voter uint64) (witness.Status, bool) {
+func (hs *hostings) status(voter uint64) witness.Status {
 	if h := hs.of(voter); h != nil {
-		return h.host.Status(), true
+		return h.host.Status()
 	}
-	return witness.Status{}, false
+	return witness.Status{}
 }
 
 func (hs *hostings) stop() {
 	hs.want(nil)
 }
 
-// hosting is one witness: this node watches its LUN, and runs the voter while it
+// place is where a witness lies: the URL of a LUN, or the folder of a share.
+type place struct{ url, share string }
+
+// opener opens it, session for session.
+func (m *member) opener(at place) func(context.Context) (witness.Place, error) {
+	if at.share != "" {
+		return m.n.share(at.share, m.id.ClusterID).Open
+	}
+	return func(ctx context.Context) (witness.Place, error) {
+		ctx, cancel := context.WithTimeout(ctx, openTimeout)
+		defer cancel()
+		lun, err := m.n.san.Open(ctx, at.url, "witness")
+		if err != nil {
+			return nil, err
+		}
+		return witness.OnLUN(lun, m.id.ClusterID), nil
+	}
+}
+
+// hosting is one witness: this node watches its place, and runs the voter while it
 // is this node's turn.
 type hosting struct {
 	m     *member
 	voter uint64
-	url   string
+	at    place
 	host  *witness.Host
 
 	mu   sync.Mutex
@@ -156,17 +179,12 @@ type hosting struct {
 	keep bool               // see Core.SetKeep
 }
 
-func newHosting(m *member, voter uint64, url string) *hosting {
-	h := &hosting{m: m, voter: voter, url: url}
+func newHosting(m *member, voter uint64, at place) *hosting {
+	h := &hosting{m: m, voter: voter, at: at}
 	t := m.timings()
 	h.host = witness.StartHost(witness.Options{
 		ClusterID: m.id.ClusterID, Incarnation: m.incarnation, Voter: voter, Node: m.id.NodeID, Every: t.Short.WitnessBeat,
-		Timing: challenge(t),
-		Open: func(ctx context.Context) (disk.LUN, error) {
-			ctx, cancel := context.WithTimeout(ctx, openTimeout)
-			defer cancel()
-			return m.n.san.Open(ctx, url, "witness")
-		},
+		Timing: challenge(t), Open: m.opener(at),
 		Situation: h.situation, Start: h.start, Log: m.log.Named("witness"),
 	})
 	return h

@@ -49,6 +49,7 @@ type member struct {
 	transport *consensus.Transport
 	gossip    atomic.Pointer[membership.Gossip]
 	hosting   *hostings
+	claiming  lanes // of disks that this node makes ready
 	leases    *leases
 	moves     *moves
 	host      *vm.Host

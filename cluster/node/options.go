@@ -39,7 +39,10 @@ type Options struct {
 	Accel vm.Accel
 	// Networks names this node's bridge for a network of the cluster.
 	Networks map[string]string
-	Log      *zap.Logger
+	// ShareGuard says whether the file system of a directory can guard a witness;
+	// nil, and so witness.Guarded, everywhere but in tests that bring their own.
+	ShareGuard func(dir string) error
+	Log        *zap.Logger
 }
 
 // EnsureDefaults fills in what was left out.

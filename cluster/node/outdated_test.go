@@ -31,6 +31,7 @@ func alone(t *testing.T, dir string) *Node {
 	n, err := New(Options{
 		Name: "s1", StateDir: filepath.Join(dir, "state"), RunDir: filepath.Join(dir, "run"), EtcDir: dir, StorageDir: dir,
 		Listen: fmt.Sprintf("127.0.0.1:%d", port()), KeeperPort: port(), GossipPort: port(), Profile: "fast",
+		ShareGuard: func(string) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -32,6 +32,12 @@ type RefusedError struct{ *pb.Result }
 
 func (e *RefusedError) Error() string { return e.Message }
 
+// refused tells whether an error means that a command was not carried out for sure.
+func refused(err error) bool {
+	var r *RefusedError
+	return errors.As(err, &r)
+}
+
 // propose replicates a command and returns its result. The error is a
 // *QuorumError where a majority is missing, and a *RefusedError where the
 // database refused; anything else leaves it unknown whether it was committed.

@@ -95,17 +95,23 @@ func (m *member) quorumInfo(s *pb.State) *apipb.QuorumInfo {
 	default:
 		q.State = "ok"
 	}
-	if d := s.Disks[s.Quorum.WitnessDisk]; d != nil {
-		host := m.transport.Host(s.Quorum.WitnessVoter)
-		if m.hosting.hosts(s.Quorum.WitnessVoter) {
-			host = m.id.NodeID
-		}
-		q.Witness = &apipb.Witness{Disk: d.Name, State: "offline", Host: nameOf(s, host)}
-		if host != 0 {
-			q.Witness.State = "online"
-		}
+	if cluster.HasWitness(s.Quorum) {
+		q.Witness = m.witnessInfo(s)
 	}
 	return q
+}
+
+// witnessInfo is where the witness lies, and who hosts it.
+func (m *member) witnessInfo(s *pb.State) *apipb.Witness {
+	host := m.transport.Host(s.Quorum.WitnessVoter)
+	if m.hosting.hosts(s.Quorum.WitnessVoter) {
+		host = m.id.NodeID
+	}
+	w := &apipb.Witness{Disk: s.Disks[s.Quorum.WitnessDisk].GetName(), Share: s.Quorum.WitnessShare, State: "offline", Host: nameOf(s, host)}
+	if host != 0 {
+		w.State = "online"
+	}
+	return w
 }
 
 // voterName names a voter for operators.

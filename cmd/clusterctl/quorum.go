@@ -17,7 +17,7 @@ type nounQuorum struct{ app *app }
 
 func (n nounQuorum) command() *cobra.Command {
 	return noun("quorum", "Show and set the cluster's quorum",
-		"The cluster runs while a majority of votes is there. Nodes have votes, and so has\nthe witness, a small LUN.",
+		"The cluster runs while a majority of votes is there. Nodes have votes, and so has\nthe witness, a small LUN or a folder on a share.",
 		"  clusterctl quorum show\n  clusterctl quorum set node-and-disk-majority",
 		&cmdQuorumShow{n.app}, &cmdQuorumSet{app: n.app}, &cmdQuorumForce{app: n.app})
 }
@@ -29,6 +29,7 @@ func quorumModes(_ *cobra.Command, args []string, _ string) ([]string, cobra.She
 	return []string{
 		cobra.CompletionWithDesc("node-majority", "the nodes vote"),
 		cobra.CompletionWithDesc("node-and-disk-majority", "the nodes and the witness vote"),
+		cobra.CompletionWithDesc(shareMode, "the nodes and a witness on a share vote"),
 		cobra.CompletionWithDesc("disk-only", "the witness alone votes"),
 	}, cobra.ShellCompDirectiveNoFileComp
 }
@@ -131,6 +132,9 @@ func newQuorumDetailJSON(q *apipb.QuorumInfo) quorumDetailJSON {
 	}
 }
 
+// shareMode is the one that has its witness on a share.
+const shareMode = "node-and-share-majority"
+
 type cmdQuorumSet struct {
 	app *app
 	req apipb.QuorumSetRequest
@@ -141,15 +145,22 @@ func (c *cmdQuorumSet) command() *cobra.Command {
 		Use: "set [MODE]", Short: "Change the quorum mode, or the witness", Args: cobra.MaximumNArgs(1),
 		Long: `Changes the quorum mode, or with --witness alone the witness. The modes are
 node-majority (the nodes vote), node-and-disk-majority (the nodes and the witness
-vote) and disk-only (the witness alone votes). Needs quorum.`,
+vote), node-and-share-majority (the same, with the witness in a directory that all
+nodes have mounted) and disk-only (the witness alone votes). Needs quorum.
+
+A share must be NFS version 4, mounted hard and with its locks at the server, for the
+server must break the lock of a node that is silent and refuse what that node writes
+afterwards; everything else is refused with its reason.`,
 		Example: `  clusterctl quorum set node-and-disk-majority --witness "Cluster Disk 1"
   clusterctl quorum set --witness "Cluster Disk 3"
+  clusterctl quorum set node-and-share-majority --share /mnt/witness
   clusterctl quorum set node-majority`,
 		ValidArgsFunction: quorumModes,
 		RunE:              c.app.once(c.run),
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.req.Witness, "witness", "", "`disk` to be the witness: name, identity or URL (default: the present one, else chosen by size)")
+	f.StringVar(&c.req.Share, "share", "", "`directory` for a witness on a share, the same on all nodes (default: the present one)")
 	f.BoolVar(&c.req.Force, "force", false, "overwrite what lies on the witness LUN")
 	complete(cmd, "witness", c.app.names(diskNames))
 	return cmd
@@ -157,8 +168,12 @@ vote) and disk-only (the witness alone votes). Needs quorum.`,
 
 func (c *cmdQuorumSet) run(ctx context.Context, cl *client.Client, args []string) error {
 	switch {
+	case c.req.Share != "" && (c.req.Witness != "" || len(args) == 1 && args[0] != shareMode):
+		return usage("--share is for a witness on a share, with the mode " + shareMode + " and without --witness")
 	case len(args) == 1:
 		c.req.Mode = args[0]
+	case c.req.Share != "":
+		c.req.Mode = shareMode
 	case c.req.Witness == "":
 		return usage("name the mode, or the witness with --witness: see `clusterctl quorum set --help`")
 	default:

@@ -14,6 +14,7 @@ type witnessJSON struct {
 	Disk  string `json:"disk"`
 	State string `json:"state"`
 	Host  string `json:"host"`
+	Share string `json:"share"` // folder, of a witness that has no disk
 }
 
 type quorumJSON struct {
@@ -87,7 +88,7 @@ func newStatusJSON(s *apipb.StatusResponse) statusJSON {
 
 func newQuorumJSON(q *apipb.QuorumInfo) quorumJSON {
 	w := q.GetWitness()
-	return quorumJSON{q.GetMode(), q.GetHave(), q.GetNeeded(), q.GetTotal(), q.GetState(), witnessJSON{w.GetDisk(), w.GetState(), w.GetHost()}}
+	return quorumJSON{q.GetMode(), q.GetHave(), q.GetNeeded(), q.GetTotal(), q.GetState(), witnessJSON{w.GetDisk(), w.GetState(), w.GetHost(), w.GetShare()}}
 }
 
 func newNodeJSON(n *apipb.NodeInfo) nodeJSON {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -101,13 +102,14 @@ func quorumLine(q *apipb.QuorumInfo) string {
 }
 
 func witnessText(w *apipb.Witness) string {
+	where := cmp.Or(w.GetDisk(), w.GetShare())
 	switch {
-	case w.GetDisk() == "":
+	case where == "":
 		return ""
 	case w.Host == "":
-		return fmt.Sprintf("%s is %s", w.Disk, w.State)
+		return fmt.Sprintf("%s is %s", where, w.State)
 	}
-	return fmt.Sprintf("%s is %s, at %s", w.Disk, w.State, w.Host)
+	return fmt.Sprintf("%s is %s, at %s", where, w.State, w.Host)
 }
 
 func nodeTable(nodes []*apipb.NodeInfo) grid {

@@ -2,7 +2,6 @@ package witness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -19,7 +18,7 @@ type Instance interface {
 	// Done is closed when it ended by itself; Err then says why.
 	Done() <-chan struct{}
 	Err() error
-	// Stop ends it and waits until it touches the LUN no more.
+	// Stop ends it and waits until it touches its place no more.
 	Stop()
 }
 
@@ -44,8 +43,8 @@ type Options struct {
 	Incarnation uint64
 	Voter       uint64
 	Node        uint64
-	// Open opens the witness LUN with a session of its own.
-	Open func(context.Context) (disk.LUN, error)
+	// Open opens the witness's place, with a session of its own.
+	Open func(context.Context) (Place, error)
 	// Situation is asked before each decision.
 	Situation func() quorum.Situation
 	// Start runs the voter.
@@ -73,11 +72,11 @@ const (
 	// host hands the witness to it.
 	releaseAfter    = 5 * time.Second
 	maxReleaseAfter = 5 * time.Minute
-	// maxRetry is the longest wait before the LUN is opened again.
+	// maxRetry is the longest wait before the place is opened again.
 	maxRetry = 2 * time.Second
 )
 
-// Host watches the witness LUN, and hosts the voter when it is its turn.
+// Host watches the witness's place, and hosts the voter when it is its turn.
 type Host struct {
 	opt    Options
 	cancel context.CancelFunc
@@ -189,20 +188,20 @@ func (h *Host) rest(ctx context.Context, last time.Time, wake <-chan struct{}) t
 func (h *Host) ioTimeout() time.Duration { return h.pace().timing.Window * 3 / 4 }
 
 func (h *Host) session(ctx context.Context, patience *time.Duration) error {
-	lun, err := h.opt.Open(ctx)
+	place, err := h.opt.Open(ctx)
 	if err != nil {
 		return err
 	}
-	defer lun.Close()
+	defer place.Close()
 	arbiter := quorum.NewArbiter(h.pace().timing)
 	due := h.opt.Clock.Now()
 	for {
 		began := h.opt.Clock.Now()
 		rctx, cancel := h.opt.Clock.WithTimeout(ctx, h.ioTimeout())
-		beat, old, err := readHead(rctx, lun, h.opt.ClusterID, h.opt.Incarnation)
+		beat, old, err := readHead(rctx, place, h.opt.ClusterID, h.opt.Incarnation)
 		cancel()
 		if err != nil {
-			return fmt.Errorf("read the witness LUN: %w", err)
+			return fmt.Errorf("read the witness: %w", err)
 		}
 		arbiter.SetTiming(h.pace().timing)
 		arbiter.Saw(began, beat)
@@ -218,7 +217,7 @@ func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 			} else {
 				*patience = releaseAfter
 			}
-			return h.host(ctx, lun, beat, d, *patience)
+			return h.host(ctx, place, beat, d, *patience)
 		}
 		if due = h.rest(ctx, due, nil); ctx.Err() != nil {
 			return nil
@@ -226,18 +225,18 @@ func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 	}
 }
 
-// host takes the LUN and keeps it until something ends that.
-func (h *Host) host(ctx context.Context, lun disk.LUN, seen quorum.Beat, d quorum.Decision, patience time.Duration) error {
+// host takes the place and keeps it until something ends that.
+func (h *Host) host(ctx context.Context, place Place, seen quorum.Beat, d quorum.Decision, patience time.Duration) error {
 	began := h.opt.Clock.Now()
-	tenure, err := take(ctx, lun, h.opt, seen, d)
+	tenure, err := take(ctx, place, h.opt, seen, d)
 	if err != nil {
-		return fmt.Errorf("take the witness LUN (%s): %w", d.Why, err)
+		return fmt.Errorf("take the witness (%s): %w", d.Why, err)
 	}
 	h.mu.Lock()
 	h.mu.status.Took = h.since(began)
 	h.mu.Unlock()
 	inst, err := h.opt.Start(Hosted{
-		Device: lun, Journal: JournalOptions(lun.Info(), h.opt.ClusterID, h.opt.Voter),
+		Device: tenure.log.Device, Journal: tenure.log.Journal,
 		Generation: tenure.beat.Generation, Challenged: tenure.challenged,
 		Confirm: func(ctx context.Context) error { return tenure.confirm(ctx, h.ioTimeout()) },
 	})
@@ -279,8 +278,8 @@ func (h *Host) host(ctx context.Context, lun disk.LUN, seen quorum.Beat, d quoru
 
 // tenure is the time of one host.
 type tenure struct {
-	lun        disk.LUN
-	key        disk.Key
+	held       Held
+	log        Log
 	challenged bool
 	clock      Clock
 
@@ -289,54 +288,22 @@ type tenure struct {
 	err  error
 }
 
-// take makes this node the holder of the LUN's reservation, the old holder
-// fenced, and writes the first heartbeat of a new generation.
-func take(ctx context.Context, lun disk.LUN, opt Options, seen quorum.Beat, d quorum.Decision) (*tenure, error) {
-	t := &tenure{lun: lun, key: Key(opt.ClusterID, opt.Node, seen.Generation+1), challenged: d.Challenged, clock: opt.Clock, mu: opt.Clock.NewLock()}
-	out := func(r disk.ReserveOut) error { return retried(func() error { return lun.Reserve(ctx, r) }) }
-	if err := out(disk.ReserveOut{Action: disk.RegisterIgnore, ServiceKey: t.key}); err != nil {
-		return nil, fmt.Errorf("register: %w", err)
+// take makes this node the only one that can write at the place, and writes the first
+// heartbeat of a new generation.
+func take(ctx context.Context, place Place, opt Options, seen quorum.Beat, d quorum.Decision) (*tenure, error) {
+	next := quorum.Beat{Generation: seen.Generation + 1, Host: opt.Node}
+	held, err := place.Take(ctx, next)
+	if err != nil {
+		return nil, err
 	}
-	var r disk.Reservations
-	read := func() error {
-		return retried(func() (err error) { r, err = lun.Reservations(ctx); return err })
-	}
-	if err := read(); err != nil {
-		return nil, fmt.Errorf("read reservations: %w", err)
-	}
-	if r.Type == 0 {
-		if err := out(disk.ReserveOut{Action: disk.ReserveAction, Key: t.key, Type: disk.WriteExclusive}); err != nil {
-			return nil, fmt.Errorf("reserve: %w", err)
-		}
-	}
-	if r.Type != 0 && r.Holder != t.key {
-		if _, err := disk.Fence(ctx, lun, disk.FenceRequest{Own: t.key, Victim: r.Holder, Type: disk.WriteExclusive}); err != nil {
-			return nil, fmt.Errorf("fence the former host: %w", err)
-		}
-	} else if err := lun.ResetUnit(ctx); err != nil {
-		// The former host was this node, or nobody: what it sent may be under way.
-		return nil, fmt.Errorf("reset the LUN: %w", err)
-	}
-	if err := read(); err != nil {
-		return nil, fmt.Errorf("read reservations: %w", err)
-	}
-	if r.Type != disk.WriteExclusive || r.Holder != t.key {
-		return nil, fmt.Errorf("%w: the LUN is held by %v, not by %v", disk.ErrConflict, r.Holder, t.key)
-	}
-	for _, k := range r.Keys {
-		if k != t.key { // of earlier hosts; harmless, but they would pile up
-			if err := out(disk.ReserveOut{Action: disk.Preempt, Key: t.key, ServiceKey: k, Type: disk.WriteExclusive}); err != nil && !errors.Is(err, disk.ErrConflict) {
-				return nil, fmt.Errorf("remove the old key %v: %w", k, err)
-			}
-		}
-	}
+	t := &tenure{held: held, challenged: d.Challenged, clock: opt.Clock, mu: opt.Clock.NewLock(), beat: next}
 	// Past the fence: what is there now is the former host's last word.
-	last, old, err := readHead(ctx, lun, opt.ClusterID, opt.Incarnation)
+	last, old, err := readHead(ctx, place, opt.ClusterID, opt.Incarnation)
 	if err != nil {
 		return nil, err
 	}
 	if old { // from here on no node of an earlier incarnation takes it back
-		if err := retried(func() error { return lun.WriteAt(ctx, encodeLabel(opt.ClusterID, opt.Incarnation), labelOffset) }); err != nil {
+		if err := retried(func() error { return held.WriteHead(ctx, encodeLabel(opt.ClusterID, opt.Incarnation), labelOffset) }); err != nil {
 			return nil, fmt.Errorf("label it anew: %w", err)
 		}
 	}
@@ -346,12 +313,14 @@ func take(ctx context.Context, lun disk.LUN, opt Options, seen quorum.Beat, d qu
 	if last != seen {
 		t.challenged = false
 	}
-	t.beat = quorum.Beat{Generation: last.Generation + 1, Host: opt.Node}
+	if t.log, err = held.Log(ctx, opt.Voter, last, next); err != nil {
+		return nil, err
+	}
 	if err := t.confirm(ctx, time.Minute); err != nil {
 		return nil, err
 	}
 	// A target that loses its cache must not give this generation out again.
-	return t, retried(func() error { return lun.Flush(ctx) })
+	return t, held.Flush(ctx)
 }
 
 // last is the heartbeat written last.
@@ -361,7 +330,7 @@ func (t *tenure) last() quorum.Beat {
 	return t.beat
 }
 
-// confirm moves the counter: it succeeds only while the reservation is held.
+// confirm moves the counter: it succeeds only while the place is held.
 func (t *tenure) confirm(ctx context.Context, limit time.Duration) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -372,7 +341,7 @@ func (t *tenure) confirm(ctx context.Context, limit time.Duration) error {
 	defer cancel()
 	next := t.beat
 	next.Counter++
-	if err := t.lun.WriteAt(ctx, encodeBeat(next), beatOffset); err != nil {
+	if err := t.held.WriteHead(ctx, encodeBeat(next), beatOffset); err != nil {
 		t.err = err // for good: what that write did is unknown
 		return err
 	}
@@ -380,7 +349,7 @@ func (t *tenure) confirm(ctx context.Context, limit time.Duration) error {
 	return nil
 }
 
-// release says on the LUN that the witness is free, and lets the reservation go.
+// release says at the place that the witness is free, and lets it go.
 func (t *tenure) release(limit time.Duration) error {
 	ctx, cancel := t.clock.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -393,9 +362,8 @@ func (t *tenure) release(limit time.Duration) error {
 	free := t.beat
 	free.Counter++
 	free.Released = true
-	if err := t.lun.WriteAt(ctx, encodeBeat(free), beatOffset); err != nil {
+	if err := t.held.WriteHead(ctx, encodeBeat(free), beatOffset); err != nil {
 		return fmt.Errorf("release the witness: %w", err)
 	}
-	// Unregistering the holder ends the reservation (SPC-4 5.13.11.2.3).
-	return t.lun.Reserve(ctx, disk.ReserveOut{Action: disk.Register, Key: t.key})
+	return t.held.Release(ctx)
 }

@@ -55,13 +55,13 @@ func (r *rig) node(id uint64) *Host {
 	name := string(rune('a' + id))
 	return StartHost(Options{
 		ClusterID: cluster, Incarnation: r.incarnation, Voter: 1 << 32, Node: id, Every: 200 * time.Millisecond, Timing: timing, Log: zap.NewNop(),
-		Open: func(context.Context) (disk.LUN, error) {
-			return disk.NewFaulty(r.mem.Nexus(name), func(disk.Op) error {
+		Open: func(context.Context) (Place, error) {
+			return OnLUN(disk.NewFaulty(r.mem.Nexus(name), func(disk.Op) error {
 				if r.broken[id].Load() {
 					return errCable
 				}
 				return nil
-			}), nil
+			}), cluster), nil
 		},
 		Situation: func() quorum.Situation {
 			return quorum.Situation{Self: id, Leader: r.leader.Load(), Wanted: true}
@@ -162,13 +162,13 @@ func TestHangingHostWakes(t *testing.T) {
 	ctx := context.Background()
 	r := newRig(t)
 	opt := Options{ClusterID: cluster, Node: 1, Clock: realClock{}}
-	hung, err := take(ctx, r.mem.Nexus("one"), opt, quorum.Beat{}, quorum.Decision{Challenged: true})
+	hung, err := take(ctx, OnLUN(r.mem.Nexus("one"), cluster), opt, quorum.Beat{}, quorum.Decision{Challenged: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	opt.Node = 2
 	lun2 := r.mem.Nexus("two")
-	now, err := take(ctx, lun2, opt, hung.beat, quorum.Decision{Challenged: true})
+	now, err := take(ctx, OnLUN(lun2, cluster), opt, hung.beat, quorum.Decision{Challenged: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestHangingHostWakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for off := int64(0); off < int64(len(before)); off += 64 << 10 {
-		if err := retried(func() error { return hung.lun.WriteAt(ctx, make([]byte, blockSize), off) }); !errors.Is(err, disk.ErrConflict) {
+		if err := retried(func() error { return hung.log.Device.WriteAt(ctx, make([]byte, blockSize), off) }); !errors.Is(err, disk.ErrConflict) {
 			t.Fatalf("a write at %d: %v", off, err)
 		}
 	}
@@ -199,7 +199,7 @@ func TestHangingHostWakes(t *testing.T) {
 func TestHostThatWroteSinceWasNotSilent(t *testing.T) {
 	ctx := context.Background()
 	r := newRig(t)
-	first, err := take(ctx, r.mem.Nexus("one"), Options{ClusterID: cluster, Node: 1, Clock: realClock{}}, quorum.Beat{}, quorum.Decision{})
+	first, err := take(ctx, OnLUN(r.mem.Nexus("one"), cluster), Options{ClusterID: cluster, Node: 1, Clock: realClock{}}, quorum.Beat{}, quorum.Decision{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestHostThatWroteSinceWasNotSilent(t *testing.T) {
 	if err := first.confirm(ctx, time.Second); err != nil {
 		t.Fatal(err)
 	}
-	second, err := take(ctx, r.mem.Nexus("two"), Options{ClusterID: cluster, Node: 2, Clock: realClock{}}, seen, quorum.Decision{Challenged: true})
+	second, err := take(ctx, OnLUN(r.mem.Nexus("two"), cluster), Options{ClusterID: cluster, Node: 2, Clock: realClock{}}, seen, quorum.Decision{Challenged: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestForeignLUNIsRefused(t *testing.T) {
 	if err := Format(ctx, lun, cluster, 0, false); !errors.Is(err, ErrForeign) {
 		t.Fatal(err)
 	}
-	if _, _, err := readHead(ctx, lun, cluster, 0); !errors.Is(err, ErrForeign) {
+	if _, _, err := readHead(ctx, OnLUN(lun, cluster), cluster, 0); !errors.Is(err, ErrForeign) {
 		t.Fatal(err)
 	}
 	if err := Format(ctx, lun, cluster, 0, true); err != nil {

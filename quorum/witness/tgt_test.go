@@ -36,11 +36,11 @@ func TestWokenHostOnTgt(t *testing.T) {
 	if err := Format(ctx, one, cluster, 0, false); err != nil {
 		t.Fatal(err)
 	}
-	woken, err := take(ctx, one, Options{ClusterID: cluster, Node: 1, Clock: realClock{}}, quorum.Beat{}, quorum.Decision{})
+	woken, err := take(ctx, OnLUN(one, cluster), Options{ClusterID: cluster, Node: 1, Clock: realClock{}}, quorum.Beat{}, quorum.Decision{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	now, err := take(ctx, two, Options{ClusterID: cluster, Node: 2, Clock: realClock{}}, woken.beat, quorum.Decision{Challenged: true})
+	now, err := take(ctx, OnLUN(two, cluster), Options{ClusterID: cluster, Node: 2, Clock: realClock{}}, woken.beat, quorum.Decision{Challenged: true})
 	if err != nil {
 		t.Fatal(err)
 	}

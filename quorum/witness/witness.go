@@ -1,18 +1,19 @@
-// Package witness carries out the arbitration of the witness LUN: one node at a
-// time hosts the voter whose log lies there. A host holds the LUN's reservation
-// (type 1), moves a counter in the heartbeat block, and runs the voter, which
-// says nothing that the block has not confirmed. The others read the block, and
-// take the LUN from a host that stands still (package quorum decides when).
+// Package witness carries out the arbitration of the witness: one node at a time
+// hosts the voter whose log lies at the witness's place, a LUN (lun.go) or a folder on
+// a share (share.go). A host holds the place, moves a counter in the heartbeat block,
+// and runs the voter, which says nothing that the block has not confirmed. The others
+// read the block, and take the place from a host that stands still (package quorum
+// decides when).
 //
-// It is called by cluster/node, which gives it the LUN and the voter to run. It
+// It is called by cluster/node, which gives it the place and the voter to run. It
 // knows nothing of raft.
 //
-// On the LUN: a label at 0, the heartbeat block at 4096, the voter's log
-// (disk/journal) from 1 MiB on.
+// The head of a place: a label at 0, the heartbeat block at 4096. On a LUN the voter's
+// log (disk/journal) lies from 1 MiB on; on a share each generation has a file.
 //
-// Traps: the log is read only after the old host was fenced. Each takeover has
-// its own reservation key and its own generation. On any error the host ends the
-// voter and begins again from the LUN: what a failed write did is unknown.
+// Traps: the log is read only after the old host can write no more that counts. Each
+// takeover has its own generation. On any error the host ends the voter and begins
+// again from the place: what a failed write did is unknown.
 package witness
 
 import (
@@ -47,7 +48,7 @@ const (
 var ErrSuperseded = errors.New("the witness is of a later incarnation of the cluster: quorum was forced")
 
 // ErrForeign says that the LUN holds something that is not this cluster's.
-var ErrForeign = errors.New("the LUN holds something else")
+var ErrForeign = errors.New("the place holds something else")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -165,11 +166,11 @@ func retried(do func() error) error {
 	return err
 }
 
-// readHead reads label and heartbeat, and refuses a LUN that is not clusterID's, or
+// readHead reads label and heartbeat, and refuses a place that is not clusterID's, or
 // is of a later incarnation. old tells that it is of an earlier one.
-func readHead(ctx context.Context, lun disk.LUN, clusterID string, incarnation uint64) (beat quorum.Beat, old bool, err error) {
+func readHead(ctx context.Context, place Place, clusterID string, incarnation uint64) (beat quorum.Beat, old bool, err error) {
 	b := make([]byte, 2*blockSize)
-	if err := retried(func() error { return lun.ReadAt(ctx, b, labelOffset) }); err != nil {
+	if err := place.ReadHead(ctx, b); err != nil {
 		return quorum.Beat{}, false, err
 	}
 	owner, has, ok := decodeLabel(b[labelOffset:])

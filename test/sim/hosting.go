@@ -13,7 +13,6 @@ import (
 	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
-	"quorate/disk"
 	"quorate/disk/journal"
 	"quorate/quorum"
 	"quorate/quorum/witness"
@@ -79,7 +78,13 @@ func (h *hosting) run() {
 	witness.NewHost(witness.Options{
 		ClusterID: c.w.id, Voter: h.voter, Node: c.n.id, Every: c.w.profile.WitnessBeat,
 		Timing: quorum.Timing{Window: c.w.profile.Challenge, MaxGap: c.w.profile.Challenge}, Log: c.n.words(), Clock: h,
-		Open:      func(context.Context) (disk.LUN, error) { return h.l.open(c.n, c.p, "witness") },
+		Open: func(context.Context) (witness.Place, error) {
+			lun, err := h.l.open(c.n, c.p, "witness")
+			if err != nil {
+				return nil, err
+			}
+			return witness.OnLUN(lun, c.w.id), nil
+		},
 		Situation: c.situation, Start: h.start,
 	}).Run(h.ctx)
 }

@@ -1638,6 +1638,102 @@ func (x *ProbeLunResponse) GetLatencyUs() []int64 {
 	return nil
 }
 
+type ProbeShareRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folder        string                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
+	ClusterId     string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeShareRequest) Reset() {
+	*x = ProbeShareRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeShareRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeShareRequest) ProtoMessage() {}
+
+func (x *ProbeShareRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeShareRequest.ProtoReflect.Descriptor instead.
+func (*ProbeShareRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ProbeShareRequest) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+func (x *ProbeShareRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+type ProbeShareResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Error         string                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"` // why it cannot be the witness's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeShareResponse) Reset() {
+	*x = ProbeShareResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeShareResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeShareResponse) ProtoMessage() {}
+
+func (x *ProbeShareResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeShareResponse.ProtoReflect.Descriptor instead.
+func (*ProbeShareResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ProbeShareResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type StandingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1647,7 +1743,7 @@ type StandingRequest struct {
 
 func (x *StandingRequest) Reset() {
 	*x = StandingRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1755,7 @@ func (x *StandingRequest) String() string {
 func (*StandingRequest) ProtoMessage() {}
 
 func (x *StandingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1768,7 @@ func (x *StandingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingRequest.ProtoReflect.Descriptor instead.
 func (*StandingRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StandingRequest) GetNode() uint64 {
@@ -1693,7 +1789,7 @@ type StandingResponse struct {
 
 func (x *StandingResponse) Reset() {
 	*x = StandingResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +1801,7 @@ func (x *StandingResponse) String() string {
 func (*StandingResponse) ProtoMessage() {}
 
 func (x *StandingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +1814,7 @@ func (x *StandingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingResponse.ProtoReflect.Descriptor instead.
 func (*StandingResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StandingResponse) GetRemoved() bool {
@@ -1751,7 +1847,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1859,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1872,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReachRequest) GetAddresses() []string {
@@ -1795,7 +1891,7 @@ type ReachResponse struct {
 
 func (x *ReachResponse) Reset() {
 	*x = ReachResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +1903,7 @@ func (x *ReachResponse) String() string {
 func (*ReachResponse) ProtoMessage() {}
 
 func (x *ReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +1916,7 @@ func (x *ReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachResponse.ProtoReflect.Descriptor instead.
 func (*ReachResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReachResponse) GetResults() []*Reached {
@@ -1842,7 +1938,7 @@ type Reached struct {
 
 func (x *Reached) Reset() {
 	*x = Reached{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +1950,7 @@ func (x *Reached) String() string {
 func (*Reached) ProtoMessage() {}
 
 func (x *Reached) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +1963,7 @@ func (x *Reached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reached.ProtoReflect.Descriptor instead.
 func (*Reached) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Reached) GetAddress() string {
@@ -1907,7 +2003,7 @@ type MigrationsRequest struct {
 
 func (x *MigrationsRequest) Reset() {
 	*x = MigrationsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2015,7 @@ func (x *MigrationsRequest) String() string {
 func (*MigrationsRequest) ProtoMessage() {}
 
 func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2028,7 @@ func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MigrationsRequest) GetId() uint64 {
@@ -1951,7 +2047,7 @@ type MigrationsResponse struct {
 
 func (x *MigrationsResponse) Reset() {
 	*x = MigrationsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2059,7 @@ func (x *MigrationsResponse) String() string {
 func (*MigrationsResponse) ProtoMessage() {}
 
 func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2072,7 @@ func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MigrationsResponse) GetMoves() []*MigrationUpdate {
@@ -1998,7 +2094,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2106,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2119,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Progress) GetStep() string {
@@ -2062,7 +2158,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2170,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2183,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
 }
 
 type VersionResponse struct {
@@ -2099,7 +2195,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2207,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2220,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -2144,7 +2240,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2252,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2265,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ValidateRequest) GetNodes() []string {
@@ -2197,7 +2293,7 @@ type ValidateUpdate struct {
 
 func (x *ValidateUpdate) Reset() {
 	*x = ValidateUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2305,7 @@ func (x *ValidateUpdate) String() string {
 func (*ValidateUpdate) ProtoMessage() {}
 
 func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2318,7 @@ func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateUpdate.ProtoReflect.Descriptor instead.
 func (*ValidateUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ValidateUpdate) GetRunning() string {
@@ -2260,7 +2356,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2368,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2381,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Check) GetCategory() string {
@@ -2344,7 +2440,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2356,7 +2452,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2369,7 +2465,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Report) GetChecks() []*Check {
@@ -2429,7 +2525,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2537,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2550,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateRequest) GetName() string {
@@ -2515,7 +2611,7 @@ type NodeAddRequest struct {
 
 func (x *NodeAddRequest) Reset() {
 	*x = NodeAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2623,7 @@ func (x *NodeAddRequest) String() string {
 func (*NodeAddRequest) ProtoMessage() {}
 
 func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2636,7 @@ func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddRequest.ProtoReflect.Descriptor instead.
 func (*NodeAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NodeAddRequest) GetNodes() []string {
@@ -2560,7 +2656,7 @@ type NodeSetRequest struct {
 
 func (x *NodeSetRequest) Reset() {
 	*x = NodeSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2668,7 @@ func (x *NodeSetRequest) String() string {
 func (*NodeSetRequest) ProtoMessage() {}
 
 func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2681,7 @@ func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetRequest.ProtoReflect.Descriptor instead.
 func (*NodeSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeSetRequest) GetNode() string {
@@ -2610,7 +2706,7 @@ type NodeSetResponse struct {
 
 func (x *NodeSetResponse) Reset() {
 	*x = NodeSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2718,7 @@ func (x *NodeSetResponse) String() string {
 func (*NodeSetResponse) ProtoMessage() {}
 
 func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2731,7 @@ func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetResponse.ProtoReflect.Descriptor instead.
 func (*NodeSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
 }
 
 type NodeRemoveRequest struct {
@@ -2647,7 +2743,7 @@ type NodeRemoveRequest struct {
 
 func (x *NodeRemoveRequest) Reset() {
 	*x = NodeRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +2755,7 @@ func (x *NodeRemoveRequest) String() string {
 func (*NodeRemoveRequest) ProtoMessage() {}
 
 func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +2768,7 @@ func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveRequest.ProtoReflect.Descriptor instead.
 func (*NodeRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NodeRemoveRequest) GetNode() string {
@@ -2691,7 +2787,7 @@ type NodeRemoveResponse struct {
 
 func (x *NodeRemoveResponse) Reset() {
 	*x = NodeRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2799,7 @@ func (x *NodeRemoveResponse) String() string {
 func (*NodeRemoveResponse) ProtoMessage() {}
 
 func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2812,7 @@ func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveResponse.ProtoReflect.Descriptor instead.
 func (*NodeRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeRemoveResponse) GetNode() string {
@@ -2734,7 +2830,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2842,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2855,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
 }
 
 type StatusResponse struct {
@@ -2781,7 +2877,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2793,7 +2889,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2806,7 +2902,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StatusResponse) GetCluster() *ClusterInfo {
@@ -2901,7 +2997,7 @@ type NetworkInfo struct {
 
 func (x *NetworkInfo) Reset() {
 	*x = NetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +3009,7 @@ func (x *NetworkInfo) String() string {
 func (*NetworkInfo) ProtoMessage() {}
 
 func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +3022,7 @@ func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInfo.ProtoReflect.Descriptor instead.
 func (*NetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NetworkInfo) GetName() string {
@@ -2988,7 +3084,7 @@ type NetworkAddress struct {
 
 func (x *NetworkAddress) Reset() {
 	*x = NetworkAddress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3000,7 +3096,7 @@ func (x *NetworkAddress) String() string {
 func (*NetworkAddress) ProtoMessage() {}
 
 func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3013,7 +3109,7 @@ func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAddress.ProtoReflect.Descriptor instead.
 func (*NetworkAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NetworkAddress) GetNode() string {
@@ -3040,7 +3136,7 @@ type ClusterSetRequest struct {
 
 func (x *ClusterSetRequest) Reset() {
 	*x = ClusterSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3148,7 @@ func (x *ClusterSetRequest) String() string {
 func (*ClusterSetRequest) ProtoMessage() {}
 
 func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3161,7 @@ func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ClusterSetRequest) GetIp() string {
@@ -3091,7 +3187,7 @@ type ClusterSetResponse struct {
 
 func (x *ClusterSetResponse) Reset() {
 	*x = ClusterSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3199,7 @@ func (x *ClusterSetResponse) String() string {
 func (*ClusterSetResponse) ProtoMessage() {}
 
 func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3212,7 @@ func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetResponse.ProtoReflect.Descriptor instead.
 func (*ClusterSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
@@ -3134,7 +3230,7 @@ type ClusterUpgradeRequest struct {
 
 func (x *ClusterUpgradeRequest) Reset() {
 	*x = ClusterUpgradeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3146,7 +3242,7 @@ func (x *ClusterUpgradeRequest) String() string {
 func (*ClusterUpgradeRequest) ProtoMessage() {}
 
 func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3159,7 +3255,7 @@ func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
 }
 
 type ClusterUpgradeResponse struct {
@@ -3172,7 +3268,7 @@ type ClusterUpgradeResponse struct {
 
 func (x *ClusterUpgradeResponse) Reset() {
 	*x = ClusterUpgradeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3280,7 @@ func (x *ClusterUpgradeResponse) String() string {
 func (*ClusterUpgradeResponse) ProtoMessage() {}
 
 func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3293,7 @@ func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ClusterUpgradeResponse) GetFrom() uint32 {
@@ -3223,7 +3319,7 @@ type ConfigExportRequest struct {
 
 func (x *ConfigExportRequest) Reset() {
 	*x = ConfigExportRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3235,7 +3331,7 @@ func (x *ConfigExportRequest) String() string {
 func (*ConfigExportRequest) ProtoMessage() {}
 
 func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3248,7 +3344,7 @@ func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportRequest.ProtoReflect.Descriptor instead.
 func (*ConfigExportRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ConfigExportRequest) GetUser() string {
@@ -3272,7 +3368,7 @@ type ConfigExportResponse struct {
 
 func (x *ConfigExportResponse) Reset() {
 	*x = ConfigExportResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3284,7 +3380,7 @@ func (x *ConfigExportResponse) String() string {
 func (*ConfigExportResponse) ProtoMessage() {}
 
 func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3297,7 +3393,7 @@ func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportResponse.ProtoReflect.Descriptor instead.
 func (*ConfigExportResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ConfigExportResponse) GetCluster() string {
@@ -3354,7 +3450,7 @@ type NetworkSetRequest struct {
 
 func (x *NetworkSetRequest) Reset() {
 	*x = NetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3366,7 +3462,7 @@ func (x *NetworkSetRequest) String() string {
 func (*NetworkSetRequest) ProtoMessage() {}
 
 func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3475,7 @@ func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*NetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *NetworkSetRequest) GetNetwork() string {
@@ -3419,7 +3515,7 @@ type NetworkSetResponse struct {
 
 func (x *NetworkSetResponse) Reset() {
 	*x = NetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3431,7 +3527,7 @@ func (x *NetworkSetResponse) String() string {
 func (*NetworkSetResponse) ProtoMessage() {}
 
 func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3444,7 +3540,7 @@ func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*NetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
@@ -3469,7 +3565,7 @@ type ClusterInfo struct {
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3481,7 +3577,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3494,7 +3590,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -3565,7 +3661,7 @@ type QuorumInfo struct {
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3673,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3686,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -3684,7 +3780,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +3792,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +3805,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Vote) GetName() string {
@@ -3759,13 +3855,14 @@ type Witness struct {
 	Disk          string                 `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
 	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // online, offline, none
 	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	Share         string                 `protobuf:"bytes,110,opt,name=share,proto3" json:"share,omitempty"` // folder, of a witness that has no disk
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3777,7 +3874,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3790,7 +3887,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Witness) GetDisk() string {
@@ -3810,6 +3907,13 @@ func (x *Witness) GetState() string {
 func (x *Witness) GetHost() string {
 	if x != nil {
 		return x.Host
+	}
+	return ""
+}
+
+func (x *Witness) GetShare() string {
+	if x != nil {
+		return x.Share
 	}
 	return ""
 }
@@ -3840,7 +3944,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3852,7 +3956,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3865,7 +3969,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -4009,7 +4113,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4021,7 +4125,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4034,7 +4138,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -4104,7 +4208,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4116,7 +4220,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4129,7 +4233,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -4218,7 +4322,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4230,7 +4334,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4243,7 +4347,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -4307,7 +4411,7 @@ type PauseCount struct {
 
 func (x *PauseCount) Reset() {
 	*x = PauseCount{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4319,7 +4423,7 @@ func (x *PauseCount) String() string {
 func (*PauseCount) ProtoMessage() {}
 
 func (x *PauseCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4332,7 +4436,7 @@ func (x *PauseCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseCount.ProtoReflect.Descriptor instead.
 func (*PauseCount) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PauseCount) GetUpToMs() int64 {
@@ -4367,7 +4471,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4379,7 +4483,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4392,7 +4496,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -4481,7 +4585,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +4597,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +4610,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Profile) GetName() string {
@@ -4570,13 +4674,14 @@ type QuorumSetRequest struct {
 	Mode          string                 `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
 	Witness       string                 `protobuf:"bytes,2,opt,name=witness,proto3" json:"witness,omitempty"` // disk name, identity or URL
 	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	Share         string                 `protobuf:"bytes,110,opt,name=share,proto3" json:"share,omitempty"` // directory, where the witness is to lie on a share
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4588,7 +4693,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4601,7 +4706,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -4625,6 +4730,13 @@ func (x *QuorumSetRequest) GetForce() bool {
 	return false
 }
 
+func (x *QuorumSetRequest) GetShare() string {
+	if x != nil {
+		return x.Share
+	}
+	return ""
+}
+
 type QuorumForceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterName   string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
@@ -4634,7 +4746,7 @@ type QuorumForceRequest struct {
 
 func (x *QuorumForceRequest) Reset() {
 	*x = QuorumForceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4646,7 +4758,7 @@ func (x *QuorumForceRequest) String() string {
 func (*QuorumForceRequest) ProtoMessage() {}
 
 func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4659,7 +4771,7 @@ func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceRequest.ProtoReflect.Descriptor instead.
 func (*QuorumForceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *QuorumForceRequest) GetClusterName() string {
@@ -4680,7 +4792,7 @@ type QuorumForceResponse struct {
 
 func (x *QuorumForceResponse) Reset() {
 	*x = QuorumForceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4692,7 +4804,7 @@ func (x *QuorumForceResponse) String() string {
 func (*QuorumForceResponse) ProtoMessage() {}
 
 func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4705,7 +4817,7 @@ func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceResponse.ProtoReflect.Descriptor instead.
 func (*QuorumForceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *QuorumForceResponse) GetClusterName() string {
@@ -4739,7 +4851,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4751,7 +4863,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4764,7 +4876,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -4790,7 +4902,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4802,7 +4914,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4815,7 +4927,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -4835,7 +4947,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +4959,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +4972,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -4886,7 +4998,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4898,7 +5010,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4911,7 +5023,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -4929,7 +5041,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4941,7 +5053,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4954,7 +5066,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
 }
 
 type CsvAddRequest struct {
@@ -4968,7 +5080,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4980,7 +5092,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4993,7 +5105,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -5026,7 +5138,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5038,7 +5150,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5051,7 +5163,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -5071,7 +5183,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5083,7 +5195,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5096,7 +5208,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -5122,7 +5234,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5134,7 +5246,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5147,7 +5259,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -5173,7 +5285,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5185,7 +5297,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5198,7 +5310,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -5267,7 +5379,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5279,7 +5391,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5292,7 +5404,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -5319,7 +5431,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5331,7 +5443,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5344,7 +5456,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -5370,7 +5482,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5382,7 +5494,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5395,7 +5507,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -5414,7 +5526,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5426,7 +5538,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5439,7 +5551,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -5457,7 +5569,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5469,7 +5581,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5482,7 +5594,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 type VmStartRequest struct {
@@ -5495,7 +5607,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5507,7 +5619,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5520,7 +5632,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -5546,7 +5658,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5558,7 +5670,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5571,7 +5683,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -5592,7 +5704,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5604,7 +5716,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5617,7 +5729,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -5650,7 +5762,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5662,7 +5774,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5675,7 +5787,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -5696,7 +5808,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5708,7 +5820,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5721,7 +5833,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -5757,7 +5869,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5769,7 +5881,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5782,7 +5894,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -5823,7 +5935,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5835,7 +5947,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5848,7 +5960,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Chunk) GetName() string {
@@ -5875,7 +5987,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5887,7 +5999,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5900,7 +6012,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -5942,7 +6054,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5954,7 +6066,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5967,7 +6079,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -6098,7 +6210,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6110,7 +6222,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6123,7 +6235,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -6141,7 +6253,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6153,7 +6265,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6166,7 +6278,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 type EventsRequest struct {
@@ -6179,7 +6291,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6191,7 +6303,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6204,7 +6316,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -6235,7 +6347,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6247,7 +6359,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6260,7 +6372,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Event) GetId() uint64 {
@@ -6443,7 +6555,13 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\rpreempt_abort\x18\t \x01(\bR\fpreemptAbort\x12\x1d\n" +
 	"\n" +
 	"latency_us\x18\n" +
-	" \x03(\x03R\tlatencyUs\"%\n" +
+	" \x03(\x03R\tlatencyUs\"J\n" +
+	"\x11ProbeShareRequest\x12\x16\n" +
+	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\"*\n" +
+	"\x12ProbeShareResponse\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\"%\n" +
 	"\x0fStandingRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\"h\n" +
 	"\x10StandingResponse\x12\x18\n" +
@@ -6590,11 +6708,12 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04vote\x18\x03 \x01(\bR\x04vote\x12\x12\n" +
 	"\x04here\x18\x04 \x01(\bR\x04here\x12\x10\n" +
 	"\x03why\x18\x05 \x01(\tR\x03why\x12\x12\n" +
-	"\x04site\x18\x06 \x01(\tR\x04site\"G\n" +
+	"\x04site\x18\x06 \x01(\tR\x04site\"]\n" +
 	"\aWitness\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
-	"\x04host\x18\x03 \x01(\tR\x04host\"\xf4\x03\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x14\n" +
+	"\x05share\x18n \x01(\tR\x05share\"\xf4\x03\n" +
 	"\bNodeInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -6670,11 +6789,12 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\fchallenge_ms\x18\x05 \x01(\x03R\vchallengeMs\x12,\n" +
 	"\x12lease_heartbeat_ms\x18\x06 \x01(\x03R\x10leaseHeartbeatMs\x12\x19\n" +
 	"\blease_ms\x18\a \x01(\x03R\aleaseMs\x12\x18\n" +
-	"\apending\x182 \x03(\tR\apending\"V\n" +
+	"\apending\x182 \x03(\tR\apending\"l\n" +
 	"\x10QuorumSetRequest\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x18\n" +
 	"\awitness\x18\x02 \x01(\tR\awitness\x12\x14\n" +
-	"\x05force\x18\x03 \x01(\bR\x05force\"7\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\x12\x14\n" +
+	"\x05share\x18n \x01(\tR\x05share\"7\n" +
 	"\x12QuorumForceRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\"h\n" +
 	"\x13QuorumForceResponse\x12!\n" +
@@ -6786,7 +6906,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04text\x18\x06 \x01(\tR\x04text2\xa7\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\tChallenge\x12 .quorate.api.v1.ChallengeRequest\x1a!.quorate.api.v1.ChallengeResponse\x12A\n" +
-	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\x93\x06\n" +
+	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\xe8\x06\n" +
 	"\vNodeService\x12L\n" +
 	"\bDescribe\x12\x1f.quorate.api.v1.DescribeRequest\x1a\x1f.quorate.api.v1.NodeDescription\x12G\n" +
 	"\x06Enroll\x12\x1d.quorate.api.v1.EnrollRequest\x1a\x1e.quorate.api.v1.EnrollResponse\x12A\n" +
@@ -6794,7 +6914,9 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vSanDiscover\x12\".quorate.api.v1.SanDiscoverRequest\x1a#.quorate.api.v1.SanDiscoverResponse\x12M\n" +
 	"\bSanLogin\x12\x1f.quorate.api.v1.SanLoginRequest\x1a .quorate.api.v1.SanLoginResponse\x12J\n" +
 	"\aSanList\x12\x1e.quorate.api.v1.SanListRequest\x1a\x1f.quorate.api.v1.SanListResponse\x12M\n" +
-	"\bProbeLun\x12\x1f.quorate.api.v1.ProbeLunRequest\x1a .quorate.api.v1.ProbeLunResponse\x12D\n" +
+	"\bProbeLun\x12\x1f.quorate.api.v1.ProbeLunRequest\x1a .quorate.api.v1.ProbeLunResponse\x12S\n" +
+	"\n" +
+	"ProbeShare\x12!.quorate.api.v1.ProbeShareRequest\x1a\".quorate.api.v1.ProbeShareResponse\x12D\n" +
 	"\x05Reach\x12\x1c.quorate.api.v1.ReachRequest\x1a\x1d.quorate.api.v1.ReachResponse\x12M\n" +
 	"\bStanding\x12\x1f.quorate.api.v1.StandingRequest\x1a .quorate.api.v1.StandingResponse\x12S\n" +
 	"\n" +
@@ -6844,7 +6966,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 98)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),             // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),       // 1: quorate.api.v1.ChallengeRequest
@@ -6870,80 +6992,82 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*SanListResponse)(nil),        // 21: quorate.api.v1.SanListResponse
 	(*ProbeLunRequest)(nil),        // 22: quorate.api.v1.ProbeLunRequest
 	(*ProbeLunResponse)(nil),       // 23: quorate.api.v1.ProbeLunResponse
-	(*StandingRequest)(nil),        // 24: quorate.api.v1.StandingRequest
-	(*StandingResponse)(nil),       // 25: quorate.api.v1.StandingResponse
-	(*ReachRequest)(nil),           // 26: quorate.api.v1.ReachRequest
-	(*ReachResponse)(nil),          // 27: quorate.api.v1.ReachResponse
-	(*Reached)(nil),                // 28: quorate.api.v1.Reached
-	(*MigrationsRequest)(nil),      // 29: quorate.api.v1.MigrationsRequest
-	(*MigrationsResponse)(nil),     // 30: quorate.api.v1.MigrationsResponse
-	(*Progress)(nil),               // 31: quorate.api.v1.Progress
-	(*VersionRequest)(nil),         // 32: quorate.api.v1.VersionRequest
-	(*VersionResponse)(nil),        // 33: quorate.api.v1.VersionResponse
-	(*ValidateRequest)(nil),        // 34: quorate.api.v1.ValidateRequest
-	(*ValidateUpdate)(nil),         // 35: quorate.api.v1.ValidateUpdate
-	(*Check)(nil),                  // 36: quorate.api.v1.Check
-	(*Report)(nil),                 // 37: quorate.api.v1.Report
-	(*CreateRequest)(nil),          // 38: quorate.api.v1.CreateRequest
-	(*NodeAddRequest)(nil),         // 39: quorate.api.v1.NodeAddRequest
-	(*NodeSetRequest)(nil),         // 40: quorate.api.v1.NodeSetRequest
-	(*NodeSetResponse)(nil),        // 41: quorate.api.v1.NodeSetResponse
-	(*NodeRemoveRequest)(nil),      // 42: quorate.api.v1.NodeRemoveRequest
-	(*NodeRemoveResponse)(nil),     // 43: quorate.api.v1.NodeRemoveResponse
-	(*StatusRequest)(nil),          // 44: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),         // 45: quorate.api.v1.StatusResponse
-	(*NetworkInfo)(nil),            // 46: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),         // 47: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),      // 48: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),     // 49: quorate.api.v1.ClusterSetResponse
-	(*ClusterUpgradeRequest)(nil),  // 50: quorate.api.v1.ClusterUpgradeRequest
-	(*ClusterUpgradeResponse)(nil), // 51: quorate.api.v1.ClusterUpgradeResponse
-	(*ConfigExportRequest)(nil),    // 52: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil),   // 53: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),      // 54: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),     // 55: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),            // 56: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),             // 57: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                   // 58: quorate.api.v1.Vote
-	(*Witness)(nil),                // 59: quorate.api.v1.Witness
-	(*NodeInfo)(nil),               // 60: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),               // 61: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),             // 62: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),           // 63: quorate.api.v1.VolumeOnNode
-	(*PauseCount)(nil),             // 64: quorate.api.v1.PauseCount
-	(*GroupInfo)(nil),              // 65: quorate.api.v1.GroupInfo
-	(*Profile)(nil),                // 66: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),       // 67: quorate.api.v1.QuorumSetRequest
-	(*QuorumForceRequest)(nil),     // 68: quorate.api.v1.QuorumForceRequest
-	(*QuorumForceResponse)(nil),    // 69: quorate.api.v1.QuorumForceResponse
-	(*QuorumSetResponse)(nil),      // 70: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),         // 71: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),        // 72: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),       // 73: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),      // 74: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),          // 75: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),         // 76: quorate.api.v1.CsvAddResponse
-	(*CsvMoveRequest)(nil),         // 77: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),        // 78: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),        // 79: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),       // 80: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),           // 81: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),          // 82: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),        // 83: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),       // 84: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),         // 85: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),        // 86: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),          // 87: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),         // 88: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),          // 89: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),         // 90: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                  // 91: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),     // 92: quorate.api.v1.LiveMigrateRequest
-	(*MigrationUpdate)(nil),        // 93: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),        // 94: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),       // 95: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),          // 96: quorate.api.v1.EventsRequest
-	(*Event)(nil),                  // 97: quorate.api.v1.Event
+	(*ProbeShareRequest)(nil),      // 24: quorate.api.v1.ProbeShareRequest
+	(*ProbeShareResponse)(nil),     // 25: quorate.api.v1.ProbeShareResponse
+	(*StandingRequest)(nil),        // 26: quorate.api.v1.StandingRequest
+	(*StandingResponse)(nil),       // 27: quorate.api.v1.StandingResponse
+	(*ReachRequest)(nil),           // 28: quorate.api.v1.ReachRequest
+	(*ReachResponse)(nil),          // 29: quorate.api.v1.ReachResponse
+	(*Reached)(nil),                // 30: quorate.api.v1.Reached
+	(*MigrationsRequest)(nil),      // 31: quorate.api.v1.MigrationsRequest
+	(*MigrationsResponse)(nil),     // 32: quorate.api.v1.MigrationsResponse
+	(*Progress)(nil),               // 33: quorate.api.v1.Progress
+	(*VersionRequest)(nil),         // 34: quorate.api.v1.VersionRequest
+	(*VersionResponse)(nil),        // 35: quorate.api.v1.VersionResponse
+	(*ValidateRequest)(nil),        // 36: quorate.api.v1.ValidateRequest
+	(*ValidateUpdate)(nil),         // 37: quorate.api.v1.ValidateUpdate
+	(*Check)(nil),                  // 38: quorate.api.v1.Check
+	(*Report)(nil),                 // 39: quorate.api.v1.Report
+	(*CreateRequest)(nil),          // 40: quorate.api.v1.CreateRequest
+	(*NodeAddRequest)(nil),         // 41: quorate.api.v1.NodeAddRequest
+	(*NodeSetRequest)(nil),         // 42: quorate.api.v1.NodeSetRequest
+	(*NodeSetResponse)(nil),        // 43: quorate.api.v1.NodeSetResponse
+	(*NodeRemoveRequest)(nil),      // 44: quorate.api.v1.NodeRemoveRequest
+	(*NodeRemoveResponse)(nil),     // 45: quorate.api.v1.NodeRemoveResponse
+	(*StatusRequest)(nil),          // 46: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),         // 47: quorate.api.v1.StatusResponse
+	(*NetworkInfo)(nil),            // 48: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),         // 49: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),      // 50: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),     // 51: quorate.api.v1.ClusterSetResponse
+	(*ClusterUpgradeRequest)(nil),  // 52: quorate.api.v1.ClusterUpgradeRequest
+	(*ClusterUpgradeResponse)(nil), // 53: quorate.api.v1.ClusterUpgradeResponse
+	(*ConfigExportRequest)(nil),    // 54: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil),   // 55: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),      // 56: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),     // 57: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),            // 58: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),             // 59: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                   // 60: quorate.api.v1.Vote
+	(*Witness)(nil),                // 61: quorate.api.v1.Witness
+	(*NodeInfo)(nil),               // 62: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),               // 63: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),             // 64: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),           // 65: quorate.api.v1.VolumeOnNode
+	(*PauseCount)(nil),             // 66: quorate.api.v1.PauseCount
+	(*GroupInfo)(nil),              // 67: quorate.api.v1.GroupInfo
+	(*Profile)(nil),                // 68: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),       // 69: quorate.api.v1.QuorumSetRequest
+	(*QuorumForceRequest)(nil),     // 70: quorate.api.v1.QuorumForceRequest
+	(*QuorumForceResponse)(nil),    // 71: quorate.api.v1.QuorumForceResponse
+	(*QuorumSetResponse)(nil),      // 72: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),         // 73: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),        // 74: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),       // 75: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),      // 76: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),          // 77: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),         // 78: quorate.api.v1.CsvAddResponse
+	(*CsvMoveRequest)(nil),         // 79: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),        // 80: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),        // 81: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),       // 82: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),           // 83: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),          // 84: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),        // 85: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),       // 86: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),         // 87: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),        // 88: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),          // 89: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),         // 90: quorate.api.v1.VmStopResponse
+	(*VmShowRequest)(nil),          // 91: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),         // 92: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                  // 93: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),     // 94: quorate.api.v1.LiveMigrateRequest
+	(*MigrationUpdate)(nil),        // 95: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),        // 96: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),       // 97: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),          // 98: quorate.api.v1.EventsRequest
+	(*Event)(nil),                  // 99: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,  // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
@@ -6954,35 +7078,35 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	13, // 5: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
 	16, // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	16, // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
-	28, // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	93, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	36, // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
-	37, // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
-	36, // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	56, // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	57, // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	60, // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	61, // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	62, // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	65, // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	66, // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	46, // 20: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
-	47, // 21: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	56, // 22: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	46, // 23: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	59, // 24: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	58, // 25: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	30, // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
+	95, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	38, // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
+	39, // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
+	38, // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
+	58, // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	59, // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	62, // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	63, // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	64, // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	67, // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	68, // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	48, // 20: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
+	49, // 21: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
+	58, // 22: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	48, // 23: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
+	61, // 24: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	60, // 25: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
 	5,  // 26: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	63, // 27: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	64, // 28: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
-	57, // 29: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	61, // 30: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	62, // 31: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	62, // 32: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	65, // 33: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	65, // 34: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	65, // 35: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	65, // 36: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	65, // 27: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	66, // 28: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
+	59, // 29: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	63, // 30: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	64, // 31: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	64, // 32: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	67, // 33: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	67, // 34: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	67, // 35: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	67, // 36: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
 	1,  // 37: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
 	3,  // 38: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
 	6,  // 39: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
@@ -6992,79 +7116,81 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	18, // 43: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
 	20, // 44: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
 	22, // 45: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	26, // 46: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	24, // 47: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
-	29, // 48: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	32, // 49: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	34, // 50: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	38, // 51: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	39, // 52: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	40, // 53: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	42, // 54: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	44, // 55: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	67, // 56: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	68, // 57: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	71, // 58: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	73, // 59: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	75, // 60: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	77, // 61: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	79, // 62: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	81, // 63: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	83, // 64: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	85, // 65: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	87, // 66: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	89, // 67: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	91, // 68: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	91, // 69: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	92, // 70: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	96, // 71: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	94, // 72: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	54, // 73: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	48, // 74: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	50, // 75: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	52, // 76: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,  // 77: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,  // 78: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,  // 79: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,  // 80: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12, // 81: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15, // 82: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19, // 83: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21, // 84: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23, // 85: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	27, // 86: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	25, // 87: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	30, // 88: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	33, // 89: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	35, // 90: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	31, // 91: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	31, // 92: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	41, // 93: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	43, // 94: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	45, // 95: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	70, // 96: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	69, // 97: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	72, // 98: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	74, // 99: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	76, // 100: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	78, // 101: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	80, // 102: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	82, // 103: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	84, // 104: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	86, // 105: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	88, // 106: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	90, // 107: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	91, // 108: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	91, // 109: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	93, // 110: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	97, // 111: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	95, // 112: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	55, // 113: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	49, // 114: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	51, // 115: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	53, // 116: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	77, // [77:117] is the sub-list for method output_type
-	37, // [37:77] is the sub-list for method input_type
+	24, // 46: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
+	28, // 47: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	26, // 48: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	31, // 49: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	34, // 50: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	36, // 51: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	40, // 52: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	41, // 53: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	42, // 54: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	44, // 55: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	46, // 56: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	69, // 57: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	70, // 58: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	73, // 59: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	75, // 60: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	77, // 61: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	79, // 62: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	81, // 63: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	83, // 64: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	85, // 65: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	87, // 66: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	89, // 67: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	91, // 68: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	93, // 69: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	93, // 70: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	94, // 71: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	98, // 72: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	96, // 73: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	56, // 74: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	50, // 75: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	52, // 76: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	54, // 77: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,  // 78: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,  // 79: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,  // 80: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	9,  // 81: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	12, // 82: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	15, // 83: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	19, // 84: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	21, // 85: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	23, // 86: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	25, // 87: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	29, // 88: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	27, // 89: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	32, // 90: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	35, // 91: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	37, // 92: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	33, // 93: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	33, // 94: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	43, // 95: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	45, // 96: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	47, // 97: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	72, // 98: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	71, // 99: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	74, // 100: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	76, // 101: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	78, // 102: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	80, // 103: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	82, // 104: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	84, // 105: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	86, // 106: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	88, // 107: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	90, // 108: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	92, // 109: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	93, // 110: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	93, // 111: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	95, // 112: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	99, // 113: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	97, // 114: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	57, // 115: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	51, // 116: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	53, // 117: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	55, // 118: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	78, // [78:119] is the sub-list for method output_type
+	37, // [37:78] is the sub-list for method input_type
 	37, // [37:37] is the sub-list for extension type_name
 	37, // [37:37] is the sub-list for extension extendee
 	0,  // [0:37] is the sub-list for field type_name
@@ -7075,14 +7201,14 @@ func file_cluster_api_apipb_api_proto_init() {
 	if File_cluster_api_apipb_api_proto != nil {
 		return
 	}
-	file_cluster_api_apipb_api_proto_msgTypes[48].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   98,
+			NumMessages:   100,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -60,6 +60,8 @@ const (
 	NodeServiceSanListProcedure = "/quorate.api.v1.NodeService/SanList"
 	// NodeServiceProbeLunProcedure is the fully-qualified name of the NodeService's ProbeLun RPC.
 	NodeServiceProbeLunProcedure = "/quorate.api.v1.NodeService/ProbeLun"
+	// NodeServiceProbeShareProcedure is the fully-qualified name of the NodeService's ProbeShare RPC.
+	NodeServiceProbeShareProcedure = "/quorate.api.v1.NodeService/ProbeShare"
 	// NodeServiceReachProcedure is the fully-qualified name of the NodeService's Reach RPC.
 	NodeServiceReachProcedure = "/quorate.api.v1.NodeService/Reach"
 	// NodeServiceStandingProcedure is the fully-qualified name of the NodeService's Standing RPC.
@@ -246,6 +248,8 @@ type NodeServiceClient interface {
 	SanList(context.Context, *connect.Request[apipb.SanListRequest]) (*connect.Response[apipb.SanListResponse], error)
 	// ProbeLun does one step of a test on a LUN, for validation.
 	ProbeLun(context.Context, *connect.Request[apipb.ProbeLunRequest]) (*connect.Response[apipb.ProbeLunResponse], error)
+	// ProbeShare looks at the folder of a witness that another node has taken.
+	ProbeShare(context.Context, *connect.Request[apipb.ProbeShareRequest]) (*connect.Response[apipb.ProbeShareResponse], error)
 	// Reach connects to addresses and says how long it took.
 	Reach(context.Context, *connect.Request[apipb.ReachRequest]) (*connect.Response[apipb.ReachResponse], error)
 	// Standing says whether a node is still a member.
@@ -307,6 +311,12 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("ProbeLun")),
 			connect.WithClientOptions(opts...),
 		),
+		probeShare: connect.NewClient[apipb.ProbeShareRequest, apipb.ProbeShareResponse](
+			httpClient,
+			baseURL+NodeServiceProbeShareProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("ProbeShare")),
+			connect.WithClientOptions(opts...),
+		),
 		reach: connect.NewClient[apipb.ReachRequest, apipb.ReachResponse](
 			httpClient,
 			baseURL+NodeServiceReachProcedure,
@@ -337,6 +347,7 @@ type nodeServiceClient struct {
 	sanLogin    *connect.Client[apipb.SanLoginRequest, apipb.SanLoginResponse]
 	sanList     *connect.Client[apipb.SanListRequest, apipb.SanListResponse]
 	probeLun    *connect.Client[apipb.ProbeLunRequest, apipb.ProbeLunResponse]
+	probeShare  *connect.Client[apipb.ProbeShareRequest, apipb.ProbeShareResponse]
 	reach       *connect.Client[apipb.ReachRequest, apipb.ReachResponse]
 	standing    *connect.Client[apipb.StandingRequest, apipb.StandingResponse]
 	migrations  *connect.Client[apipb.MigrationsRequest, apipb.MigrationsResponse]
@@ -377,6 +388,11 @@ func (c *nodeServiceClient) ProbeLun(ctx context.Context, req *connect.Request[a
 	return c.probeLun.CallUnary(ctx, req)
 }
 
+// ProbeShare calls quorate.api.v1.NodeService.ProbeShare.
+func (c *nodeServiceClient) ProbeShare(ctx context.Context, req *connect.Request[apipb.ProbeShareRequest]) (*connect.Response[apipb.ProbeShareResponse], error) {
+	return c.probeShare.CallUnary(ctx, req)
+}
+
 // Reach calls quorate.api.v1.NodeService.Reach.
 func (c *nodeServiceClient) Reach(ctx context.Context, req *connect.Request[apipb.ReachRequest]) (*connect.Response[apipb.ReachResponse], error) {
 	return c.reach.CallUnary(ctx, req)
@@ -404,6 +420,8 @@ type NodeServiceHandler interface {
 	SanList(context.Context, *connect.Request[apipb.SanListRequest]) (*connect.Response[apipb.SanListResponse], error)
 	// ProbeLun does one step of a test on a LUN, for validation.
 	ProbeLun(context.Context, *connect.Request[apipb.ProbeLunRequest]) (*connect.Response[apipb.ProbeLunResponse], error)
+	// ProbeShare looks at the folder of a witness that another node has taken.
+	ProbeShare(context.Context, *connect.Request[apipb.ProbeShareRequest]) (*connect.Response[apipb.ProbeShareResponse], error)
 	// Reach connects to addresses and says how long it took.
 	Reach(context.Context, *connect.Request[apipb.ReachRequest]) (*connect.Response[apipb.ReachResponse], error)
 	// Standing says whether a node is still a member.
@@ -461,6 +479,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("ProbeLun")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceProbeShareHandler := connect.NewUnaryHandler(
+		NodeServiceProbeShareProcedure,
+		svc.ProbeShare,
+		connect.WithSchema(nodeServiceMethods.ByName("ProbeShare")),
+		connect.WithHandlerOptions(opts...),
+	)
 	nodeServiceReachHandler := connect.NewUnaryHandler(
 		NodeServiceReachProcedure,
 		svc.Reach,
@@ -495,6 +519,8 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceSanListHandler.ServeHTTP(w, r)
 		case NodeServiceProbeLunProcedure:
 			nodeServiceProbeLunHandler.ServeHTTP(w, r)
+		case NodeServiceProbeShareProcedure:
+			nodeServiceProbeShareHandler.ServeHTTP(w, r)
 		case NodeServiceReachProcedure:
 			nodeServiceReachHandler.ServeHTTP(w, r)
 		case NodeServiceStandingProcedure:
@@ -536,6 +562,10 @@ func (UnimplementedNodeServiceHandler) SanList(context.Context, *connect.Request
 
 func (UnimplementedNodeServiceHandler) ProbeLun(context.Context, *connect.Request[apipb.ProbeLunRequest]) (*connect.Response[apipb.ProbeLunResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.ProbeLun is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) ProbeShare(context.Context, *connect.Request[apipb.ProbeShareRequest]) (*connect.Response[apipb.ProbeShareResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.ProbeShare is not implemented"))
 }
 
 func (UnimplementedNodeServiceHandler) Reach(context.Context, *connect.Request[apipb.ReachRequest]) (*connect.Response[apipb.ReachResponse], error) {

@@ -1,0 +1,73 @@
+package witness
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"quorate/disk"
+)
+
+// maxHanging is how many calls to a file server that does not answer may hang: each
+// takes a thread until it returns.
+const maxHanging = 16
+
+// calls makes system calls that hang while a file server is away. They are given up
+// with their context, and may still do what they were to do.
+type calls struct{ slots chan struct{} }
+
+func newCalls() calls { return calls{make(chan struct{}, maxHanging)} }
+
+// do calls f, and returns before it where ctx ends.
+func (c calls) do(ctx context.Context, f func() error) error {
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("the file server has left %d calls without an answer: %w", maxHanging, ctx.Err())
+	}
+	done := make(chan error, 1)
+	go func() {
+		done <- f()
+		<-c.slots
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the file server does not answer: %w", ctx.Err())
+	}
+}
+
+// read is do for what fills b, which is the caller's again when it returns.
+func (c calls) read(ctx context.Context, b []byte, f func([]byte) error) error {
+	own := make([]byte, len(b))
+	err := c.do(ctx, func() error { return f(own) })
+	if err == nil {
+		copy(b, own)
+	}
+	return err
+}
+
+// device is dev with calls that are given up.
+func (c calls) device(dev disk.Device) disk.Device { return patientDevice{dev, c} }
+
+type patientDevice struct {
+	disk.Device
+	calls calls
+}
+
+// ReadAt implements disk.Device.
+func (d patientDevice) ReadAt(ctx context.Context, p []byte, off int64) error {
+	return d.calls.read(ctx, p, func(own []byte) error { return d.Device.ReadAt(ctx, own, off) })
+}
+
+// WriteAt implements disk.Device.
+func (d patientDevice) WriteAt(ctx context.Context, p []byte, off int64) error {
+	own := slices.Clone(p)
+	return d.calls.do(ctx, func() error { return d.Device.WriteAt(ctx, own, off) })
+}
+
+// Flush implements disk.Device.
+func (d patientDevice) Flush(ctx context.Context) error {
+	return d.calls.do(ctx, func() error { return d.Device.Flush(ctx) })
+}
