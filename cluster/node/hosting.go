@@ -18,6 +18,7 @@ import (
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
 	"quorate/cluster/validate"
+	"quorate/disk"
 	"quorate/disk/journal"
 	"quorate/quorum"
 	"quorate/quorum/witness"
@@ -329,6 +330,17 @@ func (m *member) formatWitness(ctx context.Context, d *pb.Disk, force bool) erro
 	if got := lun.Info().ID; got != d.Id {
 		return fmt.Errorf("%s is %s now, not %s: look at the SAN, then `clusterctl disk add` anew", url, got, d.Id)
 	}
+	was, foreign := witness.Free(ctx, lun, m.id.ClusterID)
+	if foreign != nil && (!force || !errors.Is(foreign, witness.ErrForeign)) {
+		return connect.NewError(connect.CodeFailedPrecondition, foreign)
+	}
+	if was {
+		// Its last host may not have let it go yet, and what asks about it would
+		// meet a conflict.
+		if err := m.clearWitness(ctx, lun); err != nil {
+			return err
+		}
+	}
 	caps, err := lun.Capabilities(ctx)
 	if err != nil {
 		return fmt.Errorf("ask %s what it can do: %w", url, err)
@@ -336,19 +348,23 @@ func (m *member) formatWitness(ctx context.Context, d *pb.Disk, force bool) erro
 	if !caps.Reservations {
 		return fmt.Errorf("%s has no persistent reservations, and cannot be a witness: choose a LUN of a SAN that has (SPC-4 5.13)", url)
 	}
-	was, err := witness.Free(ctx, lun, m.id.ClusterID)
-	if err != nil && (!force || !errors.Is(err, witness.ErrForeign)) {
-		return connect.NewError(connect.CodeFailedPrecondition, err)
-	}
-	if was || err != nil {
-		if err := witness.Clear(ctx, lun, witness.Key(m.id.ClusterID, m.id.NodeID, 0)); err != nil {
-			return fmt.Errorf("clear what lies on %s: %w", url, err)
+	if foreign != nil {
+		if err := m.clearWitness(ctx, lun); err != nil {
+			return err
 		}
 	}
 	if err := m.testWitness(ctx, d); err != nil {
 		return err
 	}
 	return witness.Format(ctx, lun, m.id.ClusterID, m.incarnation, force)
+}
+
+// clearWitness removes keys and head from a LUN that is to be the witness.
+func (m *member) clearWitness(ctx context.Context, lun disk.LUN) error {
+	if err := witness.Clear(ctx, lun, witness.Key(m.id.ClusterID, m.id.NodeID, 0)); err != nil {
+		return fmt.Errorf("clear what lies on %s: %w", lun.Info().URL, err)
+	}
+	return nil
 }
 
 // testWitness refuses a LUN whose reservations do not hold between the nodes that
