@@ -109,7 +109,9 @@ func (l *Leases) Renew(now time.Time, lead Leadership, s *pb.State, node, epoch 
 	case n.Epoch != epoch:
 		return LeaseAnswer{Reason: fmt.Sprintf("the node is at epoch %d", n.Epoch)}
 	}
-	l.granted[node] = now
+	if !mutant.On("lease forgotten") {
+		l.granted[node] = now
+	}
 	if mutant.On("lease without majority") {
 		age = 0
 	}

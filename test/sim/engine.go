@@ -61,6 +61,10 @@ func (e *engine) run(until time.Duration) {
 	for len(e.q) > 0 && e.q[0].at <= until {
 		ev := heap.Pop(&e.q).(*event)
 		e.now = ev.at
+		if p := ev.proc; p != nil && p.still && !p.dead {
+			p.due = append(p.due, ev.do)
+			continue
+		}
 		e.happen(ev.proc, ev.do)
 	}
 	e.now = until
@@ -99,9 +103,14 @@ type process struct {
 	name    string
 	dead    bool
 	still   bool
-	backlog []func()
+	backlog []func() // what came over a connection, in its order
+	due     []func() // what its clock would have had it do
+	woke    time.Duration
 	mine    []*coroutine
 }
+
+// awake tells whether all threads of the process run.
+func (p *process) awake() bool { return !p.dead && !p.still && p.e.now >= p.woke }
 
 // maxBacklog is how many messages wait for a process that stands still.
 const maxBacklog = 200
@@ -112,7 +121,7 @@ func (p *process) kill() {
 	if p.dead {
 		return
 	}
-	p.dead, p.backlog = true, nil
+	p.dead, p.backlog, p.due = true, nil, nil
 	// One that kills its own process goes on to where it waits next.
 	for _, c := range p.mine {
 		if c != p.e.cur {
@@ -123,19 +132,25 @@ func (p *process) kill() {
 }
 
 // hold has the process stand still; cont lets it go on, with all that came
-// meanwhile.
+// meanwhile. What was due by then is done in any order, as its threads have it.
 func (p *process) hold() { p.still = true }
 
 func (p *process) cont() {
 	if !p.still {
 		return
 	}
-	p.still = false
+	p.still, p.woke = false, p.e.now+wakeWithin
 	for _, do := range p.backlog {
 		p.e.after(0, p, do)
 	}
-	p.backlog = nil
+	for _, do := range p.due {
+		p.e.after(p.e.between(0, wakeWithin), p, do)
+	}
+	p.backlog, p.due = nil, nil
 }
+
+// wakeWithin is how long it takes until all threads of a process run again.
+const wakeWithin = 2 * time.Millisecond
 
 // coroutine is code that waits: it runs in a goroutine of its own, but never at
 // the same time as anything else.

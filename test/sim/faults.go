@@ -224,7 +224,7 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 		n.freeze()
 		return n.name + " hangs", func() {
 			n.thaw()
-			w.e.after(0, nil, func() { w.checks.machine.woken(n) })
+			w.e.after(wakeWithin, nil, func() { w.checks.machine.woken(n) })
 		}
 	case "node hangs, and wakes cut off":
 		return f.hangCutOff(n, x)
@@ -274,7 +274,7 @@ func (f *faults) hangCutOff(n *node, x fault) (string, func()) {
 	_, heal := f.network(n, fault{kind: kind{name: "node is cut off"}, b: 1})
 	return n.name + " hangs, and wakes cut off", func() {
 		n.thaw()
-		f.w.e.after(0, nil, func() { f.w.checks.machine.woken(n) })
+		f.w.e.after(wakeWithin, nil, func() { f.w.checks.machine.woken(n) })
 		f.w.e.after(time.Duration(x.b%5000)*time.Millisecond, nil, heal)
 	}
 }
@@ -303,7 +303,7 @@ func (f *faults) unheard(x fault) (string, func()) {
 			n.killClusterd()
 			w.e.after(5*time.Millisecond, nil, n.startClusterd)
 		}
-		w.e.after(w.e.between(100*time.Millisecond, 2*time.Second), nil, next)
+		w.e.after(w.e.between(50*time.Millisecond, 400*time.Millisecond), nil, next)
 	}
 	w.e.after(w.profile.Election, nil, next)
 	return fmt.Sprintf("%s does not hear %s, which leads, and others restart", deaf.name, leader.name), func() {
@@ -320,7 +320,7 @@ func stop(p *process, n *node) func() {
 	return func() {
 		if !n.frozen {
 			p.cont()
-			n.w.e.after(0, nil, func() { n.w.checks.machine.woken(n) })
+			n.w.e.after(wakeWithin, nil, func() { n.w.checks.machine.woken(n) })
 		}
 	}
 }

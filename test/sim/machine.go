@@ -28,7 +28,7 @@ func (c *machineCheck) runs(m *machine) {
 // they do not; nor can one do harm whose noded stands still or is away, for its disk
 // is too.
 func (m *machine) executes() bool {
-	return m.running && !m.p.still && m.n.powered && m.n.noded != nil && !m.n.noded.p.still
+	return m.running && !m.p.still && m.n.powered && m.n.noded != nil && m.n.noded.p.awake()
 }
 
 func (c *machineCheck) landed(x *nexus, s stamp) {

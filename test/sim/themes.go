@@ -111,6 +111,12 @@ var themes = []theme{
 		{"power fails", 2, ""},
 		{"SAN fails", 1, ""},
 	}, mixture},
+	{"fences", []chance{
+		{"writes linger", 10, ""}, {"node is cut off", 14, ""}, {"node is not heard", 4, ""}, {"power fails", 2, ""},
+	}, mixture},
+	{"targets", []chance{
+		{"node hangs", 10, ""}, {"noded hangs", 6, ""}, {"target restarts", 14, ""},
+	}, mixture},
 	{"starts", []chance{
 		{"machines do not start", 8, ""}, {"network is slow", 8, ""}, {"QEMU crashes", 10, ""}, {"power fails", 2, ""}, {"clusterd hangs", 2, ""}, {"noded crashes", 2, ""},
 	}, []chance{{"read", 10, ""}, {"wish", 60, ""}, {"move", 30, ""}}},
@@ -125,7 +131,7 @@ var themes = []theme{
 		{"node hangs, and wakes cut off", 3, ""},
 		{"network is slow", 2, ""},
 		{"power fails", 2, ""},
-	}, mixture},
+	}, []chance{{"read", 30, ""}, {"wish", 30, ""}, {"move", 30, ""}}},
 	{"moves", []chance{
 		{"clusterd hangs", 6, atSwitch},
 		{"power fails", 3, atSwitch},
