@@ -129,6 +129,26 @@ func (s service) Relinquish(ctx context.Context, r *connect.Request[keeperpb.Rel
 	return connect.NewResponse(&keeperpb.RelinquishResponse{}), nil
 }
 
+func (s service) Check(ctx context.Context, r *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error) {
+	a, err := s.k.volume(r.Msg.Volume)
+	if err != nil {
+		return nil, err
+	}
+	c := a.coordinating()
+	if c == nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("volume %q is coordinated by another node: ask there", a.name))
+	}
+	found, err := c.Check(ctx, r.Msg.Repair)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, err)
+	}
+	res := &keeperpb.CheckResponse{Files: found.Files, Directories: found.Directories, Extents: found.Extents}
+	for _, f := range found.Findings {
+		res.Findings = append(res.Findings, &keeperpb.Finding{What: f.What, Mended: f.Mended})
+	}
+	return connect.NewResponse(res), nil
+}
+
 func (s service) Format(ctx context.Context, r *connect.Request[keeperpb.FormatRequest]) (*connect.Response[keeperpb.FormatResponse], error) {
 	l, err := s.k.format(ctx, r.Msg)
 	if err != nil {

@@ -113,6 +113,50 @@ func volumeDisk(s *pb.State, name string) (*pb.Disk, error) {
 	return best, nil
 }
 
+// checkTimeout bounds a check: each metadata block of the volume is read.
+const checkTimeout = 10 * time.Minute
+
+// CsvCheck implements the service: the node that coordinates the volume checks it.
+func (h *handlers) CsvCheck(ctx context.Context, r *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	var at uint64
+	m.db.view(func(s *pb.State) { at = s.Volumes[r.Msg.Volume].GetCoordinator() })
+	switch at {
+	case 0:
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no volume %q: see `clusterctl csv list`", r.Msg.Volume))
+	case m.id.NodeID:
+		return h.CheckVolume(ctx, r)
+	}
+	to, done, err := m.remoteTo(at)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return to.CheckVolume(ctx, connect.NewRequest(r.Msg))
+}
+
+// CheckVolume implements the service.
+func (h *handlers) CheckVolume(ctx context.Context, r *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	res, err := h.n.keeper().Check(ctx, connect.NewRequest(&keeperpb.CheckRequest{Volume: r.Msg.Volume, Repair: r.Msg.Repair}))
+	if err != nil {
+		return nil, err
+	}
+	out := &apipb.CsvCheckResponse{Node: m.id.NodeName, Files: res.Msg.Files, Directories: res.Msg.Directories, Extents: res.Msg.Extents}
+	for _, f := range res.Msg.Findings {
+		out.Findings = append(out.Findings, &apipb.VolumeFinding{What: f.What, Mended: f.Mended})
+	}
+	return connect.NewResponse(out), nil
+}
+
 // moveTimeout bounds the wait for a volume to be served by another node: the old one
 // writes what it has, the new one reads it.
 const moveTimeout = time.Minute

@@ -47,6 +47,7 @@ var lasting = map[string]string{
 	"csv_add":             "csv add",
 	"csv_list":            "csv list",
 	"csv_show":            "csv show Volume1",
+	"csv_check":           "csv check Volume1 --repair",
 	"csv_move":            "csv move Volume1 --to s2",
 	"vm_create":           "vm create vWS08-SQL01 --disk-size 40GiB",
 	"vm_add":              "vm add vWS08-SQL01",

@@ -292,3 +292,10 @@ func (f *fake) SanList(context.Context, *connect.Request[apipb.SanListRequest]) 
 func (f *fake) CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {
 	return connect.NewResponse(&apipb.CsvMoveResponse{Volume: volume1}), nil
 }
+
+func (f *fake) CsvCheck(_ context.Context, r *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
+	return connect.NewResponse(&apipb.CsvCheckResponse{Node: "s1", Files: 12, Directories: 3, Extents: 40, Findings: []*apipb.VolumeFinding{
+		{What: "copy 2 of the label is damaged", Mended: r.Msg.Repair},
+		{What: "inode 7 has 2 names, and says 3", Mended: r.Msg.Repair},
+	}}), nil
+}

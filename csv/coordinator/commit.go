@@ -54,6 +54,7 @@ func (c *Coordinator) commitOnce(ctx context.Context) bool {
 	}
 	b := c.v.Take()
 	mark, whole := c.seq, !c.v.Pending()
+	c.writing = true
 	c.mu.Unlock()
 	err := c.v.Write(ctx, b)
 	for err != nil && ctx.Err() == nil && !fenced(err) {
@@ -65,6 +66,8 @@ func (c *Coordinator) commitOnce(ctx context.Context) bool {
 		err = c.v.Write(ctx, b)
 	}
 	c.mu.Lock()
+	c.writing = false
+	c.cond.Broadcast()
 	if err != nil {
 		c.failLocked(err)
 		return false

@@ -84,6 +84,7 @@ type Coordinator struct {
 	awaited  map[csv.NodeID]uint64 // nodes of the grace period, with their incarnation
 	// seq counts executed changes, durable is the last one in the journal.
 	seq, durable uint64
+	writing      bool // a record of the journal is under way
 	stopping     bool
 	fault        error
 }
@@ -227,6 +228,32 @@ func (c *Coordinator) forgetLocked(n csv.NodeID) {
 		}
 	}
 	c.changedLocked()
+}
+
+// Check checks the volume's metadata, and with repair mends what can be. Everything
+// that needs the coordinator waits meanwhile, for about a second for each gigabyte
+// of metadata; reading and writing in place goes on.
+func (c *Coordinator) Check(ctx context.Context, repair bool) (volume.Checked, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.writing && !c.stopping {
+		c.cond.Wait()
+	}
+	if c.stopping {
+		return volume.Checked{}, ErrStopped
+	}
+	found, err := c.v.Check(ctx, repair)
+	if repair && err == nil {
+		err = c.v.Sync(ctx)
+	}
+	switch {
+	case err == nil && repair:
+		c.settleLocked(c.seq)
+	case repair: // what a checkpoint has begun cannot be gone on with
+		c.failLocked(err)
+	}
+	c.log.Info("checked", zap.Bool("repair", repair), zap.Int("findings", len(found.Findings)), zap.Error(err))
+	return found, err
 }
 
 // Relinquish makes everything durable, ends all connections, and returns when

@@ -22,6 +22,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // errCorrupt is the cause of every failed checksum or impossible field.
 var errCorrupt = errors.New("metadata is corrupt")
 
+func isCorrupt(err error) bool { return errors.Is(err, errCorrupt) }
+
 // Kinds of metadata block.
 const (
 	kindLabel uint32 = 0x4c425631 + iota

@@ -93,6 +93,7 @@ func TestModel(t *testing.T) {
 				if !same(got, m) {
 					t.Fatalf("epoch %d: %s", epoch, differ(got, m))
 				}
+				sound(t, r.v)
 				if epoch%2 == 1 {
 					if err := r.v.Close(background); err != nil {
 						t.Fatal(err)
@@ -191,6 +192,7 @@ func crashRun(t *testing.T, seed uint64) int {
 		if err != nil {
 			t.Fatalf("seed %d epoch %d: after the crash: %v", seed, epoch, err)
 		}
+		sound(t, v)
 		if m = match(got, states, w.blur); m == nil {
 			t.Fatalf("seed %d epoch %d: the volume is in none of the %d states that it may be in", seed, epoch, len(states))
 		}

@@ -52,6 +52,7 @@ func volumes() []scenario {
 					}
 					s.Counts()
 				}
+				s.Tell("%s", s.Must("s2", "csv", "check", volume))
 			},
 		},
 		{

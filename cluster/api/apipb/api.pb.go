@@ -5173,6 +5173,186 @@ func (x *CsvAddResponse) GetVolume() *VolumeInfo {
 	return nil
 }
 
+type CsvCheckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Repair        bool                   `protobuf:"varint,2,opt,name=repair,proto3" json:"repair,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CsvCheckRequest) Reset() {
+	*x = CsvCheckRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CsvCheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CsvCheckRequest) ProtoMessage() {}
+
+func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CsvCheckRequest.ProtoReflect.Descriptor instead.
+func (*CsvCheckRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *CsvCheckRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *CsvCheckRequest) GetRepair() bool {
+	if x != nil {
+		return x.Repair
+	}
+	return false
+}
+
+type CsvCheckResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // that coordinates it
+	Files         uint64                 `protobuf:"varint,2,opt,name=files,proto3" json:"files,omitempty"`
+	Directories   uint64                 `protobuf:"varint,3,opt,name=directories,proto3" json:"directories,omitempty"`
+	Extents       uint64                 `protobuf:"varint,4,opt,name=extents,proto3" json:"extents,omitempty"`
+	Findings      []*VolumeFinding       `protobuf:"bytes,5,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CsvCheckResponse) Reset() {
+	*x = CsvCheckResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CsvCheckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CsvCheckResponse) ProtoMessage() {}
+
+func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CsvCheckResponse.ProtoReflect.Descriptor instead.
+func (*CsvCheckResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *CsvCheckResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CsvCheckResponse) GetFiles() uint64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *CsvCheckResponse) GetDirectories() uint64 {
+	if x != nil {
+		return x.Directories
+	}
+	return 0
+}
+
+func (x *CsvCheckResponse) GetExtents() uint64 {
+	if x != nil {
+		return x.Extents
+	}
+	return 0
+}
+
+func (x *CsvCheckResponse) GetFindings() []*VolumeFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+type VolumeFinding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Mended        bool                   `protobuf:"varint,2,opt,name=mended,proto3" json:"mended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeFinding) Reset() {
+	*x = VolumeFinding{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeFinding) ProtoMessage() {}
+
+func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeFinding.ProtoReflect.Descriptor instead.
+func (*VolumeFinding) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *VolumeFinding) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *VolumeFinding) GetMended() bool {
+	if x != nil {
+		return x.Mended
+	}
+	return false
+}
+
 type CsvMoveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -5183,7 +5363,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5195,7 +5375,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5208,7 +5388,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -5234,7 +5414,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5246,7 +5426,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5259,7 +5439,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -5285,7 +5465,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5297,7 +5477,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5310,7 +5490,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -5379,7 +5559,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5391,7 +5571,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5404,7 +5584,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -5431,7 +5611,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5443,7 +5623,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5456,7 +5636,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -5482,7 +5662,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5494,7 +5674,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5507,7 +5687,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -5526,7 +5706,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5538,7 +5718,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5551,7 +5731,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -5569,7 +5749,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5581,7 +5761,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5594,7 +5774,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 type VmStartRequest struct {
@@ -5607,7 +5787,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5619,7 +5799,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5632,7 +5812,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -5658,7 +5838,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5670,7 +5850,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5683,7 +5863,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -5704,7 +5884,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5716,7 +5896,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5729,7 +5909,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -5762,7 +5942,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5774,7 +5954,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5787,7 +5967,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -5808,7 +5988,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5820,7 +6000,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5833,7 +6013,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -5869,7 +6049,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5881,7 +6061,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5894,7 +6074,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -5935,7 +6115,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5947,7 +6127,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5960,7 +6140,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Chunk) GetName() string {
@@ -5987,7 +6167,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5999,7 +6179,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6012,7 +6192,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -6054,7 +6234,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6066,7 +6246,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6079,7 +6259,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -6210,7 +6390,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6222,7 +6402,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6235,7 +6415,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -6253,7 +6433,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6265,7 +6445,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6278,7 +6458,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
 }
 
 type EventsRequest struct {
@@ -6291,7 +6471,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6303,7 +6483,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6316,7 +6496,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -6347,7 +6527,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6359,7 +6539,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6372,7 +6552,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Event) GetId() uint64 {
@@ -6817,7 +6997,19 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\"D\n" +
 	"\x0eCsvAddResponse\x122\n" +
-	"\x06volume\x18\x01 \x01(\v2\x1a.quorate.api.v1.VolumeInfoR\x06volume\"8\n" +
+	"\x06volume\x18\x01 \x01(\v2\x1a.quorate.api.v1.VolumeInfoR\x06volume\"A\n" +
+	"\x0fCsvCheckRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x16\n" +
+	"\x06repair\x18\x02 \x01(\bR\x06repair\"\xb3\x01\n" +
+	"\x10CsvCheckResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05files\x18\x02 \x01(\x04R\x05files\x12 \n" +
+	"\vdirectories\x18\x03 \x01(\x04R\vdirectories\x12\x18\n" +
+	"\aextents\x18\x04 \x01(\x04R\aextents\x129\n" +
+	"\bfindings\x18\x05 \x03(\v2\x1d.quorate.api.v1.VolumeFindingR\bfindings\";\n" +
+	"\rVolumeFinding\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
+	"\x06mended\x18\x02 \x01(\bR\x06mended\"8\n" +
 	"\x0eCsvMoveRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\"E\n" +
@@ -6906,7 +7098,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04text\x18\x06 \x01(\tR\x04text2\xa7\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\tChallenge\x12 .quorate.api.v1.ChallengeRequest\x1a!.quorate.api.v1.ChallengeResponse\x12A\n" +
-	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\xe8\x06\n" +
+	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\xba\a\n" +
 	"\vNodeService\x12L\n" +
 	"\bDescribe\x12\x1f.quorate.api.v1.DescribeRequest\x1a\x1f.quorate.api.v1.NodeDescription\x12G\n" +
 	"\x06Enroll\x12\x1d.quorate.api.v1.EnrollRequest\x1a\x1e.quorate.api.v1.EnrollResponse\x12A\n" +
@@ -6920,7 +7112,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x05Reach\x12\x1c.quorate.api.v1.ReachRequest\x1a\x1d.quorate.api.v1.ReachResponse\x12M\n" +
 	"\bStanding\x12\x1f.quorate.api.v1.StandingRequest\x1a .quorate.api.v1.StandingResponse\x12S\n" +
 	"\n" +
-	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse2\x87\x11\n" +
+	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse\x12P\n" +
+	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse2\xd6\x11\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -6934,7 +7127,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vQuorumForce\x12\".quorate.api.v1.QuorumForceRequest\x1a#.quorate.api.v1.QuorumForceResponse\x12J\n" +
 	"\aDiskAdd\x12\x1e.quorate.api.v1.DiskAddRequest\x1a\x1f.quorate.api.v1.DiskAddResponse\x12P\n" +
 	"\tCsvEnable\x12 .quorate.api.v1.CsvEnableRequest\x1a!.quorate.api.v1.CsvEnableResponse\x12G\n" +
-	"\x06CsvAdd\x12\x1d.quorate.api.v1.CsvAddRequest\x1a\x1e.quorate.api.v1.CsvAddResponse\x12J\n" +
+	"\x06CsvAdd\x12\x1d.quorate.api.v1.CsvAddRequest\x1a\x1e.quorate.api.v1.CsvAddResponse\x12M\n" +
+	"\bCsvCheck\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12J\n" +
 	"\aCsvMove\x12\x1e.quorate.api.v1.CsvMoveRequest\x1a\x1f.quorate.api.v1.CsvMoveResponse\x12M\n" +
 	"\bVmCreate\x12\x1f.quorate.api.v1.VmCreateRequest\x1a .quorate.api.v1.VmCreateResponse\x12D\n" +
 	"\x05VmAdd\x12\x1c.quorate.api.v1.VmAddRequest\x1a\x1d.quorate.api.v1.VmAddResponse\x12M\n" +
@@ -6966,7 +7160,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),             // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),       // 1: quorate.api.v1.ChallengeRequest
@@ -7047,153 +7241,161 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*CsvEnableResponse)(nil),      // 76: quorate.api.v1.CsvEnableResponse
 	(*CsvAddRequest)(nil),          // 77: quorate.api.v1.CsvAddRequest
 	(*CsvAddResponse)(nil),         // 78: quorate.api.v1.CsvAddResponse
-	(*CsvMoveRequest)(nil),         // 79: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),        // 80: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),        // 81: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),       // 82: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),           // 83: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),          // 84: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),        // 85: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),       // 86: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),         // 87: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),        // 88: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),          // 89: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),         // 90: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),          // 91: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),         // 92: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                  // 93: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),     // 94: quorate.api.v1.LiveMigrateRequest
-	(*MigrationUpdate)(nil),        // 95: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),        // 96: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),       // 97: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),          // 98: quorate.api.v1.EventsRequest
-	(*Event)(nil),                  // 99: quorate.api.v1.Event
+	(*CsvCheckRequest)(nil),        // 79: quorate.api.v1.CsvCheckRequest
+	(*CsvCheckResponse)(nil),       // 80: quorate.api.v1.CsvCheckResponse
+	(*VolumeFinding)(nil),          // 81: quorate.api.v1.VolumeFinding
+	(*CsvMoveRequest)(nil),         // 82: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),        // 83: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),        // 84: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),       // 85: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),           // 86: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),          // 87: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),        // 88: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),       // 89: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),         // 90: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),        // 91: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),          // 92: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),         // 93: quorate.api.v1.VmStopResponse
+	(*VmShowRequest)(nil),          // 94: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),         // 95: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                  // 96: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),     // 97: quorate.api.v1.LiveMigrateRequest
+	(*MigrationUpdate)(nil),        // 98: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),        // 99: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),       // 100: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),          // 101: quorate.api.v1.EventsRequest
+	(*Event)(nil),                  // 102: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
-	5,  // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
-	11, // 1: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
-	13, // 2: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
-	16, // 3: quorate.api.v1.SanDiscoverResponse.targets:type_name -> quorate.api.v1.SanTarget
-	17, // 4: quorate.api.v1.SanTarget.luns:type_name -> quorate.api.v1.Lun
-	13, // 5: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
-	16, // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
-	16, // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
-	30, // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	95, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	38, // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
-	39, // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
-	38, // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	58, // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	59, // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	62, // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	63, // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	64, // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	67, // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	68, // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	48, // 20: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
-	49, // 21: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	58, // 22: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	48, // 23: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	61, // 24: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	60, // 25: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
-	5,  // 26: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	65, // 27: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	66, // 28: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
-	59, // 29: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	63, // 30: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	64, // 31: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	64, // 32: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	67, // 33: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	67, // 34: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	67, // 35: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	67, // 36: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	1,  // 37: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
-	3,  // 38: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
-	6,  // 39: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
-	8,  // 40: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
-	10, // 41: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
-	14, // 42: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
-	18, // 43: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
-	20, // 44: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
-	22, // 45: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	24, // 46: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
-	28, // 47: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	26, // 48: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
-	31, // 49: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	34, // 50: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	36, // 51: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	40, // 52: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	41, // 53: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	42, // 54: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	44, // 55: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	46, // 56: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	69, // 57: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	70, // 58: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	73, // 59: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	75, // 60: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	77, // 61: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	79, // 62: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	81, // 63: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	83, // 64: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	85, // 65: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	87, // 66: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	89, // 67: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	91, // 68: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	93, // 69: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	93, // 70: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	94, // 71: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	98, // 72: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	96, // 73: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	56, // 74: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	50, // 75: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	52, // 76: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	54, // 77: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,  // 78: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,  // 79: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,  // 80: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,  // 81: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12, // 82: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15, // 83: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19, // 84: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21, // 85: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23, // 86: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	25, // 87: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	29, // 88: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	27, // 89: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	32, // 90: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	35, // 91: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	37, // 92: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	33, // 93: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	33, // 94: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	43, // 95: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	45, // 96: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	47, // 97: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	72, // 98: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	71, // 99: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	74, // 100: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	76, // 101: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	78, // 102: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	80, // 103: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	82, // 104: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	84, // 105: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	86, // 106: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	88, // 107: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	90, // 108: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	92, // 109: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	93, // 110: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	93, // 111: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	95, // 112: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	99, // 113: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	97, // 114: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	57, // 115: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	51, // 116: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	53, // 117: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	55, // 118: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	78, // [78:119] is the sub-list for method output_type
-	37, // [37:78] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
+	11,  // 1: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
+	13,  // 2: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
+	16,  // 3: quorate.api.v1.SanDiscoverResponse.targets:type_name -> quorate.api.v1.SanTarget
+	17,  // 4: quorate.api.v1.SanTarget.luns:type_name -> quorate.api.v1.Lun
+	13,  // 5: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
+	16,  // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
+	16,  // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
+	30,  // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
+	98,  // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	38,  // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
+	39,  // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
+	38,  // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
+	58,  // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	59,  // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	62,  // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	63,  // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	64,  // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	67,  // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	68,  // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	48,  // 20: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
+	49,  // 21: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
+	58,  // 22: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	48,  // 23: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
+	61,  // 24: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	60,  // 25: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	5,   // 26: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
+	65,  // 27: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	66,  // 28: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
+	59,  // 29: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	63,  // 30: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	64,  // 31: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	81,  // 32: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
+	64,  // 33: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	67,  // 34: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	67,  // 35: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	67,  // 36: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	67,  // 37: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	1,   // 38: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
+	3,   // 39: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
+	6,   // 40: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
+	8,   // 41: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
+	10,  // 42: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
+	14,  // 43: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
+	18,  // 44: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
+	20,  // 45: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
+	22,  // 46: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
+	24,  // 47: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
+	28,  // 48: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	26,  // 49: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	31,  // 50: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	79,  // 51: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
+	34,  // 52: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	36,  // 53: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	40,  // 54: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	41,  // 55: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	42,  // 56: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	44,  // 57: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	46,  // 58: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	69,  // 59: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	70,  // 60: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	73,  // 61: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	75,  // 62: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	77,  // 63: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	79,  // 64: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	82,  // 65: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	84,  // 66: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	86,  // 67: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	88,  // 68: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	90,  // 69: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	92,  // 70: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	94,  // 71: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	96,  // 72: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	96,  // 73: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	97,  // 74: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	101, // 75: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	99,  // 76: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	56,  // 77: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	50,  // 78: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	52,  // 79: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	54,  // 80: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 81: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 82: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 83: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	9,   // 84: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	12,  // 85: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	15,  // 86: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	19,  // 87: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	21,  // 88: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	23,  // 89: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	25,  // 90: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	29,  // 91: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	27,  // 92: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	32,  // 93: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	80,  // 94: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	35,  // 95: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	37,  // 96: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	33,  // 97: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	33,  // 98: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	43,  // 99: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	45,  // 100: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	47,  // 101: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	72,  // 102: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	71,  // 103: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	74,  // 104: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	76,  // 105: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	78,  // 106: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	80,  // 107: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	83,  // 108: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	85,  // 109: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	87,  // 110: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	89,  // 111: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	91,  // 112: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	93,  // 113: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	95,  // 114: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	96,  // 115: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	96,  // 116: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	98,  // 117: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	102, // 118: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	100, // 119: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	57,  // 120: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	51,  // 121: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	53,  // 122: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	55,  // 123: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	81,  // [81:124] is the sub-list for method output_type
+	38,  // [38:81] is the sub-list for method input_type
+	38,  // [38:38] is the sub-list for extension type_name
+	38,  // [38:38] is the sub-list for extension extendee
+	0,   // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_apipb_api_proto_init() }
@@ -7208,7 +7410,7 @@ func file_cluster_api_apipb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   100,
+			NumMessages:   103,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -714,6 +714,178 @@ func (*RelinquishResponse) Descriptor() ([]byte, []int) {
 	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{11}
 }
 
+type CheckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Repair        bool                   `protobuf:"varint,2,opt,name=repair,proto3" json:"repair,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRequest) Reset() {
+	*x = CheckRequest{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRequest) ProtoMessage() {}
+
+func (x *CheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
+func (*CheckRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CheckRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *CheckRequest) GetRepair() bool {
+	if x != nil {
+		return x.Repair
+	}
+	return false
+}
+
+type CheckResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Directories   uint64                 `protobuf:"varint,2,opt,name=directories,proto3" json:"directories,omitempty"`
+	Extents       uint64                 `protobuf:"varint,3,opt,name=extents,proto3" json:"extents,omitempty"`
+	Findings      []*Finding             `protobuf:"bytes,4,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckResponse) Reset() {
+	*x = CheckResponse{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckResponse) ProtoMessage() {}
+
+func (x *CheckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
+func (*CheckResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CheckResponse) GetFiles() uint64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *CheckResponse) GetDirectories() uint64 {
+	if x != nil {
+		return x.Directories
+	}
+	return 0
+}
+
+func (x *CheckResponse) GetExtents() uint64 {
+	if x != nil {
+		return x.Extents
+	}
+	return 0
+}
+
+func (x *CheckResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+type Finding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Mended        bool                   `protobuf:"varint,2,opt,name=mended,proto3" json:"mended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Finding) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Finding) GetMended() bool {
+	if x != nil {
+		return x.Mended
+	}
+	return false
+}
+
 type FormatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lun           *Lun                   `protobuf:"bytes,1,opt,name=lun,proto3" json:"lun,omitempty"`
@@ -726,7 +898,7 @@ type FormatRequest struct {
 
 func (x *FormatRequest) Reset() {
 	*x = FormatRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[12]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +910,7 @@ func (x *FormatRequest) String() string {
 func (*FormatRequest) ProtoMessage() {}
 
 func (x *FormatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[12]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +923,7 @@ func (x *FormatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatRequest.ProtoReflect.Descriptor instead.
 func (*FormatRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{12}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FormatRequest) GetLun() *Lun {
@@ -792,7 +964,7 @@ type FormatResponse struct {
 
 func (x *FormatResponse) Reset() {
 	*x = FormatResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[13]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +976,7 @@ func (x *FormatResponse) String() string {
 func (*FormatResponse) ProtoMessage() {}
 
 func (x *FormatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[13]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +989,7 @@ func (x *FormatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatResponse.ProtoReflect.Descriptor instead.
 func (*FormatResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{13}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FormatResponse) GetSize() int64 {
@@ -845,7 +1017,7 @@ type FenceKeyRequest struct {
 
 func (x *FenceKeyRequest) Reset() {
 	*x = FenceKeyRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[14]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1029,7 @@ func (x *FenceKeyRequest) String() string {
 func (*FenceKeyRequest) ProtoMessage() {}
 
 func (x *FenceKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[14]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1042,7 @@ func (x *FenceKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceKeyRequest.ProtoReflect.Descriptor instead.
 func (*FenceKeyRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{14}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FenceKeyRequest) GetVolume() string {
@@ -903,7 +1075,7 @@ type FenceKeyResponse struct {
 
 func (x *FenceKeyResponse) Reset() {
 	*x = FenceKeyResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1087,7 @@ func (x *FenceKeyResponse) String() string {
 func (*FenceKeyResponse) ProtoMessage() {}
 
 func (x *FenceKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1100,7 @@ func (x *FenceKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceKeyResponse.ProtoReflect.Descriptor instead.
 func (*FenceKeyResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{15}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FenceKeyResponse) GetGeneration() uint32 {
@@ -948,7 +1120,7 @@ type EvictRequest struct {
 
 func (x *EvictRequest) Reset() {
 	*x = EvictRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1132,7 @@ func (x *EvictRequest) String() string {
 func (*EvictRequest) ProtoMessage() {}
 
 func (x *EvictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1145,7 @@ func (x *EvictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictRequest.ProtoReflect.Descriptor instead.
 func (*EvictRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{16}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EvictRequest) GetVolume() string {
@@ -998,7 +1170,7 @@ type EvictResponse struct {
 
 func (x *EvictResponse) Reset() {
 	*x = EvictResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1182,7 @@ func (x *EvictResponse) String() string {
 func (*EvictResponse) ProtoMessage() {}
 
 func (x *EvictResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1195,7 @@ func (x *EvictResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictResponse.ProtoReflect.Descriptor instead.
 func (*EvictResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{17}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{20}
 }
 
 type ReleaseRequest struct {
@@ -1034,7 +1206,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1218,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1231,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{18}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{21}
 }
 
 type ReleaseResponse struct {
@@ -1071,7 +1243,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1255,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1268,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{19}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReleaseResponse) GetKilled() int32 {
@@ -1114,7 +1286,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1298,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1311,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{20}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{23}
 }
 
 type StatusResponse struct {
@@ -1162,7 +1334,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1346,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1359,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{21}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatusResponse) GetState() string {
@@ -1287,7 +1459,7 @@ type LeaseStatus struct {
 
 func (x *LeaseStatus) Reset() {
 	*x = LeaseStatus{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1471,7 @@ func (x *LeaseStatus) String() string {
 func (*LeaseStatus) ProtoMessage() {}
 
 func (x *LeaseStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1484,7 @@ func (x *LeaseStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseStatus.ProtoReflect.Descriptor instead.
 func (*LeaseStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{22}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LeaseStatus) GetValid() bool {
@@ -1371,7 +1543,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1555,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1568,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{23}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *VolumeStatus) GetName() string {
@@ -1502,7 +1674,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1686,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1699,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -1562,7 +1734,7 @@ type HoldAddressRequest struct {
 
 func (x *HoldAddressRequest) Reset() {
 	*x = HoldAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1746,7 @@ func (x *HoldAddressRequest) String() string {
 func (*HoldAddressRequest) ProtoMessage() {}
 
 func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1759,7 @@ func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressRequest.ProtoReflect.Descriptor instead.
 func (*HoldAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HoldAddressRequest) GetAddress() string {
@@ -1619,7 +1791,7 @@ type HoldAddressResponse struct {
 
 func (x *HoldAddressResponse) Reset() {
 	*x = HoldAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1803,7 @@ func (x *HoldAddressResponse) String() string {
 func (*HoldAddressResponse) ProtoMessage() {}
 
 func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1816,7 @@ func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressResponse.ProtoReflect.Descriptor instead.
 func (*HoldAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{26}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{29}
 }
 
 type DropAddressRequest struct {
@@ -1656,7 +1828,7 @@ type DropAddressRequest struct {
 
 func (x *DropAddressRequest) Reset() {
 	*x = DropAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1840,7 @@ func (x *DropAddressRequest) String() string {
 func (*DropAddressRequest) ProtoMessage() {}
 
 func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1853,7 @@ func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressRequest.ProtoReflect.Descriptor instead.
 func (*DropAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{27}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DropAddressRequest) GetAddress() string {
@@ -1699,7 +1871,7 @@ type DropAddressResponse struct {
 
 func (x *DropAddressResponse) Reset() {
 	*x = DropAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1883,7 @@ func (x *DropAddressResponse) String() string {
 func (*DropAddressResponse) ProtoMessage() {}
 
 func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1896,7 @@ func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressResponse.ProtoReflect.Descriptor instead.
 func (*DropAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{28}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{31}
 }
 
 type RenewRequest struct {
@@ -1738,7 +1910,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +1922,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +1935,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{29}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RenewRequest) GetClusterId() string {
@@ -1801,7 +1973,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1985,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1998,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{30}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -1922,7 +2094,18 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x11RelinquishRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x14\n" +
-	"\x12RelinquishResponse\"\x86\x01\n" +
+	"\x12RelinquishResponse\">\n" +
+	"\fCheckRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x16\n" +
+	"\x06repair\x18\x02 \x01(\bR\x06repair\"\x99\x01\n" +
+	"\rCheckResponse\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\x04R\x05files\x12 \n" +
+	"\vdirectories\x18\x02 \x01(\x04R\vdirectories\x12\x18\n" +
+	"\aextents\x18\x03 \x01(\x04R\aextents\x126\n" +
+	"\bfindings\x18\x04 \x03(\v2\x1a.quorate.keeper.v1.FindingR\bfindings\"5\n" +
+	"\aFinding\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
+	"\x06mended\x18\x02 \x01(\bR\x06mended\"\x86\x01\n" +
 	"\rFormatRequest\x12(\n" +
 	"\x03lun\x18\x01 \x01(\v2\x16.quorate.keeper.v1.LunR\x03lun\x12\x16\n" +
 	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x1d\n" +
@@ -2012,7 +2195,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\blease_ms\x18\x04 \x01(\x03R\aleaseMs\x12\x1f\n" +
 	"\vleader_addr\x18\x05 \x01(\tR\n" +
 	"leaderAddr\x12!\n" +
-	"\fleader_addrs\x182 \x03(\tR\vleaderAddrs2\x88\b\n" +
+	"\fleader_addrs\x182 \x03(\tR\vleaderAddrs2\xd4\b\n" +
 	"\rKeeperService\x12V\n" +
 	"\tConfigure\x12#.quorate.keeper.v1.ConfigureRequest\x1a$.quorate.keeper.v1.ConfigureResponse\x12M\n" +
 	"\x06Attach\x12 .quorate.keeper.v1.AttachRequest\x1a!.quorate.keeper.v1.AttachResponse\x12M\n" +
@@ -2020,7 +2203,8 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\n" +
 	"Coordinate\x12$.quorate.keeper.v1.CoordinateRequest\x1a%.quorate.keeper.v1.CoordinateResponse\x12Y\n" +
 	"\n" +
-	"Relinquish\x12$.quorate.keeper.v1.RelinquishRequest\x1a%.quorate.keeper.v1.RelinquishResponse\x12M\n" +
+	"Relinquish\x12$.quorate.keeper.v1.RelinquishRequest\x1a%.quorate.keeper.v1.RelinquishResponse\x12J\n" +
+	"\x05Check\x12\x1f.quorate.keeper.v1.CheckRequest\x1a .quorate.keeper.v1.CheckResponse\x12M\n" +
 	"\x06Format\x12 .quorate.keeper.v1.FormatRequest\x1a!.quorate.keeper.v1.FormatResponse\x12S\n" +
 	"\bFenceKey\x12\".quorate.keeper.v1.FenceKeyRequest\x1a#.quorate.keeper.v1.FenceKeyResponse\x12J\n" +
 	"\x05Evict\x12\x1f.quorate.keeper.v1.EvictRequest\x1a .quorate.keeper.v1.EvictResponse\x12P\n" +
@@ -2043,7 +2227,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP() []byte {
 	return file_cluster_keeper_keeperpb_keeper_proto_rawDescData
 }
 
-var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*ConfigureRequest)(nil),    // 0: quorate.keeper.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),   // 1: quorate.keeper.v1.ConfigureResponse
@@ -2057,64 +2241,70 @@ var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*CoordinateResponse)(nil),  // 9: quorate.keeper.v1.CoordinateResponse
 	(*RelinquishRequest)(nil),   // 10: quorate.keeper.v1.RelinquishRequest
 	(*RelinquishResponse)(nil),  // 11: quorate.keeper.v1.RelinquishResponse
-	(*FormatRequest)(nil),       // 12: quorate.keeper.v1.FormatRequest
-	(*FormatResponse)(nil),      // 13: quorate.keeper.v1.FormatResponse
-	(*FenceKeyRequest)(nil),     // 14: quorate.keeper.v1.FenceKeyRequest
-	(*FenceKeyResponse)(nil),    // 15: quorate.keeper.v1.FenceKeyResponse
-	(*EvictRequest)(nil),        // 16: quorate.keeper.v1.EvictRequest
-	(*EvictResponse)(nil),       // 17: quorate.keeper.v1.EvictResponse
-	(*ReleaseRequest)(nil),      // 18: quorate.keeper.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),     // 19: quorate.keeper.v1.ReleaseResponse
-	(*StatusRequest)(nil),       // 20: quorate.keeper.v1.StatusRequest
-	(*StatusResponse)(nil),      // 21: quorate.keeper.v1.StatusResponse
-	(*LeaseStatus)(nil),         // 22: quorate.keeper.v1.LeaseStatus
-	(*VolumeStatus)(nil),        // 23: quorate.keeper.v1.VolumeStatus
-	(*Pauses)(nil),              // 24: quorate.keeper.v1.Pauses
-	(*HoldAddressRequest)(nil),  // 25: quorate.keeper.v1.HoldAddressRequest
-	(*HoldAddressResponse)(nil), // 26: quorate.keeper.v1.HoldAddressResponse
-	(*DropAddressRequest)(nil),  // 27: quorate.keeper.v1.DropAddressRequest
-	(*DropAddressResponse)(nil), // 28: quorate.keeper.v1.DropAddressResponse
-	(*RenewRequest)(nil),        // 29: quorate.keeper.v1.RenewRequest
-	(*RenewResponse)(nil),       // 30: quorate.keeper.v1.RenewResponse
+	(*CheckRequest)(nil),        // 12: quorate.keeper.v1.CheckRequest
+	(*CheckResponse)(nil),       // 13: quorate.keeper.v1.CheckResponse
+	(*Finding)(nil),             // 14: quorate.keeper.v1.Finding
+	(*FormatRequest)(nil),       // 15: quorate.keeper.v1.FormatRequest
+	(*FormatResponse)(nil),      // 16: quorate.keeper.v1.FormatResponse
+	(*FenceKeyRequest)(nil),     // 17: quorate.keeper.v1.FenceKeyRequest
+	(*FenceKeyResponse)(nil),    // 18: quorate.keeper.v1.FenceKeyResponse
+	(*EvictRequest)(nil),        // 19: quorate.keeper.v1.EvictRequest
+	(*EvictResponse)(nil),       // 20: quorate.keeper.v1.EvictResponse
+	(*ReleaseRequest)(nil),      // 21: quorate.keeper.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),     // 22: quorate.keeper.v1.ReleaseResponse
+	(*StatusRequest)(nil),       // 23: quorate.keeper.v1.StatusRequest
+	(*StatusResponse)(nil),      // 24: quorate.keeper.v1.StatusResponse
+	(*LeaseStatus)(nil),         // 25: quorate.keeper.v1.LeaseStatus
+	(*VolumeStatus)(nil),        // 26: quorate.keeper.v1.VolumeStatus
+	(*Pauses)(nil),              // 27: quorate.keeper.v1.Pauses
+	(*HoldAddressRequest)(nil),  // 28: quorate.keeper.v1.HoldAddressRequest
+	(*HoldAddressResponse)(nil), // 29: quorate.keeper.v1.HoldAddressResponse
+	(*DropAddressRequest)(nil),  // 30: quorate.keeper.v1.DropAddressRequest
+	(*DropAddressResponse)(nil), // 31: quorate.keeper.v1.DropAddressResponse
+	(*RenewRequest)(nil),        // 32: quorate.keeper.v1.RenewRequest
+	(*RenewResponse)(nil),       // 33: quorate.keeper.v1.RenewResponse
 }
 var file_cluster_keeper_keeperpb_keeper_proto_depIdxs = []int32{
 	2,  // 0: quorate.keeper.v1.AttachRequest.lun:type_name -> quorate.keeper.v1.Lun
 	3,  // 1: quorate.keeper.v1.AttachRequest.coordinator:type_name -> quorate.keeper.v1.Coordinator
-	2,  // 2: quorate.keeper.v1.FormatRequest.lun:type_name -> quorate.keeper.v1.Lun
-	22, // 3: quorate.keeper.v1.StatusResponse.lease:type_name -> quorate.keeper.v1.LeaseStatus
-	23, // 4: quorate.keeper.v1.StatusResponse.volumes:type_name -> quorate.keeper.v1.VolumeStatus
-	24, // 5: quorate.keeper.v1.VolumeStatus.pauses:type_name -> quorate.keeper.v1.Pauses
-	0,  // 6: quorate.keeper.v1.KeeperService.Configure:input_type -> quorate.keeper.v1.ConfigureRequest
-	4,  // 7: quorate.keeper.v1.KeeperService.Attach:input_type -> quorate.keeper.v1.AttachRequest
-	6,  // 8: quorate.keeper.v1.KeeperService.Detach:input_type -> quorate.keeper.v1.DetachRequest
-	8,  // 9: quorate.keeper.v1.KeeperService.Coordinate:input_type -> quorate.keeper.v1.CoordinateRequest
-	10, // 10: quorate.keeper.v1.KeeperService.Relinquish:input_type -> quorate.keeper.v1.RelinquishRequest
-	12, // 11: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
-	14, // 12: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
-	16, // 13: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
-	18, // 14: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
-	20, // 15: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
-	25, // 16: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
-	27, // 17: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
-	29, // 18: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
-	1,  // 19: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
-	5,  // 20: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
-	7,  // 21: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
-	9,  // 22: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
-	11, // 23: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
-	13, // 24: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
-	15, // 25: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
-	17, // 26: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
-	19, // 27: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
-	21, // 28: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
-	26, // 29: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
-	28, // 30: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
-	30, // 31: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
-	19, // [19:32] is the sub-list for method output_type
-	6,  // [6:19] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	14, // 2: quorate.keeper.v1.CheckResponse.findings:type_name -> quorate.keeper.v1.Finding
+	2,  // 3: quorate.keeper.v1.FormatRequest.lun:type_name -> quorate.keeper.v1.Lun
+	25, // 4: quorate.keeper.v1.StatusResponse.lease:type_name -> quorate.keeper.v1.LeaseStatus
+	26, // 5: quorate.keeper.v1.StatusResponse.volumes:type_name -> quorate.keeper.v1.VolumeStatus
+	27, // 6: quorate.keeper.v1.VolumeStatus.pauses:type_name -> quorate.keeper.v1.Pauses
+	0,  // 7: quorate.keeper.v1.KeeperService.Configure:input_type -> quorate.keeper.v1.ConfigureRequest
+	4,  // 8: quorate.keeper.v1.KeeperService.Attach:input_type -> quorate.keeper.v1.AttachRequest
+	6,  // 9: quorate.keeper.v1.KeeperService.Detach:input_type -> quorate.keeper.v1.DetachRequest
+	8,  // 10: quorate.keeper.v1.KeeperService.Coordinate:input_type -> quorate.keeper.v1.CoordinateRequest
+	10, // 11: quorate.keeper.v1.KeeperService.Relinquish:input_type -> quorate.keeper.v1.RelinquishRequest
+	12, // 12: quorate.keeper.v1.KeeperService.Check:input_type -> quorate.keeper.v1.CheckRequest
+	15, // 13: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
+	17, // 14: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
+	19, // 15: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
+	21, // 16: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
+	23, // 17: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
+	28, // 18: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
+	30, // 19: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
+	32, // 20: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
+	1,  // 21: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
+	5,  // 22: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
+	7,  // 23: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
+	9,  // 24: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
+	11, // 25: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
+	13, // 26: quorate.keeper.v1.KeeperService.Check:output_type -> quorate.keeper.v1.CheckResponse
+	16, // 27: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
+	18, // 28: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
+	20, // 29: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
+	22, // 30: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
+	24, // 31: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
+	29, // 32: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
+	31, // 33: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
+	33, // 34: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
+	21, // [21:35] is the sub-list for method output_type
+	7,  // [7:21] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_cluster_keeper_keeperpb_keeper_proto_init() }
@@ -2128,7 +2318,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_keeper_keeperpb_keeper_proto_rawDesc), len(file_cluster_keeper_keeperpb_keeper_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -68,6 +68,8 @@ const (
 	NodeServiceStandingProcedure = "/quorate.api.v1.NodeService/Standing"
 	// NodeServiceMigrationsProcedure is the fully-qualified name of the NodeService's Migrations RPC.
 	NodeServiceMigrationsProcedure = "/quorate.api.v1.NodeService/Migrations"
+	// NodeServiceCheckVolumeProcedure is the fully-qualified name of the NodeService's CheckVolume RPC.
+	NodeServiceCheckVolumeProcedure = "/quorate.api.v1.NodeService/CheckVolume"
 	// ClusterServiceVersionProcedure is the fully-qualified name of the ClusterService's Version RPC.
 	ClusterServiceVersionProcedure = "/quorate.api.v1.ClusterService/Version"
 	// ClusterServiceValidateProcedure is the fully-qualified name of the ClusterService's Validate RPC.
@@ -96,6 +98,8 @@ const (
 	ClusterServiceCsvEnableProcedure = "/quorate.api.v1.ClusterService/CsvEnable"
 	// ClusterServiceCsvAddProcedure is the fully-qualified name of the ClusterService's CsvAdd RPC.
 	ClusterServiceCsvAddProcedure = "/quorate.api.v1.ClusterService/CsvAdd"
+	// ClusterServiceCsvCheckProcedure is the fully-qualified name of the ClusterService's CsvCheck RPC.
+	ClusterServiceCsvCheckProcedure = "/quorate.api.v1.ClusterService/CsvCheck"
 	// ClusterServiceCsvMoveProcedure is the fully-qualified name of the ClusterService's CsvMove RPC.
 	ClusterServiceCsvMoveProcedure = "/quorate.api.v1.ClusterService/CsvMove"
 	// ClusterServiceVmCreateProcedure is the fully-qualified name of the ClusterService's VmCreate RPC.
@@ -256,6 +260,8 @@ type NodeServiceClient interface {
 	Standing(context.Context, *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error)
 	// Migrations says how the moves stand that this node drives or drove.
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
+	// CheckVolume checks a volume that this node coordinates.
+	CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 }
 
 // NewNodeServiceClient constructs a client for the quorate.api.v1.NodeService service. By default,
@@ -335,6 +341,12 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("Migrations")),
 			connect.WithClientOptions(opts...),
 		),
+		checkVolume: connect.NewClient[apipb.CsvCheckRequest, apipb.CsvCheckResponse](
+			httpClient,
+			baseURL+NodeServiceCheckVolumeProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("CheckVolume")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -351,6 +363,7 @@ type nodeServiceClient struct {
 	reach       *connect.Client[apipb.ReachRequest, apipb.ReachResponse]
 	standing    *connect.Client[apipb.StandingRequest, apipb.StandingResponse]
 	migrations  *connect.Client[apipb.MigrationsRequest, apipb.MigrationsResponse]
+	checkVolume *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
 }
 
 // Describe calls quorate.api.v1.NodeService.Describe.
@@ -408,6 +421,11 @@ func (c *nodeServiceClient) Migrations(ctx context.Context, req *connect.Request
 	return c.migrations.CallUnary(ctx, req)
 }
 
+// CheckVolume calls quorate.api.v1.NodeService.CheckVolume.
+func (c *nodeServiceClient) CheckVolume(ctx context.Context, req *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
+	return c.checkVolume.CallUnary(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the quorate.api.v1.NodeService service.
 type NodeServiceHandler interface {
 	Describe(context.Context, *connect.Request[apipb.DescribeRequest]) (*connect.Response[apipb.NodeDescription], error)
@@ -428,6 +446,8 @@ type NodeServiceHandler interface {
 	Standing(context.Context, *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error)
 	// Migrations says how the moves stand that this node drives or drove.
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
+	// CheckVolume checks a volume that this node coordinates.
+	CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -503,6 +523,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("Migrations")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceCheckVolumeHandler := connect.NewUnaryHandler(
+		NodeServiceCheckVolumeProcedure,
+		svc.CheckVolume,
+		connect.WithSchema(nodeServiceMethods.ByName("CheckVolume")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/quorate.api.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServiceDescribeProcedure:
@@ -527,6 +553,8 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceStandingHandler.ServeHTTP(w, r)
 		case NodeServiceMigrationsProcedure:
 			nodeServiceMigrationsHandler.ServeHTTP(w, r)
+		case NodeServiceCheckVolumeProcedure:
+			nodeServiceCheckVolumeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -580,6 +608,10 @@ func (UnimplementedNodeServiceHandler) Migrations(context.Context, *connect.Requ
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.Migrations is not implemented"))
 }
 
+func (UnimplementedNodeServiceHandler) CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.CheckVolume is not implemented"))
+}
+
 // ClusterServiceClient is a client for the quorate.api.v1.ClusterService service.
 type ClusterServiceClient interface {
 	Version(context.Context, *connect.Request[apipb.VersionRequest]) (*connect.Response[apipb.VersionResponse], error)
@@ -598,6 +630,8 @@ type ClusterServiceClient interface {
 	CsvEnable(context.Context, *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error)
 	CsvAdd(context.Context, *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error)
 	// CsvMove answers when the other node serves the volume.
+	// CsvCheck checks a volume's metadata where it is coordinated.
+	CsvCheck(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 	CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
 	VmAdd(context.Context, *connect.Request[apipb.VmAddRequest]) (*connect.Response[apipb.VmAddResponse], error)
@@ -703,6 +737,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ClusterServiceCsvAddProcedure,
 			connect.WithSchema(clusterServiceMethods.ByName("CsvAdd")),
+			connect.WithClientOptions(opts...),
+		),
+		csvCheck: connect.NewClient[apipb.CsvCheckRequest, apipb.CsvCheckResponse](
+			httpClient,
+			baseURL+ClusterServiceCsvCheckProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("CsvCheck")),
 			connect.WithClientOptions(opts...),
 		),
 		csvMove: connect.NewClient[apipb.CsvMoveRequest, apipb.CsvMoveResponse](
@@ -818,6 +858,7 @@ type clusterServiceClient struct {
 	diskAdd        *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
 	csvEnable      *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
 	csvAdd         *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
+	csvCheck       *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
 	csvMove        *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
 	vmCreate       *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
 	vmAdd          *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
@@ -894,6 +935,11 @@ func (c *clusterServiceClient) CsvEnable(ctx context.Context, req *connect.Reque
 // CsvAdd calls quorate.api.v1.ClusterService.CsvAdd.
 func (c *clusterServiceClient) CsvAdd(ctx context.Context, req *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error) {
 	return c.csvAdd.CallUnary(ctx, req)
+}
+
+// CsvCheck calls quorate.api.v1.ClusterService.CsvCheck.
+func (c *clusterServiceClient) CsvCheck(ctx context.Context, req *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
+	return c.csvCheck.CallUnary(ctx, req)
 }
 
 // CsvMove calls quorate.api.v1.ClusterService.CsvMove.
@@ -994,6 +1040,8 @@ type ClusterServiceHandler interface {
 	CsvEnable(context.Context, *connect.Request[apipb.CsvEnableRequest]) (*connect.Response[apipb.CsvEnableResponse], error)
 	CsvAdd(context.Context, *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error)
 	// CsvMove answers when the other node serves the volume.
+	// CsvCheck checks a volume's metadata where it is coordinated.
+	CsvCheck(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 	CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
 	VmAdd(context.Context, *connect.Request[apipb.VmAddRequest]) (*connect.Response[apipb.VmAddResponse], error)
@@ -1095,6 +1143,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceCsvAddProcedure,
 		svc.CsvAdd,
 		connect.WithSchema(clusterServiceMethods.ByName("CsvAdd")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceCsvCheckHandler := connect.NewUnaryHandler(
+		ClusterServiceCsvCheckProcedure,
+		svc.CsvCheck,
+		connect.WithSchema(clusterServiceMethods.ByName("CsvCheck")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceCsvMoveHandler := connect.NewUnaryHandler(
@@ -1219,6 +1273,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceCsvEnableHandler.ServeHTTP(w, r)
 		case ClusterServiceCsvAddProcedure:
 			clusterServiceCsvAddHandler.ServeHTTP(w, r)
+		case ClusterServiceCsvCheckProcedure:
+			clusterServiceCsvCheckHandler.ServeHTTP(w, r)
 		case ClusterServiceCsvMoveProcedure:
 			clusterServiceCsvMoveHandler.ServeHTTP(w, r)
 		case ClusterServiceVmCreateProcedure:
@@ -1306,6 +1362,10 @@ func (UnimplementedClusterServiceHandler) CsvEnable(context.Context, *connect.Re
 
 func (UnimplementedClusterServiceHandler) CsvAdd(context.Context, *connect.Request[apipb.CsvAddRequest]) (*connect.Response[apipb.CsvAddResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvAdd is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) CsvCheck(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvCheck is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {

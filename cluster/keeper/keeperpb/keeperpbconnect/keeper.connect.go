@@ -51,6 +51,8 @@ const (
 	// KeeperServiceRelinquishProcedure is the fully-qualified name of the KeeperService's Relinquish
 	// RPC.
 	KeeperServiceRelinquishProcedure = "/quorate.keeper.v1.KeeperService/Relinquish"
+	// KeeperServiceCheckProcedure is the fully-qualified name of the KeeperService's Check RPC.
+	KeeperServiceCheckProcedure = "/quorate.keeper.v1.KeeperService/Check"
 	// KeeperServiceFormatProcedure is the fully-qualified name of the KeeperService's Format RPC.
 	KeeperServiceFormatProcedure = "/quorate.keeper.v1.KeeperService/Format"
 	// KeeperServiceFenceKeyProcedure is the fully-qualified name of the KeeperService's FenceKey RPC.
@@ -85,6 +87,8 @@ type KeeperServiceClient interface {
 	Coordinate(context.Context, *connect.Request[keeperpb.CoordinateRequest]) (*connect.Response[keeperpb.CoordinateResponse], error)
 	// Relinquish answers when nothing of this coordinator can write any more.
 	Relinquish(context.Context, *connect.Request[keeperpb.RelinquishRequest]) (*connect.Response[keeperpb.RelinquishResponse], error)
+	// Check checks the metadata of a volume that this node coordinates.
+	Check(context.Context, *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error)
 	Format(context.Context, *connect.Request[keeperpb.FormatRequest]) (*connect.Response[keeperpb.FormatResponse], error)
 	// FenceKey removes another node's key from the volume's LUN, waits until its
 	// writes are over, and, where this node coordinates, forgets that node.
@@ -141,6 +145,12 @@ func NewKeeperServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(keeperServiceMethods.ByName("Relinquish")),
 			connect.WithClientOptions(opts...),
 		),
+		check: connect.NewClient[keeperpb.CheckRequest, keeperpb.CheckResponse](
+			httpClient,
+			baseURL+KeeperServiceCheckProcedure,
+			connect.WithSchema(keeperServiceMethods.ByName("Check")),
+			connect.WithClientOptions(opts...),
+		),
 		format: connect.NewClient[keeperpb.FormatRequest, keeperpb.FormatResponse](
 			httpClient,
 			baseURL+KeeperServiceFormatProcedure,
@@ -193,6 +203,7 @@ type keeperServiceClient struct {
 	detach      *connect.Client[keeperpb.DetachRequest, keeperpb.DetachResponse]
 	coordinate  *connect.Client[keeperpb.CoordinateRequest, keeperpb.CoordinateResponse]
 	relinquish  *connect.Client[keeperpb.RelinquishRequest, keeperpb.RelinquishResponse]
+	check       *connect.Client[keeperpb.CheckRequest, keeperpb.CheckResponse]
 	format      *connect.Client[keeperpb.FormatRequest, keeperpb.FormatResponse]
 	fenceKey    *connect.Client[keeperpb.FenceKeyRequest, keeperpb.FenceKeyResponse]
 	evict       *connect.Client[keeperpb.EvictRequest, keeperpb.EvictResponse]
@@ -225,6 +236,11 @@ func (c *keeperServiceClient) Coordinate(ctx context.Context, req *connect.Reque
 // Relinquish calls quorate.keeper.v1.KeeperService.Relinquish.
 func (c *keeperServiceClient) Relinquish(ctx context.Context, req *connect.Request[keeperpb.RelinquishRequest]) (*connect.Response[keeperpb.RelinquishResponse], error) {
 	return c.relinquish.CallUnary(ctx, req)
+}
+
+// Check calls quorate.keeper.v1.KeeperService.Check.
+func (c *keeperServiceClient) Check(ctx context.Context, req *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error) {
+	return c.check.CallUnary(ctx, req)
 }
 
 // Format calls quorate.keeper.v1.KeeperService.Format.
@@ -276,6 +292,8 @@ type KeeperServiceHandler interface {
 	Coordinate(context.Context, *connect.Request[keeperpb.CoordinateRequest]) (*connect.Response[keeperpb.CoordinateResponse], error)
 	// Relinquish answers when nothing of this coordinator can write any more.
 	Relinquish(context.Context, *connect.Request[keeperpb.RelinquishRequest]) (*connect.Response[keeperpb.RelinquishResponse], error)
+	// Check checks the metadata of a volume that this node coordinates.
+	Check(context.Context, *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error)
 	Format(context.Context, *connect.Request[keeperpb.FormatRequest]) (*connect.Response[keeperpb.FormatResponse], error)
 	// FenceKey removes another node's key from the volume's LUN, waits until its
 	// writes are over, and, where this node coordinates, forgets that node.
@@ -326,6 +344,12 @@ func NewKeeperServiceHandler(svc KeeperServiceHandler, opts ...connect.HandlerOp
 		KeeperServiceRelinquishProcedure,
 		svc.Relinquish,
 		connect.WithSchema(keeperServiceMethods.ByName("Relinquish")),
+		connect.WithHandlerOptions(opts...),
+	)
+	keeperServiceCheckHandler := connect.NewUnaryHandler(
+		KeeperServiceCheckProcedure,
+		svc.Check,
+		connect.WithSchema(keeperServiceMethods.ByName("Check")),
 		connect.WithHandlerOptions(opts...),
 	)
 	keeperServiceFormatHandler := connect.NewUnaryHandler(
@@ -382,6 +406,8 @@ func NewKeeperServiceHandler(svc KeeperServiceHandler, opts ...connect.HandlerOp
 			keeperServiceCoordinateHandler.ServeHTTP(w, r)
 		case KeeperServiceRelinquishProcedure:
 			keeperServiceRelinquishHandler.ServeHTTP(w, r)
+		case KeeperServiceCheckProcedure:
+			keeperServiceCheckHandler.ServeHTTP(w, r)
 		case KeeperServiceFormatProcedure:
 			keeperServiceFormatHandler.ServeHTTP(w, r)
 		case KeeperServiceFenceKeyProcedure:
@@ -423,6 +449,10 @@ func (UnimplementedKeeperServiceHandler) Coordinate(context.Context, *connect.Re
 
 func (UnimplementedKeeperServiceHandler) Relinquish(context.Context, *connect.Request[keeperpb.RelinquishRequest]) (*connect.Response[keeperpb.RelinquishResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.keeper.v1.KeeperService.Relinquish is not implemented"))
+}
+
+func (UnimplementedKeeperServiceHandler) Check(context.Context, *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.keeper.v1.KeeperService.Check is not implemented"))
 }
 
 func (UnimplementedKeeperServiceHandler) Format(context.Context, *connect.Request[keeperpb.FormatRequest]) (*connect.Response[keeperpb.FormatResponse], error) {
