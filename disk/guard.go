@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-
 )
 
 // ErrFenced says that this node may not write to the LUN: its key was removed,
