@@ -196,8 +196,43 @@ func (c *Core) Propose(commands ...[]byte) error {
 	return c.rn.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: proto.Uint64(c.cfg.ID), Entries: entries})
 }
 
-// ProposeConf hands a configuration change to raft.
-func (c *Core) ProposeConf(cc raftpb.ConfChangeI) error { return c.rn.ProposeConfChange(cc) }
+// ProposeConf hands a configuration change to raft. A leader takes none that ends its
+// own vote, nor does it from others: whoever decided that saw another leader, and lets
+// this one pass leadership on first (raft.ErrProposalDropped).
+func (c *Core) ProposeConf(cc raftpb.ConfChangeI) error {
+	if c.Leader() && c.endsOwnVote(cc.AsV2()) {
+		return raft.ErrProposalDropped
+	}
+	return c.rn.ProposeConfChange(cc)
+}
+
+func (c *Core) endsOwnVote(cc *raftpb.ConfChangeV2) bool {
+	for _, ch := range cc.GetChanges() {
+		if ch.GetNodeId() == c.cfg.ID && ch.GetType() != raftpb.ConfChangeAddNode && !mutant.On("leader removed") {
+			return true
+		}
+	}
+	return false
+}
+
+// endsOwn tells whether a proposal that was sent here would end this voter's vote.
+func (c *Core) endsOwn(m *raftpb.Message) bool {
+	for _, e := range m.GetEntries() {
+		switch e.GetType() {
+		case raftpb.EntryConfChange:
+			cc := &raftpb.ConfChange{}
+			if proto.Unmarshal(e.GetData(), cc) != nil || c.endsOwnVote(cc.AsV2()) {
+				return true
+			}
+		case raftpb.EntryConfChangeV2:
+			cc := &raftpb.ConfChangeV2{}
+			if proto.Unmarshal(e.GetData(), cc) != nil || c.endsOwnVote(cc) {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 func (c *Core) readIndex(rctx []byte) { c.rn.ReadIndex(rctx) }
 
@@ -213,6 +248,10 @@ func (c *Core) Step(m *raftpb.Message) error {
 		}
 	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
 		c.quiet, c.leader = 0, m.GetFrom()
+	case raftpb.MsgProp:
+		if c.Leader() && c.endsOwn(m) {
+			return raft.ErrProposalDropped
+		}
 	case raftpb.MsgTimeoutNow:
 		c.transferred = c.hard.GetTerm()
 	}

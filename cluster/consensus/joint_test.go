@@ -99,3 +99,25 @@ func TestLeaderLostWhileVotesChange(t *testing.T) {
 		})
 	}
 }
+
+// TestLeaderEndsNotItsOwnVote: neither at its own wish nor at that of another, who
+// proposed it when somebody else led.
+func TestLeaderEndsNotItsOwnVote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 2, 3)
+		defer g.stop()
+		for id := range uint64(3) {
+			g.start(id+1, nil)
+		}
+		lead := g.leader(1, 2, 3)
+		me := lead.Status().ID
+		for _, r := range g.up {
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+			_ = r.Change(ctx, step(raftpb.ConfChangeRemoveNode, me), func(s Status) bool { return !slices.Contains(s.Voters, me) })
+			cancel()
+			if st := lead.Status(); !slices.Contains(st.Voters, me) || !st.IsLeader {
+				t.Fatalf("the leader has %+v", st)
+			}
+		}
+	})
+}

@@ -130,12 +130,17 @@ func Create(ctx context.Context, dev disk.Device, opt Options, snapshot []byte) 
 
 // Open reads a journal. It returns ErrForeign where there is none of this
 // owner, and ErrCorrupt where durable records are damaged. A torn last record,
-// which was never acknowledged, is dropped.
+// which was never acknowledged, is dropped. What it returns is durable: a process
+// before this one may have died between a write and its flush, and what it wrote be
+// read from a cache.
 func Open(ctx context.Context, dev disk.Device, opt Options) (*Journal, Contents, error) {
 	if err := opt.validate(dev.Info()); err != nil {
 		return nil, Contents{}, fmt.Errorf("open journal: %w", err)
 	}
 	j := &Journal{dev: dev, opt: opt}
+	if err := dev.Flush(ctx); err != nil {
+		return nil, Contents{}, fmt.Errorf("open journal on %s: %w", dev.Info().URL, err)
+	}
 	heads := make([]byte, headerCount*blockSize)
 	if err := dev.ReadAt(ctx, heads, opt.Offset); err != nil {
 		return nil, Contents{}, fmt.Errorf("open journal on %s: %w", dev.Info().URL, err)

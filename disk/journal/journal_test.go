@@ -278,3 +278,33 @@ func TestNewJournalHasNothingOfTheOld(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestOpenedJournalIsDurable: a process dies between a write and its flush, the next
+// one reads what it wrote from the disk's cache, and then the power fails: what was
+// read is there.
+func TestOpenedJournalIsDurable(t *testing.T) {
+	ctx := context.Background()
+	for seed := range uint64(50) {
+		dev := disk.NewCrashing(memory(), seed)
+		if _, err := Create(ctx, dev, opt, []byte("s")); err != nil {
+			t.Fatal(err)
+		}
+		j, _, err := Open(ctx, dev, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record := bytes.Repeat([]byte{7}, 10_000)
+		if err := dev.WriteAt(ctx, j.encode(record, j.seq, j.index), j.areaOffset(j.seq)+j.pos); err != nil {
+			t.Fatal(err)
+		}
+		_, seen, err := Open(ctx, dev, opt)
+		if err != nil || len(seen.Records) != 1 {
+			t.Fatalf("the next process reads %d records: %v", len(seen.Records), err)
+		}
+		after, err := dev.Crash(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, after, "s", [][]byte{record})
+	}
+}

@@ -23,8 +23,8 @@ func (c *leaderCheck) seen(v *voter) {
 		c.w.fail("leader", "%s leads in term %d, and so did %s", v.db.by, st.Term, have)
 	}
 	c.of[st.Term] = v.db.by
-	// Before that it may apply what an earlier leader began.
-	if !st.LastQuorum.IsZero() && st.Applied >= st.Commit {
+	// Before that it may apply, and bring to its end, what an earlier leader began.
+	if !st.LastQuorum.IsZero() && st.Applied >= st.Commit && v.db.term == st.Term && len(st.Outgoing) == 0 {
 		c.last[v] = st.Term
 	}
 }

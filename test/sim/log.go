@@ -28,6 +28,7 @@ const compareEvery = 64
 
 // applied is called when a replica has applied an entry.
 func (c *logCheck) applied(r *replica, index, term, command uint64, cmd *pb.Command, res *pb.Result) {
+	r.term = term
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(res.Message))
 	e := logEntry{term: term, command: command, result: h.Sum64() + uint64(res.Code), by: r.by}

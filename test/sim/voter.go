@@ -20,9 +20,10 @@ const guardTicks = 10
 // replica is the database as consensus drives it. It tells the checkers what it
 // was given.
 type replica struct {
-	w  *world
-	by string // for the checkers
-	db *cluster.Database
+	w    *world
+	by   string // for the checkers
+	term uint64 // of the last command
+	db   *cluster.Database
 }
 
 // Apply implements consensus.Machine.
