@@ -68,6 +68,10 @@ func (n *node) startClusterd() {
 
 func (c *clusterd) start() {
 	log, state, err := consensus.OpenLog(context.Background(), c.n.disk, c.n.logOptions())
+	if errors.Is(err, errDisk) {
+		c.anew() // when the disk is well again it will be
+		return
+	}
 	if err != nil {
 		c.w.fail("log", "%s cannot read its log any more: %v", c.n.name, err)
 	}
