@@ -66,7 +66,7 @@ func (r *request) onDevice(what string, do func(context.Context) error) error {
 	case errors.As(err, &sense):
 		return fmt.Errorf("%s for node %d: %w: %w", what, r.s.node, err, syscall.EIO)
 	}
-	r.log.Warn("not done for another node", zap.String("what", what), zap.Uint64("node", uint64(r.s.node)), zap.Error(err))
+	r.log.Debug("not done for another node", zap.String("what", what), zap.Uint64("node", uint64(r.s.node)), zap.Error(err))
 	return fmt.Errorf("%s for node %d: %w: %w", what, r.s.node, err, syscall.EAGAIN)
 }
 
