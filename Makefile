@@ -7,11 +7,16 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -X quorate/cluster.Version=$(VERSION)
 # Packages whose tests raise labs, guests and targets, and so go one at a time.
 HEAVY   := ./test/...
-# For how long `make test` simulates fresh seeds, besides the fixed ones.
-SIM_FRESH ?= 30s
-# The linter is pinned here and not by a tool line of go.mod: there its several
-# hundred modules would choose versions for the product's own.
+# How many fresh seeds `make test` simulates, besides the fixed ones, and from which
+# on: each commit has seeds of its own, so that what fails can be run again.
+SIM_FRESH ?= 30
+SIM_FROM  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || date +%s)
+# The linter and the runner of tests are pinned here and not by a tool line of go.mod:
+# there their modules would choose versions for the product's own.
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# At most three tests that failed are run once more, and what the first run said stays
+# in what is printed: on a machine that others load, a lab can come to a halt.
+TESTS   := $(GO) run gotest.tools/gotestsum@v1.13.0 --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=3
 
 .DEFAULT_GOAL := help
 
@@ -35,8 +40,8 @@ demo: build ## the main job, for real, on this one machine: create, move, pull t
 
 .PHONY: test
 test: build ## all tests, end to end ones too
-	$(GO) test -timeout 10m $$($(GO) list ./... | grep -v '^quorate/test')
-	SIM_FRESH=$(SIM_FRESH) $(GO) test -p 1 -timeout 20m $(HEAVY)
+	$(TESTS) --packages "$$($(GO) list ./... | grep -v '^quorate/test' | tr '\n' ' ')" -- -timeout 10m
+	SIM_FRESH=$(SIM_FRESH) SIM_FROM=$(SIM_FROM) $(TESTS) --packages $(HEAVY) -- -p 1 -timeout 20m
 
 .PHONY: scenarios
 scenarios: build ## failures played on the lab and told as stories; RUN=name for some of them
