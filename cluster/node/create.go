@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"time"
 
 	"connectrpc.com/connect"
@@ -17,6 +18,7 @@ import (
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/consensus"
 	"quorate/cluster/trust"
+	"quorate/quorum"
 )
 
 // joinTimeout is for how long a new member may take until it is up.
@@ -91,6 +93,22 @@ func (n *Node) checkCreate(ctx context.Context, r *apipb.CreateRequest) error {
 	}
 	if err := cluster.CheckName("cluster", r.Name); err != nil {
 		return invalid("%v", err)
+	}
+	if r.Quorum != "" {
+		if _, err := quorum.ParseMode(r.Quorum); err != nil {
+			return invalid("%v", err)
+		}
+	}
+	if r.Share != "" {
+		switch {
+		case r.Witness != "" || r.Quorum != "" && r.Quorum != string(quorum.NodeAndShareMajority):
+			return invalid("a witness on a share goes with the mode %s alone, and with no disk", quorum.NodeAndShareMajority)
+		case !filepath.IsAbs(r.Share):
+			return invalid("name the directory of the share as all nodes have it mounted: %q is not an absolute path", r.Share)
+		}
+		if err := n.guards(r.Share); err != nil {
+			return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s cannot hold the witness: %w", r.Share, err))
+		}
 	}
 	if r.Ip == "" {
 		return nil

@@ -29,7 +29,10 @@ func (m *member) furnish(ctx context.Context, r *apipb.CreateRequest, tell telle
 		}
 	}
 	mode, disk, why := r.Quorum, r.Witness, "asked for by the administrator"
-	if mode == "" {
+	switch {
+	case mode == "" && r.Share != "":
+		mode = string(quorum.NodeAndShareMajority)
+	case mode == "":
 		var c quorum.Choice
 		m.db.view(func(s *pb.State) { c = quorum.Choose(len(s.Nodes), witnessCandidates(s)) })
 		mode, why = string(c.Mode), c.Why
@@ -38,7 +41,7 @@ func (m *member) furnish(ctx context.Context, r *apipb.CreateRequest, tell telle
 		}
 	}
 	tell.say("quorum", "%s: %s", mode, why)
-	return m.setQuorum(ctx, witnessWish{mode: mode, disk: disk, force: r.Force}, why)
+	return m.setQuorum(ctx, witnessWish{mode: mode, disk: disk, share: r.Share, force: r.Force}, why)
 }
 
 // witnessCandidates are the disks that might be the witness.

@@ -23,6 +23,14 @@ func (n *Node) share(folder, clusterID string) *witness.Share {
 	return witness.NewShare(witness.ShareOptions{Folder: folder, ClusterID: clusterID, Guarded: n.opt.ShareGuard})
 }
 
+// guards refuses a directory whose file system cannot guard a witness.
+func (n *Node) guards(dir string) error {
+	if n.opt.ShareGuard != nil {
+		return n.opt.ShareGuard(dir)
+	}
+	return witness.Guarded(dir)
+}
+
 // prepareShare makes a witness in a directory of a share, unless the present one is
 // there, and puts it into the command. end removes it where it is not used.
 func (m *member) prepareShare(ctx context.Context, dir string, cmd *pb.QuorumSet) (end func(used bool), err error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +77,41 @@ func TestWitnessOnAShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	if q := n.current().status().Quorum; q.Witness.State != "none" || q.Total != 1 {
+		t.Fatalf("%v", q)
+	}
+}
+
+// TestCreateWithAShare: a cluster begins with its witness on a share; a request that
+// cannot be met founds none.
+func TestCreateWithAShare(t *testing.T) {
+	share := t.TempDir()
+	n := alone(t, t.TempDir())
+	create := func(r *apipb.CreateRequest) error {
+		return n.create(t.Context(), r, func(*apipb.Progress) error { return nil })
+	}
+	for want, r := range map[string]*apipb.CreateRequest{
+		"not an absolute path": {Name: "c", Share: "relative"},
+		"with no disk":         {Name: "c", Share: share, Witness: "Cluster Disk 1"},
+		"the mode":             {Name: "c", Share: share, Quorum: "node-majority"},
+		"no quorum mode":       {Name: "c", Quorum: "most"},
+	} {
+		if err := create(r); connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", r, err)
+		}
+	}
+	guard := n.opt.ShareGuard
+	n.opt.ShareGuard = nil
+	if err := create(&apipb.CreateRequest{Name: "c", Share: share}); !errors.Is(err, witness.ErrUnguarded) {
+		t.Error(err)
+	}
+	n.opt.ShareGuard = guard
+	if n.current() != nil {
+		t.Fatal("a cluster was founded")
+	}
+	if err := create(&apipb.CreateRequest{Name: "c", Share: share}); err != nil {
+		t.Fatal(err)
+	}
+	if q := n.current().status().Quorum; q.Mode != "node-and-share-majority" || filepath.Dir(q.Witness.Share) != share {
 		t.Fatalf("%v", q)
 	}
 }

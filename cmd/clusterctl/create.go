@@ -22,11 +22,13 @@ func (c *cmdCreate) command() *cobra.Command {
 		Long: `Makes a cluster of this node and the others that are named. Run it on one of
 them. Every node logs in to the portals; the quorum mode is chosen by the number
 of nodes, and the smallest suitable LUN becomes the witness. What was chosen, and
-why, is printed.
+why, is printed. With --share the witness lies in a directory that all nodes have
+mounted, of NFS version 4 (see ` + "`clusterctl quorum set`" + `).
 
 A node is named by the line that ` + "`clusterctl node enroll`" + ` prints on it. Where the
 nodes share an enrolment key (/etc/quorate/enroll.key), its name or address does.`,
 		Example: `  clusterctl create --name ws08r2-cl01 --ip 192.168.100.200 --node s1 --node s2 --portal 192.168.0.1:3260
+  clusterctl create --name ws08r2-cl01 --node s1 --node s2 --share /mnt/witness
   clusterctl create --name lone --node s1 --quorum node-majority`,
 		RunE: c.app.long(c.run),
 	}
@@ -35,8 +37,9 @@ nodes share an enrolment key (/etc/quorate/enroll.key), its name or address does
 	f.StringVar(&c.req.Ip, "ip", "", "`address` of the cluster, on a network of its clients")
 	f.StringArrayVar(&c.req.Nodes, "node", nil, "`node` to take in: enrolment line, name or address; repeat it")
 	f.StringArrayVar(&c.req.Portals, "portal", nil, "`host:port` of an iSCSI portal that every node logs in to; repeat it")
-	f.StringVar(&c.req.Quorum, "quorum", "", "quorum `mode`: node-majority, node-and-disk-majority or disk-only (default: chosen)")
+	f.StringVar(&c.req.Quorum, "quorum", "", "quorum `mode`: node-majority, node-and-disk-majority, node-and-share-majority or disk-only (default: chosen)")
 	f.StringVar(&c.req.Witness, "witness", "", "`disk` to be the witness: its identity or URL (default: chosen by size)")
+	f.StringVar(&c.req.Share, "share", "", "`directory` for a witness on a share, the same on all nodes")
 	f.BoolVar(&c.req.Force, "force", false, "overwrite what lies on the witness LUN")
 	must(cmd.MarkFlagRequired("name"))
 	must(cmd.MarkFlagRequired("node"))
@@ -48,6 +51,9 @@ nodes share an enrolment key (/etc/quorate/enroll.key), its name or address does
 }
 
 func (c *cmdCreate) run(ctx context.Context, cl *client.Client, _ []string) error {
+	if c.req.Share != "" && (c.req.Witness != "" || c.req.Quorum != "" && c.req.Quorum != shareMode) {
+		return usage("--share is for a witness on a share, with the mode " + shareMode + " and without --witness")
+	}
 	stream, err := cl.Cluster.Create(ctx, connect.NewRequest(&c.req))
 	if err != nil {
 		return err

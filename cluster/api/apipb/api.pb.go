@@ -2519,6 +2519,7 @@ type CreateRequest struct {
 	Quorum        string                 `protobuf:"bytes,5,opt,name=quorum,proto3" json:"quorum,omitempty"`   // mode; empty: chosen
 	Witness       string                 `protobuf:"bytes,6,opt,name=witness,proto3" json:"witness,omitempty"` // disk; empty: chosen
 	Force         bool                   `protobuf:"varint,7,opt,name=force,proto3" json:"force,omitempty"`    // overwrite what lies on the witness LUN
+	Share         string                 `protobuf:"bytes,8,opt,name=share,proto3" json:"share,omitempty"`     // directory for a witness on a share
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2600,6 +2601,13 @@ func (x *CreateRequest) GetForce() bool {
 		return x.Force
 	}
 	return false
+}
+
+func (x *CreateRequest) GetShare() string {
+	if x != nil {
+		return x.Share
+	}
+	return ""
 }
 
 type NodeAddRequest struct {
@@ -6789,7 +6797,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06errors\x18\x03 \x01(\x05R\x06errors\x12\x19\n" +
 	"\bbegan_ms\x18\x04 \x01(\x03R\abeganMs\x12\x19\n" +
 	"\bended_ms\x18\x05 \x01(\x03R\aendedMs\x12\x14\n" +
-	"\x05nodes\x18\x06 \x03(\tR\x05nodes\"\xab\x01\n" +
+	"\x05nodes\x18\x06 \x03(\tR\x05nodes\"\xc1\x01\n" +
 	"\rCreateRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ip\x18\x02 \x01(\tR\x02ip\x12\x14\n" +
@@ -6797,7 +6805,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\aportals\x18\x04 \x03(\tR\aportals\x12\x16\n" +
 	"\x06quorum\x18\x05 \x01(\tR\x06quorum\x12\x18\n" +
 	"\awitness\x18\x06 \x01(\tR\awitness\x12\x14\n" +
-	"\x05force\x18\a \x01(\bR\x05force\"&\n" +
+	"\x05force\x18\a \x01(\bR\x05force\x12\x14\n" +
+	"\x05share\x18\b \x01(\tR\x05share\"&\n" +
 	"\x0eNodeAddRequest\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\"8\n" +
 	"\x0eNodeSetRequest\x12\x12\n" +
