@@ -43,6 +43,9 @@ type Input struct {
 	// Conf is raft's configuration, CaughtUp who is heard and up to date in it.
 	Conf     quorum.Configuration
 	CaughtUp map[uint64]bool
+	// Changing: a change of that configuration is under way, and is not in Conf. Until
+	// it is nobody's vote is decided on, nor is a node removed, which might just get one.
+	Changing bool
 }
 
 // Decisions are what the controller wants: commands to propose, and the changes
@@ -98,11 +101,14 @@ func (c *Controller) Step(in Input) Decisions {
 	d.Commands = append(d.Commands, c.spread(in)...)
 	d.Commands = append(d.Commands, c.groups(in)...)
 	d.Commands = append(d.Commands, dropFormer(in)...)
-	d.Commands = append(d.Commands, removals(in.State)...)
+	d.Commands = append(d.Commands, removals(in)...)
 	for _, cmd := range d.Commands {
 		cmd.Term = in.Term
 	}
-	d.Changes = quorum.Next(c.votes.View(in))
+	// Whoever is away is remembered in any case.
+	if view := c.votes.View(in); !in.Changing || mutant.On("votes decided blindly") {
+		d.Changes = quorum.Next(view)
+	}
 	return d
 }
 
@@ -263,11 +269,17 @@ func (c *Controller) fence(in Input, n *pb.Node) []*pb.Command {
 }
 
 // removals are of nodes that leave and have stopped, once others have what they
-// had.
-func removals(s *pb.State) []*pb.Command {
+// had, and once they have no vote: a vote of one that is put away is never cast again,
+// and counts all the same.
+func removals(in Input) []*pb.Command {
 	var out []*pb.Command
+	s := in.State
 	d := Database{s: s}
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+		votes := in.Changing || slices.Contains(in.Conf.Voters, id) || slices.Contains(in.Conf.Outgoing, id)
+		if votes && !mutant.On("removed with its vote") {
+			continue
+		}
 		if n := s.Nodes[id]; n.Leaving && n.State == pb.NodeState_NODE_STATE_DOWN && n.Fence.DoneMs != 0 && d.has(id) == "" {
 			out = append(out, &pb.Command{Kind: &pb.Command_NodeRemove{NodeRemove: &pb.NodeRemove{Node: id}}})
 		}

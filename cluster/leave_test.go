@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	pb "quorate/cluster/clusterpb"
+	"quorate/quorum"
 )
 
 func leave(node uint64, cancel bool) *pb.Command {
@@ -12,14 +14,17 @@ func leave(node uint64, cancel bool) *pb.Command {
 }
 
 // TestNodeLeaves walks from the wish to the removal: it stops by itself, another
-// takes its volume, and only then it is removed.
+// takes its volume, it loses its vote, and only then it is removed.
 func TestNodeLeaves(t *testing.T) {
 	d, c := newDB(t), NewController(normal)
-	step := func(want string) {
+	conf, changing := quorum.Configuration{Voters: []uint64{1, 2, FirstWitness}}, false
+	step := func(want string, changes ...quorum.Change) {
 		t.Helper()
-		got := c.Step(input(d, t0.Add(time.Minute), Heard{Raft: t0.Add(time.Minute), Renewed: t0.Add(time.Minute)}))
-		if kinds(got) != want {
-			t.Fatalf("got %q, want %q", kinds(got), want)
+		in := input(d, t0.Add(time.Minute), Heard{Raft: t0.Add(time.Minute), Renewed: t0.Add(time.Minute)})
+		in.Conf, in.Changing = conf, changing
+		got := c.Step(in)
+		if kinds(got) != want || !slices.Equal(got.Changes, changes) {
+			t.Fatalf("got %q and %v, want %q and %v", kinds(got), got.Changes, want, changes)
 		}
 		for _, cmd := range got.Commands {
 			d.must(cmd)
@@ -34,7 +39,7 @@ func TestNodeLeaves(t *testing.T) {
 	d.must(leave(2, false))
 	d.refused(assign(2, 2), "not up")
 	d.refused(leave(1, false), "no other node")
-	step("")
+	step("", quorum.Change{Kind: quorum.Demote, ID: 2}, quorum.Change{Kind: quorum.Demote, ID: FirstWitness})
 	local := Local{Node: 2, Keeper: true, KeeperEpoch: 1, Lease: true}
 	if acts := Act(d.State(), local); len(acts) != 1 || acts[0] != (Release{Epoch: 1, Leaving: true}) {
 		t.Fatalf("it does %v", acts)
@@ -44,7 +49,14 @@ func TestNodeLeaves(t *testing.T) {
 		t.Fatalf("it comes back: %v", acts)
 	}
 	d.refused(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: 2, Epoch: 1}}}, "leaves the cluster")
-	step("VolumeAssign")
+	noVote := []quorum.Change{{Kind: quorum.Demote, ID: 2}, {Kind: quorum.Demote, ID: FirstWitness}}
+	step("VolumeAssign", noVote...)
+	step("", noVote...) // it would be removed with its vote
+	conf.Outgoing, conf.Voters, conf.Learners = conf.Voters, []uint64{1}, []uint64{2, FirstWitness}
+	step("")
+	conf.Outgoing, changing = nil, true // somebody may be getting one
+	step("")
+	changing = false
 	step("NodeRemove")
 	if d.State().Nodes[2] != nil || d.State().Volumes["Volume1"].Coordinator != 1 {
 		t.Fatalf("%v", d.State())
@@ -69,7 +81,9 @@ func TestDeadNodeIsRemovedOnlyWhenFenced(t *testing.T) {
 	}
 	d.must(proof(2, 1, pb.ProofKind_PROOF_KIND_KEYS_REMOVED, "v"))
 	for range 4 {
-		for _, cmd := range c.Step(input(d, now, Heard{})).Commands {
+		in := input(d, now, Heard{})
+		in.Conf = quorum.Configuration{Voters: []uint64{1}, Learners: []uint64{2, FirstWitness}}
+		for _, cmd := range c.Step(in).Commands {
 			d.must(cmd)
 		}
 	}

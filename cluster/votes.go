@@ -67,7 +67,7 @@ func ElectorateOf(s *pb.State, conf quorum.Configuration, here func(uint64) bool
 	q := s.Quorum
 	e := quorum.Electorate{Mode: quorum.Mode(ModeOf(q.GetMode())), Voting: conf.Voters}
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
-		e.Nodes = append(e.Nodes, quorum.Node{ID: id, Site: s.Nodes[id].Site, Here: here(id)})
+		e.Nodes = append(e.Nodes, quorum.Node{ID: id, Site: s.Nodes[id].Site, Here: here(id), Leaving: s.Nodes[id].Leaving})
 	}
 	if !e.Mode.NeedsWitness() {
 		return e

@@ -21,6 +21,9 @@ type Node struct {
 	Site string
 	// Here: it is heard and has caught up.
 	Here bool
+	// Leaving: it is to be removed, and counts as one that has no vote: the votes of
+	// the others are made odd without it.
+	Leaving bool
 }
 
 // Electorate is all that the votes depend on.
@@ -48,6 +51,7 @@ const (
 	VotesAlone    Reason = "the mode is disk-only: the witness alone has a vote"
 	VotesFew      Reason = "there would be fewer than three votes without it"
 	NotAway       Reason = "it is away, and so the others need fewer votes; it gets its vote back when it returns"
+	NotLeaving    Reason = "it leaves the cluster"
 	NotEven       Reason = "an even number of votes survives no more than one less: this node may be lost"
 	NotMany       Reason = "nine others have votes; it gets one when one of them is lost"
 	NotOdd        Reason = "the votes of the nodes are odd without it"
@@ -60,7 +64,7 @@ type Assignment struct {
 	Why    map[uint64]Reason
 }
 
-// Assign gives the votes. A node that is away loses its vote while a majority of
+// Assign gives the votes. A node that leaves has none, and one that is away loses its vote while a majority of
 // the others stands, and gets it back when it returns; the number of votes is
 // odd, by the witness where the nodes' are even, else by one node less. With a
 // witness there are never fewer than three voters.
@@ -76,7 +80,10 @@ func Assign(e Electorate) Assignment {
 	var here []Node
 	for _, n := range e.Nodes {
 		a.Why[n.ID] = NotAway
-		if n.Here {
+		switch {
+		case n.Leaving:
+			a.Why[n.ID] = NotLeaving
+		case n.Here:
 			here = append(here, n)
 		}
 	}
@@ -140,7 +147,7 @@ func (a *Assignment) fill(e Electorate, here []uint64) {
 		add(e.Witness, VotesFew)
 	}
 	for _, n := range e.Nodes {
-		if !n.Here && slices.Contains(e.Voting, n.ID) {
+		if !n.Here && !n.Leaving && slices.Contains(e.Voting, n.ID) {
 			add(n.ID, VotesToReturn)
 		}
 	}

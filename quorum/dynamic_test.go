@@ -170,6 +170,43 @@ func TestOfTwoNodesAndAWitnessTheLostOneKeepsItsVote(t *testing.T) {
 	}
 }
 
+// TestWhoLeavesHasNoVote: nor do the others have as many as if it stayed.
+func TestWhoLeavesHasNoVote(t *testing.T) {
+	nodes := func(n uint64) (out []Node) {
+		for id := range n {
+			out = append(out, Node{ID: id + 1, Here: true})
+		}
+		return out
+	}
+	for _, c := range []struct {
+		mode          Mode
+		nodes, leaves uint64
+		here          bool
+		want          []uint64
+	}{
+		{NodeMajority, 3, 3, true, []uint64{1}},
+		{NodeMajority, 4, 4, true, []uint64{1, 2, 3}},
+		{NodeAndDiskMajority, 3, 3, true, []uint64{1, 2, witness}},
+		{NodeAndDiskMajority, 3, 3, false, []uint64{1, 2, witness}},
+		{NodeAndDiskMajority, 2, 2, true, []uint64{1}},
+		{NodeAndDiskMajority, 2, 2, false, []uint64{1}}, // it does not come back
+		{NodeMajority, 2, 1, true, []uint64{2}},         // be it the leader
+	} {
+		e := Electorate{Mode: c.mode, Nodes: nodes(c.nodes), Leader: 1}
+		if c.mode.NeedsWitness() {
+			e.Witness, e.WitnessHere = witness, true
+		}
+		e.Nodes[c.leaves-1].Leaving, e.Nodes[c.leaves-1].Here = true, c.here
+		for _, n := range e.Nodes {
+			e.Voting = append(e.Voting, n.ID)
+		}
+		got := Assign(e)
+		if !slices.Equal(got.Voters, c.want) || got.Why[c.leaves] != NotLeaving {
+			t.Errorf("%+v: %v vote, and it does not since %q", c, got.Voters, got.Why[c.leaves])
+		}
+	}
+}
+
 func TestOfTheLastTwoWithoutWitnessOneVotes(t *testing.T) {
 	c := newCluster(t, 3, NodeMajority)
 	c.lose(3)

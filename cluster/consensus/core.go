@@ -98,6 +98,10 @@ type Core struct {
 	// changing is set while a configuration change is applied: a snapshot
 	// made then would have the old one.
 	changing bool
+	// lastChange is the index of the last configuration change in the log; it is under way
+	// until that is applied.
+	lastChange uint64
+	durable    uint64 // the commit index that the log has
 
 	begun *round // of Process, while a part of it is done
 
@@ -117,7 +121,10 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		return nil, fmt.Errorf("raft state of voter %d: %w", cfg.ID, err)
 	}
 	meta := cfg.State.Snapshot.GetMetadata()
-	c := &Core{cfg: cfg, store: store, hard: cfg.State.Hard, conf: meta.GetConfState(), applied: meta.GetIndex(), transferred: noTerm}
+	c := &Core{
+		cfg: cfg, store: store, hard: cfg.State.Hard, conf: meta.GetConfState(), applied: meta.GetIndex(), transferred: noTerm,
+		durable: cfg.State.Hard.GetCommit(), lastChange: lastChange(cfg.State.Entries),
+	}
 	if c.hard.GetCommit() < c.applied {
 		return nil, fmt.Errorf("raft state of voter %d: commit %d lies before the snapshot at %d", cfg.ID, c.hard.GetCommit(), c.applied)
 	}
@@ -196,39 +203,36 @@ func (c *Core) Propose(commands ...[]byte) error {
 	return c.rn.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: proto.Uint64(c.cfg.ID), Entries: entries})
 }
 
-// ProposeConf hands a configuration change to raft. A leader takes none that ends its
-// own vote, nor does it from others: whoever decided that saw another leader, and lets
-// this one pass leadership on first (raft.ErrProposalDropped).
-func (c *Core) ProposeConf(cc raftpb.ConfChangeI) error {
-	if c.Leader() && c.endsOwnVote(cc.AsV2()) {
+// ProposeConf hands a configuration change to raft, which was decided in a term. It
+// counts in no other: the leader of that term alone takes it (raft.ErrProposalDropped),
+// and it is forwarded to nobody, for whoever leads elsewhere does not know of it when it
+// decides itself. A leader takes none that ends its own vote.
+func (c *Core) ProposeConf(term uint64, cc raftpb.ConfChangeI) error {
+	if !c.Leader() || c.rn.BasicStatus().GetTerm() != term || c.endsOwnVote(cc.AsV2()) {
 		return raft.ErrProposalDropped
 	}
 	return c.rn.ProposeConfChange(cc)
+}
+
+// Changing tells whether a configuration change is in the log that is not applied.
+func (c *Core) Changing() bool { return c.lastChange > c.applied }
+
+func isChange(e *raftpb.Entry) bool { return e.GetType() != raftpb.EntryNormal }
+
+// lastChange is the index of the last configuration change among entries, or 0.
+func lastChange(entries []*raftpb.Entry) uint64 {
+	for _, e := range slices.Backward(entries) {
+		if isChange(e) {
+			return e.GetIndex()
+		}
+	}
+	return 0
 }
 
 func (c *Core) endsOwnVote(cc *raftpb.ConfChangeV2) bool {
 	for _, ch := range cc.GetChanges() {
 		if ch.GetNodeId() == c.cfg.ID && ch.GetType() != raftpb.ConfChangeAddNode && !mutant.On("leader removed") {
 			return true
-		}
-	}
-	return false
-}
-
-// endsOwn tells whether a proposal that was sent here would end this voter's vote.
-func (c *Core) endsOwn(m *raftpb.Message) bool {
-	for _, e := range m.GetEntries() {
-		switch e.GetType() {
-		case raftpb.EntryConfChange:
-			cc := &raftpb.ConfChange{}
-			if proto.Unmarshal(e.GetData(), cc) != nil || c.endsOwnVote(cc.AsV2()) {
-				return true
-			}
-		case raftpb.EntryConfChangeV2:
-			cc := &raftpb.ConfChangeV2{}
-			if proto.Unmarshal(e.GetData(), cc) != nil || c.endsOwnVote(cc) {
-				return true
-			}
 		}
 	}
 	return false
@@ -249,7 +253,8 @@ func (c *Core) Step(m *raftpb.Message) error {
 	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
 		c.quiet, c.leader = 0, m.GetFrom()
 	case raftpb.MsgProp:
-		if c.Leader() && c.endsOwn(m) {
+		// A node of an earlier version forwards what it decided on votes.
+		if slices.ContainsFunc(m.GetEntries(), isChange) {
 			return raft.ErrProposalDropped
 		}
 	case raftpb.MsgTimeoutNow:
@@ -322,7 +327,10 @@ func (c *Core) Process(ctx context.Context) (Output, error) {
 	if rd.HardState != nil && !mutant.On("hard state left out") {
 		c.hard = rd.HardState
 	}
-	if err := c.persist(ctx, rd, &out); err != nil && (!c.cfg.Witness || !mutant.On("failed write acknowledged")) {
+	if at := lastChange(rd.Entries); at > 0 {
+		c.lastChange = at
+	}
+	if err := c.persist(ctx, rd, rest, &out); err != nil && (!c.cfg.Witness || !mutant.On("failed write acknowledged")) {
 		return out, err
 	}
 	if c.cfg.Confirm != nil && !mutant.On("unconfirmed witness speaks") && len(messages)+len(rd.ReadStates) > 0 {
@@ -363,7 +371,7 @@ func (c *Core) begin(rd raft.Ready, out *Output) error {
 	var early []*raftpb.Message
 	early, c.begun.late = hurried(rd.Messages)
 	c.send(early)
-	for len(c.begun.rest) > 0 && len(rd.Entries) > 0 && c.begun.rest[0].GetIndex() < rd.Entries[0].GetIndex() {
+	for len(c.begun.rest) > 0 && len(rd.Entries) > 0 && c.begun.rest[0].GetIndex() < rd.Entries[0].GetIndex() && !isChange(c.begun.rest[0]) {
 		if err := c.apply(c.begun.rest[0], out); err != nil {
 			return err
 		}
@@ -400,11 +408,16 @@ func hurried(ms []*raftpb.Message) (early, late []*raftpb.Message) {
 	return early, late
 }
 
-func (c *Core) persist(ctx context.Context, rd raft.Ready, out *Output) error {
+// persist makes durable what raft gave out. rest is what is about to be applied: a
+// configuration change counts from then on, so that its commit must be durable first. A
+// voter that started again with the votes of before could wait for one that is gone.
+func (c *Core) persist(ctx context.Context, rd raft.Ready, rest []*raftpb.Entry, out *Output) error {
+	unsafe := lastChange(rest) > c.durable && !mutant.On("votes not durable")
 	if !raft.IsEmptySnap(rd.Snapshot) {
 		if err := c.cfg.Log.Compact(ctx, rd.Snapshot, c.hard, rd.Entries); err != nil {
 			return err
 		}
+		c.durable = c.hard.GetCommit()
 		if err := c.store.ApplySnapshot(rd.Snapshot); err != nil {
 			return err
 		}
@@ -412,7 +425,7 @@ func (c *Core) persist(ctx context.Context, rd raft.Ready, out *Output) error {
 			return fmt.Errorf("restore the database from the leader's snapshot: %w", err)
 		}
 		c.applied, c.conf, out.Restored = rd.Snapshot.GetMetadata().GetIndex(), rd.Snapshot.GetMetadata().GetConfState(), true
-	} else if len(rd.Entries) > 0 || rd.MustSync {
+	} else if len(rd.Entries) > 0 || rd.MustSync || unsafe {
 		err := c.cfg.Log.Save(ctx, c.hard, rd.Entries)
 		if errors.Is(err, journal.ErrFull) {
 			if err = c.compact(ctx, rd.Entries); err == nil {
@@ -422,6 +435,7 @@ func (c *Core) persist(ctx context.Context, rd raft.Ready, out *Output) error {
 		if err != nil {
 			return err
 		}
+		c.durable = c.hard.GetCommit()
 	}
 	if rd.HardState != nil {
 		if err := c.store.SetHardState(rd.HardState); err != nil {

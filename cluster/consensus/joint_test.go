@@ -24,7 +24,7 @@ func (g *group) voters(r *Replica, cc raftpb.ConfChangeI, want ...uint64) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	err := r.Change(ctx, cc, func(s Status) bool {
+	err := r.Change(ctx, r.Status().Term, cc, func(s Status) bool {
 		return len(s.Outgoing) == 0 && slices.Equal(slices.Sorted(slices.Values(s.Voters)), want)
 	})
 	if err != nil {
@@ -76,7 +76,8 @@ func TestLeaderLostWhileVotesChange(t *testing.T) {
 			}
 			lead := g.leader(1, 2, 3, 4)
 			rest := slices.DeleteFunc([]uint64{1, 2, 3, 4}, func(id uint64) bool { return id == lead.Status().ID })
-			_ = lead.offer(func(v *Voter) { _ = v.ProposeConf(step(raftpb.ConfChangeAddLearnerNode, rest[0], rest[1])) })
+			term := lead.Status().Term
+			_ = lead.offer(func(v *Voter) { _ = v.ProposeConf(term, step(raftpb.ConfChangeAddLearnerNode, rest[0], rest[1])) })
 			for range after {
 				synctest.Wait()
 				_ = lead.offer(func(*Voter) {})
@@ -113,7 +114,7 @@ func TestLeaderEndsNotItsOwnVote(t *testing.T) {
 		me := lead.Status().ID
 		for _, r := range g.up {
 			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-			_ = r.Change(ctx, step(raftpb.ConfChangeRemoveNode, me), func(s Status) bool { return !slices.Contains(s.Voters, me) })
+			_ = r.Change(ctx, lead.Status().Term, step(raftpb.ConfChangeRemoveNode, me), func(s Status) bool { return !slices.Contains(s.Voters, me) })
 			cancel()
 			if st := lead.Status(); !slices.Contains(st.Voters, me) || !st.IsLeader {
 				t.Fatalf("the leader has %+v", st)

@@ -22,6 +22,9 @@ const (
 // ErrStopped says that the replica was stopped or ended by itself.
 var ErrStopped = errors.New("the replica has ended")
 
+// ErrTermOver says that a replica does not lead in the term that was named.
+var ErrTermOver = errors.New("the replica does not lead in that term any more")
+
 // Options are a replica's.
 type Options struct {
 	VoterConfig
@@ -192,16 +195,25 @@ func (r *Replica) Propose(ctx context.Context, id uint64, data []byte) (any, err
 	}
 }
 
-// Change replicates a configuration change and returns when it is applied here.
-func (r *Replica) Change(ctx context.Context, cc raftpb.ConfChangeI, done func(Status) bool) error {
+// Change replicates a configuration change that was decided in a term, and returns when
+// it is applied here. Where this replica does not lead in that term any more it returns
+// ErrTermOver: whether the change comes all the same is then unknown.
+func (r *Replica) Change(ctx context.Context, term uint64, cc raftpb.ConfChangeI, done func(Status) bool) error {
 	retry := time.NewTicker(retryPropose)
 	defer retry.Stop()
 	for {
 		changed := r.Changed()
-		if done(r.Status()) {
+		switch st := r.Status(); {
+		case done(st):
 			return nil
+		case !st.IsLeader || st.Term != term:
+			return ErrTermOver
 		}
-		r.do(func(v *Voter) { _ = v.ProposeConf(cc) })
+		r.do(func(v *Voter) {
+			if ctx.Err() == nil { // else nobody reckons with it any more
+				_ = v.ProposeConf(term, cc)
+			}
+		})
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -364,12 +364,12 @@ func TestAddAndRemoveVoter(t *testing.T) {
 		g.start(2, nil)
 		l := g.leader(1, 2)
 		remove := raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: proto.Uint64(3)}
-		if err := l.Change(t.Context(), &remove, func(s Status) bool { return !slices.Contains(s.Voters, 3) }); err != nil {
+		if err := l.Change(t.Context(), l.Status().Term, &remove, func(s Status) bool { return !slices.Contains(s.Voters, 3) }); err != nil {
 			t.Fatal(err)
 		}
 		add := raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: proto.Uint64(3)}
 		g.start(3, nil)
-		if err := l.Change(t.Context(), &add, func(s Status) bool { return slices.Contains(s.Voters, 3) }); err != nil {
+		if err := l.Change(t.Context(), l.Status().Term, &add, func(s Status) bool { return slices.Contains(s.Voters, 3) }); err != nil {
 			t.Fatal(err)
 		}
 		if err := propose(g.up[3], 5, 5*time.Second); err != nil {

@@ -46,6 +46,8 @@ type Status struct {
 	Learners []uint64
 	// Outgoing are the voters of before while several votes change at once.
 	Outgoing []uint64
+	// Changing: a change of votes is in the log, and not in these yet.
+	Changing bool
 	// Active tells, on the leader, which voters it heard lately.
 	Active map[uint64]bool
 	// Match is, on the leader, how far each voter's log agrees with its own.
@@ -162,7 +164,7 @@ func (v *Voter) observe(at time.Time) {
 	now := Status{
 		ID: v.cfg.ID, Leader: st.Lead, Term: st.GetTerm(), Applied: v.applied, Commit: st.GetCommit(),
 		IsLeader: st.RaftState == raft.StateLeader, Voters: v.conf.GetVoters(),
-		Learners: slices.Concat(v.conf.GetLearners(), v.conf.GetLearnersNext()), Outgoing: v.conf.GetVotersOutgoing(),
+		Learners: slices.Concat(v.conf.GetLearners(), v.conf.GetLearnersNext()), Outgoing: v.conf.GetVotersOutgoing(), Changing: v.Changing(),
 		LeaderSince: old.LeaderSince, LastQuorum: old.LastQuorum, Quiet: old.Quiet,
 	}
 	if now.IsLeader && (!old.IsLeader || old.Term != now.Term) {

@@ -340,7 +340,11 @@ func (m *member) admitOne(ctx context.Context, o *enrollee) error {
 		}
 	})
 	if _, err := o.Join(ctx, connect.NewRequest(req)); err != nil {
-		_, rerr := m.propose(ctx, &pb.Command{Kind: &pb.Command_NodeRemove{NodeRemove: &pb.NodeRemove{Node: id}}})
+		// It may have begun all the same, and have a vote by now.
+		_, rerr := m.propose(ctx, &pb.Command{Kind: &pb.Command_NodeLeave{NodeLeave: &pb.NodeLeave{Node: id}}})
+		if rerr == nil {
+			rerr = m.until(ctx, joinTimeout, o.name+" is out again", func(s *pb.State) (bool, error) { return s.Nodes[id] == nil, nil })
+		}
 		return errors.Join(err, rerr)
 	}
 	return m.until(ctx, joinTimeout, o.name+" is up", func(s *pb.State) (bool, error) {

@@ -35,6 +35,7 @@ func (m *member) lead() {
 		if now := m.hosting.votes(); now != hosting && m.raft.SetHosting(now) {
 			hosting = now
 		}
+		changing := busy.has("change") // asked first: what it brings about is then in the status
 		st := m.leading()
 		if !st.IsLeader {
 			c = nil
@@ -46,6 +47,7 @@ func (m *member) lead() {
 				quiet = m.timings().Short.Challenge
 				m.log.Info("this node leads", zap.Uint64("term", term))
 			}
+			st.Changing = st.Changing || changing
 			m.control(c, st, quiet, busy, &wg)
 		}
 		select {
@@ -71,6 +73,17 @@ func (m *member) leading() consensus.Status {
 		}
 	}
 	return own
+}
+
+// leader is the replica on this node that leads: its own, or a witness's; its own where
+// none does.
+func (m *member) leader() *consensus.Replica {
+	for _, h := range m.hosting.list() {
+		if r := h.instance(); r != nil && r.Status().IsLeader {
+			return r
+		}
+	}
+	return m.raft
 }
 
 // leaderNode is the node that leads, by its own voter or by the witness, or 0.
@@ -107,7 +120,8 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, quiet time.
 		d = c.Step(cluster.Input{
 			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID,
 			Quiet: min(st.Quiet, quiet), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
-			Gossip: rumours(s, gossip), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing}, CaughtUp: leadership(st).CaughtUp(st.ID),
+			Gossip: rumours(s, gossip), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing},
+			CaughtUp: leadership(st).CaughtUp(st.ID), Changing: st.Changing,
 		})
 	})
 	for _, cmd := range d.Commands {
@@ -121,7 +135,7 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, quiet time.
 	if len(d.Changes) > 0 && busy.begin("change") {
 		wg.Go(func() {
 			defer busy.end("change")
-			m.change(d.Changes)
+			m.change(st.Term, d.Changes)
 		})
 	}
 }
@@ -158,9 +172,9 @@ func (m *member) decide(cmd *pb.Command) {
 	}
 }
 
-// change takes raft's configuration one step on. Several votes change by joint
-// consensus, which raft leaves by itself.
-func (m *member) change(step []quorum.Change) {
+// change takes raft's configuration one step on, as was decided in a term. Several votes
+// change by joint consensus, which raft leaves by itself.
+func (m *member) change(term uint64, step []quorum.Change) {
 	ctx, cancel := context.WithTimeout(m.ctx, proposeTimeout)
 	defer cancel()
 	if step[0].Kind == quorum.Transfer {
@@ -175,9 +189,12 @@ func (m *member) change(step []quorum.Change) {
 	for _, c := range step {
 		cc.Changes = append(cc.Changes, &raftpb.ConfChangeSingle{Type: types[c.Kind].Enum(), NodeId: proto.Uint64(c.ID)})
 	}
-	err := m.raft.Change(ctx, cc, func(s consensus.Status) bool {
+	err := m.leader().Change(ctx, term, cc, func(s consensus.Status) bool {
 		return len(s.Outgoing) == 0 && quorum.Made(quorum.Configuration{Voters: s.Voters, Learners: s.Learners}, step)
 	})
+	if errors.Is(err, consensus.ErrTermOver) {
+		return // whoever leads now decides anew
+	}
 	if err != nil && m.ctx.Err() == nil {
 		m.log.Warn("the change of votes was not made", zap.Any("step", step), zap.Error(err))
 		return
