@@ -266,7 +266,7 @@ func (c *clusterd) lead() {
 	}
 	d := c.control.Step(cluster.Input{
 		Now: c.n.now(), Self: c.n.id, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID, Quiet: min(st.Quiet, c.w.profile.Challenge),
-		Heard: heard, Conf: configuration(st), CaughtUp: l.CaughtUp(st.ID),
+		Heard: heard, Conf: configuration(st), CaughtUp: l.CaughtUp(st.ID), Changing: c.busy["change"] || st.Changing,
 	})
 	for _, cmd := range d.Commands {
 		if p := cmd.GetFenceProof(); p != nil {
@@ -281,7 +281,7 @@ func (c *clusterd) lead() {
 		})
 	}
 	if len(d.Changes) > 0 {
-		c.lane("change", func() { c.change(d.Changes) })
+		c.lane("change", func() { c.change(st.Term, d.Changes) })
 	}
 }
 
@@ -301,8 +301,18 @@ func (c *clusterd) lane(name string, f func()) {
 	})
 }
 
-// change takes raft's configuration one step on.
-func (c *clusterd) change(step []quorum.Change) {
+// leader is the voter on this node that leads, or the node's own.
+func (c *clusterd) leader() *voter {
+	for _, id := range sorted(c.hostings) {
+		if v := c.hostings[id].inst; v != nil && v.v.Status().IsLeader {
+			return v
+		}
+	}
+	return c.v
+}
+
+// change takes raft's configuration one step on, as was decided in a term.
+func (c *clusterd) change(term uint64, step []quorum.Change) {
 	if step[0].Kind == quorum.Transfer {
 		c.v.do(func() { c.v.v.Transfer(step[0].ID) })
 		c.w.e.sleep(c.w.profile.Election)
@@ -316,14 +326,24 @@ func (c *clusterd) change(step []quorum.Change) {
 	for _, ch := range step {
 		cc.Changes = append(cc.Changes, &raftpb.ConfChangeSingle{Type: types[ch.Kind].Enum(), NodeId: proto.Uint64(ch.ID)})
 	}
+	v := c.leader()
+	over := false
+	defer func() { over = true }()
 	for end, next := c.w.e.now+proposeTimeout, c.w.e.now; c.w.e.now < end; {
-		if st := c.v.v.Status(); len(st.Outgoing) == 0 && quorum.Made(configuration(st), step) {
+		switch st := v.v.Status(); {
+		case len(st.Outgoing) == 0 && quorum.Made(configuration(st), step):
 			c.w.tell(c.n.name, "votes changed: voters %v, learners %v", st.Voters, st.Learners)
+			return
+		case !st.IsLeader || st.Term != term:
 			return
 		}
 		if c.w.e.now >= next {
 			next = c.w.e.now + retryPropose
-			c.v.do(func() { _ = c.v.v.ProposeConf(cc) })
+			v.do(func() {
+				if !over {
+					_ = v.v.ProposeConf(term, cc)
+				}
+			})
 		}
 		c.w.e.sleep(20 * time.Millisecond)
 	}

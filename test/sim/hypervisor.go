@@ -103,7 +103,9 @@ func (m *machine) work(volume string) {
 	m.count++
 	b := stamp{kind: stampMachine, node: m.n.id, epoch: m.pid, group: groupNumber(m.group), count: m.count}.encode()
 	d.p.spawn(func() {
-		defer func() { m.busy = false }()
+		defer func() {
+			m.busy = d.p.dead // a noded that dies answers nothing
+		}()
 		off := diskOffset + int64(groupNumber(m.group))*16*blockSize + int64(m.count%16)*blockSize
 		for a.write(off, b, 5*time.Second) != nil && !a.shut { // its QEMU waits for its disk
 			d.w.e.sleep(50 * time.Millisecond)

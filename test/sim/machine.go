@@ -1,5 +1,7 @@
 package sim
 
+import "slices"
+
 // machineCheck: at most one process of a machine runs, and none but that writes to
 // the machine's disk, whatever the database says.
 //
@@ -9,10 +11,19 @@ type machineCheck struct {
 	w       *world
 	current map[string]*machine // by group: the process that ran last
 	stints  map[string]uint64   // by group: how often some process began to run
+	// waking are processes that run as soon as their noded does.
+	waking []*machine
 }
 
 // runs is called when a process begins to run, or goes on.
 func (c *machineCheck) runs(m *machine) {
+	if d := m.n.noded; d != nil && !d.p.awake() {
+		if !slices.Contains(c.waking, m) {
+			c.waking = append(c.waking, m)
+		}
+		c.w.e.after(wakeWithin, nil, func() { c.awaited(m) })
+		return
+	}
 	if old := c.current[m.group]; old != nil && old != m && old.executes() && m.executes() {
 		c.w.fail("machine", "%s runs on %s, process %d, and on %s, process %d", m.group, m.n.name, m.pid, old.n.name, old.pid)
 	}
@@ -31,7 +42,20 @@ func (m *machine) executes() bool {
 	return m.running && !m.p.still && m.n.powered && m.n.noded != nil && m.n.noded.p.awake()
 }
 
+// awaited looks at a process again whose noded stood still when it began to run.
+func (c *machineCheck) awaited(m *machine) {
+	if i := slices.Index(c.waking, m); i >= 0 {
+		c.waking = slices.Delete(c.waking, i, i+1)
+		if m.running && !m.p.dead {
+			c.runs(m)
+		}
+	}
+}
+
 func (c *machineCheck) landed(x *nexus, s stamp) {
+	if i := slices.IndexFunc(c.waking, func(m *machine) bool { return m.pid == s.epoch && m.executes() }); i >= 0 {
+		c.awaited(c.waking[i])
+	}
 	if now := c.current[groupName(int(s.group))]; now == nil || now.pid != s.epoch {
 		pid := uint64(0)
 		on := "nowhere"
