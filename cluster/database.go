@@ -141,6 +141,8 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.volumeMove(c, k.VolumeMove)
 	case *pb.Command_VolumeReleased:
 		return d.volumeReleased(c, k.VolumeReleased)
+	case *pb.Command_VolumeGrown:
+		return d.volumeGrown(c, k.VolumeGrown)
 	case *pb.Command_VolumeAssign:
 		return d.volumeAssign(c, k.VolumeAssign)
 	case *pb.Command_VolumeReport:

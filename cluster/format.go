@@ -21,7 +21,7 @@ import (
 // Whoever adds a kind of command, or a field or a value within one, raises Format,
 // names what came in since, and runs the tests with -update. A rule of Apply that changes goes by FormatOf likewise: two
 // versions that apply one command differently are two databases.
-const Format = 3
+const Format = 4
 
 // since tells in which format what is not of the first came, with all that is in it.
 // ClusterUpgrade is not here: it is what moves the format, and asks the nodes.
@@ -35,6 +35,8 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.QuorumSet.witness_share":             3,
 	"quorate.cluster.v1.QUORUM_MODE_NODE_AND_SHARE_MAJORITY": 3,
 	"quorate.cluster.v1.VolumeAdd.claim":                     3,
+
+	"quorate.cluster.v1.Command.volume_grown": 4,
 }
 
 // whole are the messages within commands that are kept as they come: what an older

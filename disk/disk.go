@@ -27,7 +27,8 @@ import (
 // An operation whose context ends returns the context's error; a write given up
 // that way may still happen.
 type Device interface {
-	// Info describes the device as it was when it was opened.
+	// Info describes the device as it was when it was opened, or its size was last
+	// asked for again (Rescanner).
 	Info() Info
 	// ReadAt fills p from off. It reads all of p or returns an error.
 	ReadAt(ctx context.Context, p []byte, off int64) error

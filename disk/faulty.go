@@ -14,6 +14,7 @@ const (
 	OpReserve      OpKind = "reserve"
 	OpReset        OpKind = "reset"
 	OpCapabilities OpKind = "capabilities"
+	OpRescan       OpKind = "rescan"
 )
 
 // Op is an operation on its way through a Faulty.

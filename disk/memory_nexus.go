@@ -27,11 +27,14 @@ type handle struct {
 	m      *Memory
 	n      *nexus
 	closed bool // guarded by m.mu
+	// size is what this opening knows of the LUN's, in bytes; 0: it has not looked.
+	size int64 // guarded by m.mu
 }
 
 var (
 	_ LUN       = (*handle)(nil)
 	_ Sessioned = (*handle)(nil)
+	_ Rescanner = (*handle)(nil)
 )
 
 func (h *handle) Session() uint64 {
@@ -43,7 +46,7 @@ func (h *handle) Session() uint64 {
 func (h *handle) Info() Info {
 	h.m.mu.Lock()
 	defer h.m.mu.Unlock()
-	return h.m.info
+	return h.knownLocked()
 }
 
 // beginLocked is what every command meets first.
@@ -68,7 +71,7 @@ func (h *handle) beginLocked(ctx context.Context) error {
 func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) error {
 	h.m.mu.Lock()
 	defer h.m.mu.Unlock()
-	if err := CheckRange(h.m.info, off, len(p)); err != nil {
+	if err := h.rangeLocked(off, len(p)); err != nil {
 		return err
 	}
 	if err := h.beginLocked(ctx); err != nil {
@@ -84,7 +87,7 @@ func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) error {
 func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) error {
 	h.m.mu.Lock()
 	defer h.m.mu.Unlock()
-	if err := CheckRange(h.m.info, off, len(p)); err != nil {
+	if err := h.rangeLocked(off, len(p)); err != nil {
 		return err
 	}
 	if err := h.beginLocked(ctx); err != nil {

@@ -2444,6 +2444,7 @@ type Command struct {
 	//	*Command_DiskClaim
 	//	*Command_VolumeMove
 	//	*Command_VolumeReleased
+	//	*Command_VolumeGrown
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2829,6 +2830,15 @@ func (x *Command) GetVolumeReleased() *VolumeReleased {
 	return nil
 }
 
+func (x *Command) GetVolumeGrown() *VolumeGrown {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_VolumeGrown); ok {
+			return x.VolumeGrown
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -2973,6 +2983,10 @@ type Command_VolumeReleased struct {
 	VolumeReleased *VolumeReleased `protobuf:"bytes,131,opt,name=volume_released,json=volumeReleased,proto3,oneof"`
 }
 
+type Command_VolumeGrown struct {
+	VolumeGrown *VolumeGrown `protobuf:"bytes,140,opt,name=volume_grown,json=volumeGrown,proto3,oneof"`
+}
+
 func (*Command_NodeAdd) isCommand_Kind() {}
 
 func (*Command_NodeDown) isCommand_Kind() {}
@@ -3042,6 +3056,8 @@ func (*Command_DiskClaim) isCommand_Kind() {}
 func (*Command_VolumeMove) isCommand_Kind() {}
 
 func (*Command_VolumeReleased) isCommand_Kind() {}
+
+func (*Command_VolumeGrown) isCommand_Kind() {}
 
 // ClusterUpgrade moves the format of the database forward.
 type ClusterUpgrade struct {
@@ -4285,6 +4301,75 @@ func (x *VolumeReleased) GetSession() []byte {
 	return nil
 }
 
+// VolumeGrown says that a volume has taken in what its LUN has grown by.
+type VolumeGrown struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	From          int64                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"` // bytes, of the volume
+	To            int64                  `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	Lun           int64                  `protobuf:"varint,4,opt,name=lun,proto3" json:"lun,omitempty"` // bytes, of its LUN
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeGrown) Reset() {
+	*x = VolumeGrown{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeGrown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeGrown) ProtoMessage() {}
+
+func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
+func (*VolumeGrown) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *VolumeGrown) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VolumeGrown) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *VolumeGrown) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *VolumeGrown) GetLun() int64 {
+	if x != nil {
+		return x.Lun
+	}
+	return 0
+}
+
 type GroupAdd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -4294,7 +4379,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4306,7 +4391,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4319,7 +4404,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -4338,7 +4423,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4350,7 +4435,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4363,7 +4448,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -4384,7 +4469,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4396,7 +4481,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4409,7 +4494,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -4445,7 +4530,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4457,7 +4542,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4470,7 +4555,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -4511,7 +4596,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4523,7 +4608,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4536,7 +4621,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GroupReport) GetName() string {
@@ -4563,7 +4648,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4575,7 +4660,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4588,7 +4673,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -4616,7 +4701,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4713,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4726,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -4676,7 +4761,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4688,7 +4773,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4701,7 +4786,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -4735,7 +4820,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4747,7 +4832,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4760,7 +4845,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -4789,7 +4874,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4801,7 +4886,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4814,7 +4899,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Note) GetLevel() string {
@@ -4857,7 +4942,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4869,7 +4954,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4882,7 +4967,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -4924,7 +5009,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4936,7 +5021,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4949,7 +5034,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -4983,7 +5068,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4995,7 +5080,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5008,7 +5093,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -5035,7 +5120,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5047,7 +5132,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5060,7 +5145,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -5293,7 +5378,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xb4\x13\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xfb\x13\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -5346,7 +5431,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"disk_claim\x18o \x01(\v2\x1d.quorate.cluster.v1.DiskClaimH\x00R\tdiskClaim\x12B\n" +
 	"\vvolume_move\x18\x82\x01 \x01(\v2\x1e.quorate.cluster.v1.VolumeMoveH\x00R\n" +
 	"volumeMove\x12N\n" +
-	"\x0fvolume_released\x18\x83\x01 \x01(\v2\".quorate.cluster.v1.VolumeReleasedH\x00R\x0evolumeReleasedB\x06\n" +
+	"\x0fvolume_released\x18\x83\x01 \x01(\v2\".quorate.cluster.v1.VolumeReleasedH\x00R\x0evolumeReleased\x12E\n" +
+	"\fvolume_grown\x18\x8c\x01 \x01(\v2\x1f.quorate.cluster.v1.VolumeGrownH\x00R\vvolumeGrownB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"(\n" +
 	"\x0eClusterUpgrade\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"7\n" +
@@ -5436,7 +5522,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\x04R\x04node\x12\x1d\n" +
 	"\n" +
 	"node_epoch\x18\x04 \x01(\x04R\tnodeEpoch\x12\x18\n" +
-	"\asession\x18\x05 \x01(\fR\asession\";\n" +
+	"\asession\x18\x05 \x01(\fR\asession\"W\n" +
+	"\vVolumeGrown\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x03R\x02to\x12\x10\n" +
+	"\x03lun\x18\x04 \x01(\x03R\x03lun\";\n" +
 	"\bGroupAdd\x12/\n" +
 	"\x05group\x18\x01 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05group\"!\n" +
 	"\vGroupRemove\x12\x12\n" +
@@ -5553,7 +5644,7 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),        // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),          // 1: quorate.cluster.v1.NodeState
@@ -5606,38 +5697,39 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(*VolumeReport)(nil),    // 48: quorate.cluster.v1.VolumeReport
 	(*VolumeMove)(nil),      // 49: quorate.cluster.v1.VolumeMove
 	(*VolumeReleased)(nil),  // 50: quorate.cluster.v1.VolumeReleased
-	(*GroupAdd)(nil),        // 51: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),     // 52: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),     // 53: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),     // 54: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),     // 55: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),  // 56: quorate.cluster.v1.MigrationStart
-	(*MigrationSwitch)(nil), // 57: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),    // 58: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil), // 59: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),            // 60: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),      // 61: quorate.cluster.v1.NetworkSet
-	(*PathsReport)(nil),     // 62: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),      // 63: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),   // 64: quorate.cluster.v1.ProfileReport
-	nil,                     // 65: quorate.cluster.v1.State.NodesEntry
-	nil,                     // 66: quorate.cluster.v1.State.DisksEntry
-	nil,                     // 67: quorate.cluster.v1.State.VolumesEntry
-	nil,                     // 68: quorate.cluster.v1.State.GroupsEntry
-	nil,                     // 69: quorate.cluster.v1.State.NetworksEntry
-	nil,                     // 70: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                     // 71: quorate.cluster.v1.Volume.StatusEntry
+	(*VolumeGrown)(nil),     // 51: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),        // 52: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),     // 53: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),     // 54: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),     // 55: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),     // 56: quorate.cluster.v1.GroupReport
+	(*MigrationStart)(nil),  // 57: quorate.cluster.v1.MigrationStart
+	(*MigrationSwitch)(nil), // 58: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),    // 59: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil), // 60: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),            // 61: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),      // 62: quorate.cluster.v1.NetworkSet
+	(*PathsReport)(nil),     // 63: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),      // 64: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),   // 65: quorate.cluster.v1.ProfileReport
+	nil,                     // 66: quorate.cluster.v1.State.NodesEntry
+	nil,                     // 67: quorate.cluster.v1.State.DisksEntry
+	nil,                     // 68: quorate.cluster.v1.State.VolumesEntry
+	nil,                     // 69: quorate.cluster.v1.State.GroupsEntry
+	nil,                     // 70: quorate.cluster.v1.State.NetworksEntry
+	nil,                     // 71: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                     // 72: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	65, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	66, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
 	17, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	66, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	67, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	68, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	67, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	68, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	69, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
 	26, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
 	27, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	69, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	70, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
 	0,  // 9: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
 	13, // 10: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
 	1,  // 11: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
@@ -5648,9 +5740,9 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	15, // 16: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	3,  // 17: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	4,  // 18: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	70, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	71, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
 	19, // 20: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	71, // 21: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	72, // 21: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
 	22, // 22: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
 	5,  // 23: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
 	24, // 24: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
@@ -5673,50 +5765,51 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	47, // 41: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
 	48, // 42: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
 	34, // 43: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	51, // 44: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	52, // 45: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	53, // 46: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	54, // 47: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	55, // 48: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	56, // 49: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	57, // 50: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	58, // 51: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	59, // 52: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	60, // 53: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	52, // 44: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	53, // 45: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	54, // 46: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	55, // 47: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	56, // 48: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	57, // 49: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	58, // 50: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	59, // 51: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	60, // 52: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	61, // 53: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
 	44, // 54: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
 	33, // 55: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	61, // 56: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	62, // 57: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	63, // 58: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	64, // 59: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	62, // 56: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	63, // 57: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	64, // 58: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	65, // 59: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
 	30, // 60: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
 	40, // 61: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
 	49, // 62: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
 	50, // 63: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	11, // 64: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	15, // 65: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	14, // 66: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	13, // 67: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	18, // 68: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	19, // 69: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
-	3,  // 70: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	21, // 71: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	23, // 72: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,  // 73: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	24, // 74: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	0,  // 75: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	12, // 76: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	11, // 77: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	18, // 78: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	20, // 79: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	23, // 80: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	10, // 81: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	21, // 82: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	83, // [83:83] is the sub-list for method output_type
-	83, // [83:83] is the sub-list for method input_type
-	83, // [83:83] is the sub-list for extension type_name
-	83, // [83:83] is the sub-list for extension extendee
-	0,  // [0:83] is the sub-list for field type_name
+	51, // 64: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	11, // 65: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	15, // 66: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	14, // 67: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	13, // 68: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	18, // 69: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	19, // 70: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	3,  // 71: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	21, // 72: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	23, // 73: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,  // 74: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	24, // 75: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	0,  // 76: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	12, // 77: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	11, // 78: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	18, // 79: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	20, // 80: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	23, // 81: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	10, // 82: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	21, // 83: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -5760,15 +5853,16 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_DiskClaim)(nil),
 		(*Command_VolumeMove)(nil),
 		(*Command_VolumeReleased)(nil),
+		(*Command_VolumeGrown)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[55].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[56].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   64,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -149,6 +149,14 @@ func (s service) Check(ctx context.Context, r *connect.Request[keeperpb.CheckReq
 	return connect.NewResponse(res), nil
 }
 
+func (s service) Grow(ctx context.Context, r *connect.Request[keeperpb.GrowRequest]) (*connect.Response[keeperpb.GrowResponse], error) {
+	res, err := s.k.grow(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(res), nil
+}
+
 func (s service) Format(ctx context.Context, r *connect.Request[keeperpb.FormatRequest]) (*connect.Response[keeperpb.FormatResponse], error) {
 	l, err := s.k.format(ctx, r.Msg)
 	if err != nil {

@@ -53,10 +53,8 @@ func (m *member) proposeAgain(ctx context.Context, cmd *pb.Command) (*pb.Result,
 		cmd.AtMs = time.Now().UnixMilli()
 	}
 	cmd.By = m.id.NodeID
-	var early error
-	m.db.view(func(s *pb.State) { early = cluster.Allowed(s, cmd) })
-	if early != nil {
-		return nil, &RefusedError{&pb.Result{Code: pb.Code_CODE_REFUSED, Message: early.Error()}}
+	if err := m.allowed(cmd); err != nil {
+		return nil, err
 	}
 	data, err := proto.Marshal(cmd)
 	if err != nil {
@@ -84,6 +82,17 @@ func (m *member) explain(err error) error {
 		return fmt.Errorf("no answer from the cluster within %v: there is no leader at the moment, or it is overloaded; try again: %w", proposeTimeout, err)
 	}
 	return err
+}
+
+// allowed refuses a command that the database's format does not have yet, before
+// anything is done for it.
+func (m *member) allowed(cmd *pb.Command) error {
+	var early error
+	m.db.view(func(s *pb.State) { early = cluster.Allowed(s, cmd) })
+	if early != nil {
+		return &RefusedError{&pb.Result{Code: pb.Code_CODE_REFUSED, Message: early.Error()}}
+	}
+	return nil
 }
 
 // barrier makes what is read from the replica afterwards linearizable.

@@ -15,9 +15,9 @@ import (
 type nounCsv struct{ app *app }
 
 func (n nounCsv) command() *cobra.Command {
-	return noun("csv", "Enable, add, show, move and check cluster shared volumes",
+	return noun("csv", "Enable, add, show, move, check and grow cluster shared volumes",
 		"A cluster shared volume holds machines. Every node has it mounted at the same time,\nat /ClusterStorage/NAME.",
-		"  clusterctl csv enable\n  clusterctl csv add", &cmdCsvEnable{app: n.app}, &cmdCsvAdd{app: n.app}, &cmdCsvList{n.app}, &cmdCsvShow{n.app}, &cmdCsvMove{app: n.app}, &cmdCsvCheck{app: n.app})
+		"  clusterctl csv enable\n  clusterctl csv add", &cmdCsvEnable{app: n.app}, &cmdCsvAdd{app: n.app}, &cmdCsvList{n.app}, &cmdCsvShow{n.app}, &cmdCsvMove{app: n.app}, &cmdCsvCheck{app: n.app}, &cmdCsvGrow{app: n.app})
 }
 
 type cmdCsvEnable struct {

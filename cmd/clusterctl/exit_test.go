@@ -198,6 +198,7 @@ func TestWhatIsAsked(t *testing.T) {
 		"quorum set --witness naa.2":         `QuorumSetRequest mode:"node-and-disk-majority" witness:"naa.2"`,
 		"csv enable --off":                   `CsvEnableRequest`,
 		"csv move Volume1 --to s2":           `CsvMoveRequest volume:"Volume1" to:"s2"`,
+		"csv grow Volume1":                   `CsvGrowRequest volume:"Volume1"`,
 		"csv add naa.2 --name V --force":     `CsvAddRequest disk:"naa.2" name:"V" force:true`,
 		"events --after 7":                   `EventsRequest after:7`,
 		"node enroll --address 10.0.0.1":     `EnrollRequest address:"10.0.0.1"`,

@@ -49,6 +49,7 @@ var lasting = map[string]string{
 	"csv_show":            "csv show Volume1",
 	"csv_check":           "csv check Volume1 --repair",
 	"csv_move":            "csv move Volume1 --to s2",
+	"csv_grow":            "csv grow Volume1",
 	"vm_create":           "vm create vWS08-SQL01 --disk-size 40GiB",
 	"vm_add":              "vm add vWS08-SQL01",
 	"vm_remove":           "vm remove vWS08-SQL01",

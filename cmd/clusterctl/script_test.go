@@ -299,3 +299,7 @@ func (f *fake) CsvCheck(_ context.Context, r *connect.Request[apipb.CsvCheckRequ
 		{What: "inode 7 has 2 names, and says 3", Mended: r.Msg.Repair},
 	}}), nil
 }
+
+func (f *fake) CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error) {
+	return connect.NewResponse(&apipb.CsvGrowResponse{Volume: volume1, From: 1 << 40, To: 1<<40 + 1<<39, Unasked: []string{"s3"}}), nil
+}

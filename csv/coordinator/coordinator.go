@@ -179,7 +179,11 @@ func (c *Coordinator) Fault() error {
 func (c *Coordinator) Stopped() <-chan struct{} { return c.quit }
 
 // Label returns what the volume is.
-func (c *Coordinator) Label() volume.Label { return c.v.Label() }
+func (c *Coordinator) Label() volume.Label {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.v.Label()
+}
 
 // Evict forgets a node that was fenced: nothing of it can reach the LUN any more, and
 // what is done there in its name has ended when it returns. It may

@@ -14,6 +14,9 @@
 //	...        blocks: file data and metadata alike
 //	last MiB   label and root slots again
 //
+// A volume that takes in what its LUN has grown by (Extend) gets a new last MiB
+// first, and its new size with the label at the start.
+//
 // All metadata (inodes, directory entries, extents, orphans, sessions, results)
 // is one ordered map from keys to values. A change is put into the journal as
 // the keys that it put and deleted, one checksummed record for each group of

@@ -28,7 +28,7 @@ const (
 // ErrNotVolume says that a LUN carries no volume.
 var ErrNotVolume = errors.New("no cluster shared volume on this LUN")
 
-// Label is what a volume is: written once, when it is formatted.
+// Label is what a volume is: written when it is formatted, and when it is extended.
 type Label struct {
 	UUID    UUID
 	Name    string
@@ -85,9 +85,17 @@ func ReadLabel(ctx context.Context, dev disk.Device) (Label, error) {
 	if err != nil {
 		return Label{}, err
 	}
-	if l.Size > dev.Info().Size {
+	size := dev.Info().Size
+	if l.Size > size { // another node may have taken a grown LUN in
+		info, err := disk.Rescan(ctx, dev)
+		if err != nil {
+			return Label{}, fmt.Errorf("read the size of %s: %w", dev.Info().URL, err)
+		}
+		size = info.Size
+	}
+	if l.Size > size {
 		return Label{}, fmt.Errorf("volume %q is %d bytes long, the LUN %s only %d: attach the whole LUN",
-			l.Name, l.Size, dev.Info().URL, dev.Info().Size)
+			l.Name, l.Size, dev.Info().URL, size)
 	}
 	return l, nil
 }

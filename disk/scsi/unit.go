@@ -18,12 +18,16 @@ const maxTransfer = 1 << 20
 // and SYNCHRONIZE CACHE only, which every target checks against reservations.
 type Unit struct {
 	t      Transport
-	info   disk.Info
+	info   disk.Info // but for its size
+	size   atomic.Int64
 	chunk  int
 	sync10 atomic.Bool // SYNCHRONIZE CACHE (16) is not known there
 }
 
-var _ disk.LUN = (*Unit)(nil)
+var (
+	_ disk.LUN       = (*Unit)(nil)
+	_ disk.Rescanner = (*Unit)(nil)
+)
 
 // NewUnit waits until the unit behind t is ready, identifies it and returns it.
 // On error t stays open. A transport with a method MaxTransfer() int64 bounds
@@ -47,15 +51,48 @@ func NewUnit(ctx context.Context, t Transport, url string) (*Unit, error) {
 	if chunk == 0 {
 		return nil, fmt.Errorf("the unit takes no transfer of a whole block of %d bytes", info.BlockSize)
 	}
-	return &Unit{t: t, info: info, chunk: int(chunk)}, nil
+	u := &Unit{t: t, info: info, chunk: int(chunk)}
+	u.size.Store(info.Size)
+	return u, nil
 }
 
-// Info describes the unit as it was when it was opened.
-func (u *Unit) Info() disk.Info { return u.info }
+// Info describes the unit as it was when it was opened, and its size as it was last read.
+func (u *Unit) Info() disk.Info {
+	info := u.info
+	info.Size = u.size.Load()
+	return info
+}
+
+// Rescan is READ CAPACITY (SBC-3 5.16) once more. Blocks that have another size than
+// before are another unit's.
+func (u *Unit) Rescan(ctx context.Context) (disk.Info, error) {
+	size, bs, err := capacity(ctx, u.t)
+	if err == nil && bs != u.info.BlockSize {
+		err = fmt.Errorf("its blocks have %d bytes now, and had %d: %w", bs, u.info.BlockSize, disk.ErrUnsupported)
+	}
+	if err != nil {
+		return disk.Info{}, u.about("read the size of", err)
+	}
+	u.size.Store(size)
+	return u.Info(), nil
+}
+
+// within is disk.CheckRange. What lies beyond the end that is known makes the unit look
+// whether it has grown: another node may have taken that in.
+func (u *Unit) within(ctx context.Context, off int64, n int) error {
+	err := disk.CheckRange(u.Info(), off, n)
+	if err == nil || off < 0 || off+int64(n) <= u.size.Load() {
+		return err
+	}
+	if _, rerr := u.Rescan(ctx); rerr != nil {
+		return rerr
+	}
+	return disk.CheckRange(u.Info(), off, n)
+}
 
 // ReadAt is READ (16), in as many commands as the unit's limit asks for.
 func (u *Unit) ReadAt(ctx context.Context, p []byte, off int64) error {
-	if err := disk.CheckRange(u.info, off, len(p)); err != nil {
+	if err := u.within(ctx, off, len(p)); err != nil {
 		return err
 	}
 	for len(p) > 0 {
@@ -74,7 +111,7 @@ func (u *Unit) ReadAt(ctx context.Context, p []byte, off int64) error {
 
 // WriteAt is WRITE (16), in as many commands as the unit's limit asks for.
 func (u *Unit) WriteAt(ctx context.Context, p []byte, off int64) error {
-	if err := disk.CheckRange(u.info, off, len(p)); err != nil {
+	if err := u.within(ctx, off, len(p)); err != nil {
 		return err
 	}
 	for len(p) > 0 {

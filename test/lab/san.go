@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -153,6 +154,18 @@ func (l *Lab) StopSAN(ctx context.Context) error {
 // StartSAN starts the target after StopSAN.
 func (l *Lab) StartSAN(ctx context.Context) error {
 	return l.change(func() error { return l.startTarget(ctx) })
+}
+
+// GrowLUN makes a LUN larger by some bytes, of which a target learns as it starts.
+func (l *Lab) GrowLUN(ctx context.Context, name string, by int64) error {
+	st, err := os.Stat(l.LUNFile(name))
+	if err != nil || by <= 0 {
+		return errors.Join(fmt.Errorf("the LUN %q cannot be grown by %d bytes", name, by), err)
+	}
+	if err := l.StopSAN(ctx); err != nil {
+		return err
+	}
+	return errors.Join(os.Truncate(l.LUNFile(name), st.Size()+by), l.StartSAN(ctx))
 }
 
 // HangSAN stops everything of the SAN where it stands; WakeSAN lets it go on.

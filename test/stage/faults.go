@@ -185,6 +185,13 @@ func (s *Stage) GiveLUN(name string) {
 	s.Check(s.Lab.GiveLUN(context.Background(), name))
 }
 
+// GrowLUN makes a LUN larger; the SAN restarts by that.
+func (s *Stage) GrowLUN(name string, by int64) {
+	s.t.Helper()
+	s.Tell("the SAN's LUN %s is made larger by %d MiB, and the SAN restarts", name, by>>20)
+	s.Check(s.Lab.GrowLUN(context.Background(), name, by))
+}
+
 // StartDaemon starts one that was ended.
 func (s *Stage) StartDaemon(node, daemon string) {
 	s.t.Helper()

@@ -5361,6 +5361,230 @@ func (x *VolumeFinding) GetMended() bool {
 	return false
 }
 
+type GrowVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Look          bool                   `protobuf:"varint,2,opt,name=look,proto3" json:"look,omitempty"` // only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowVolumeRequest) Reset() {
+	*x = GrowVolumeRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowVolumeRequest) ProtoMessage() {}
+
+func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowVolumeRequest.ProtoReflect.Descriptor instead.
+func (*GrowVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *GrowVolumeRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *GrowVolumeRequest) GetLook() bool {
+	if x != nil {
+		return x.Look
+	}
+	return false
+}
+
+type GrowVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LunSize       int64                  `protobuf:"varint,1,opt,name=lun_size,json=lunSize,proto3" json:"lun_size,omitempty"`
+	From          int64                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	To            int64                  `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowVolumeResponse) Reset() {
+	*x = GrowVolumeResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowVolumeResponse) ProtoMessage() {}
+
+func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowVolumeResponse.ProtoReflect.Descriptor instead.
+func (*GrowVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *GrowVolumeResponse) GetLunSize() int64 {
+	if x != nil {
+		return x.LunSize
+	}
+	return 0
+}
+
+func (x *GrowVolumeResponse) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *GrowVolumeResponse) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+type CsvGrowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CsvGrowRequest) Reset() {
+	*x = CsvGrowRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CsvGrowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CsvGrowRequest) ProtoMessage() {}
+
+func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CsvGrowRequest.ProtoReflect.Descriptor instead.
+func (*CsvGrowRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *CsvGrowRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+type CsvGrowResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        *VolumeInfo            `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	From          int64                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"` // size of the volume before, in bytes
+	To            int64                  `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	Unasked       []string               `protobuf:"bytes,4,rep,name=unasked,proto3" json:"unasked,omitempty"` // nodes that could not look at the LUN
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CsvGrowResponse) Reset() {
+	*x = CsvGrowResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CsvGrowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CsvGrowResponse) ProtoMessage() {}
+
+func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CsvGrowResponse.ProtoReflect.Descriptor instead.
+func (*CsvGrowResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *CsvGrowResponse) GetVolume() *VolumeInfo {
+	if x != nil {
+		return x.Volume
+	}
+	return nil
+}
+
+func (x *CsvGrowResponse) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *CsvGrowResponse) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *CsvGrowResponse) GetUnasked() []string {
+	if x != nil {
+		return x.Unasked
+	}
+	return nil
+}
+
 type CsvMoveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -5371,7 +5595,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5383,7 +5607,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5396,7 +5620,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -5422,7 +5646,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5434,7 +5658,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5447,7 +5671,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -5473,7 +5697,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5485,7 +5709,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5498,7 +5722,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -5567,7 +5791,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5579,7 +5803,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5592,7 +5816,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -5619,7 +5843,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5631,7 +5855,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5644,7 +5868,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -5670,7 +5894,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5682,7 +5906,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5695,7 +5919,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -5714,7 +5938,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5726,7 +5950,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5739,7 +5963,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -5757,7 +5981,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5769,7 +5993,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5782,7 +6006,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 type VmStartRequest struct {
@@ -5795,7 +6019,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5807,7 +6031,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5820,7 +6044,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -5846,7 +6070,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5858,7 +6082,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5871,7 +6095,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -5892,7 +6116,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5904,7 +6128,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5917,7 +6141,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -5950,7 +6174,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5962,7 +6186,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5975,7 +6199,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -5996,7 +6220,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6008,7 +6232,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6021,7 +6245,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -6057,7 +6281,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6069,7 +6293,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6082,7 +6306,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -6123,7 +6347,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6135,7 +6359,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6148,7 +6372,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Chunk) GetName() string {
@@ -6175,7 +6399,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6187,7 +6411,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6200,7 +6424,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -6242,7 +6466,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6254,7 +6478,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6267,7 +6491,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -6398,7 +6622,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6410,7 +6634,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6423,7 +6647,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -6441,7 +6665,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6453,7 +6677,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6466,7 +6690,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
 }
 
 type EventsRequest struct {
@@ -6479,7 +6703,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6491,7 +6715,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6504,7 +6728,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -6535,7 +6759,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6547,7 +6771,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6560,7 +6784,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *Event) GetId() uint64 {
@@ -7018,7 +7242,21 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\bfindings\x18\x05 \x03(\v2\x1d.quorate.api.v1.VolumeFindingR\bfindings\";\n" +
 	"\rVolumeFinding\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
-	"\x06mended\x18\x02 \x01(\bR\x06mended\"8\n" +
+	"\x06mended\x18\x02 \x01(\bR\x06mended\"?\n" +
+	"\x11GrowVolumeRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
+	"\x04look\x18\x02 \x01(\bR\x04look\"S\n" +
+	"\x12GrowVolumeResponse\x12\x19\n" +
+	"\blun_size\x18\x01 \x01(\x03R\alunSize\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x03R\x02to\"(\n" +
+	"\x0eCsvGrowRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\"\x83\x01\n" +
+	"\x0fCsvGrowResponse\x122\n" +
+	"\x06volume\x18\x01 \x01(\v2\x1a.quorate.api.v1.VolumeInfoR\x06volume\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x03R\x02to\x12\x18\n" +
+	"\aunasked\x18\x04 \x03(\tR\aunasked\"8\n" +
 	"\x0eCsvMoveRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\"E\n" +
@@ -7107,7 +7345,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04text\x18\x06 \x01(\tR\x04text2\xa7\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\tChallenge\x12 .quorate.api.v1.ChallengeRequest\x1a!.quorate.api.v1.ChallengeResponse\x12A\n" +
-	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\xba\a\n" +
+	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\x8f\b\n" +
 	"\vNodeService\x12L\n" +
 	"\bDescribe\x12\x1f.quorate.api.v1.DescribeRequest\x1a\x1f.quorate.api.v1.NodeDescription\x12G\n" +
 	"\x06Enroll\x12\x1d.quorate.api.v1.EnrollRequest\x1a\x1e.quorate.api.v1.EnrollResponse\x12A\n" +
@@ -7122,7 +7360,9 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\bStanding\x12\x1f.quorate.api.v1.StandingRequest\x1a .quorate.api.v1.StandingResponse\x12S\n" +
 	"\n" +
 	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse\x12P\n" +
-	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse2\xd6\x11\n" +
+	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12S\n" +
+	"\n" +
+	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xa2\x12\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -7138,7 +7378,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\tCsvEnable\x12 .quorate.api.v1.CsvEnableRequest\x1a!.quorate.api.v1.CsvEnableResponse\x12G\n" +
 	"\x06CsvAdd\x12\x1d.quorate.api.v1.CsvAddRequest\x1a\x1e.quorate.api.v1.CsvAddResponse\x12M\n" +
 	"\bCsvCheck\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12J\n" +
-	"\aCsvMove\x12\x1e.quorate.api.v1.CsvMoveRequest\x1a\x1f.quorate.api.v1.CsvMoveResponse\x12M\n" +
+	"\aCsvMove\x12\x1e.quorate.api.v1.CsvMoveRequest\x1a\x1f.quorate.api.v1.CsvMoveResponse\x12J\n" +
+	"\aCsvGrow\x12\x1e.quorate.api.v1.CsvGrowRequest\x1a\x1f.quorate.api.v1.CsvGrowResponse\x12M\n" +
 	"\bVmCreate\x12\x1f.quorate.api.v1.VmCreateRequest\x1a .quorate.api.v1.VmCreateResponse\x12D\n" +
 	"\x05VmAdd\x12\x1c.quorate.api.v1.VmAddRequest\x1a\x1d.quorate.api.v1.VmAddResponse\x12M\n" +
 	"\bVmRemove\x12\x1f.quorate.api.v1.VmRemoveRequest\x1a .quorate.api.v1.VmRemoveResponse\x12J\n" +
@@ -7169,7 +7410,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),             // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),       // 1: quorate.api.v1.ChallengeRequest
@@ -7253,27 +7494,31 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*CsvCheckRequest)(nil),        // 79: quorate.api.v1.CsvCheckRequest
 	(*CsvCheckResponse)(nil),       // 80: quorate.api.v1.CsvCheckResponse
 	(*VolumeFinding)(nil),          // 81: quorate.api.v1.VolumeFinding
-	(*CsvMoveRequest)(nil),         // 82: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),        // 83: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),        // 84: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),       // 85: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),           // 86: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),          // 87: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),        // 88: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),       // 89: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),         // 90: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),        // 91: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),          // 92: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),         // 93: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),          // 94: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),         // 95: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                  // 96: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),     // 97: quorate.api.v1.LiveMigrateRequest
-	(*MigrationUpdate)(nil),        // 98: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),        // 99: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),       // 100: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),          // 101: quorate.api.v1.EventsRequest
-	(*Event)(nil),                  // 102: quorate.api.v1.Event
+	(*GrowVolumeRequest)(nil),      // 82: quorate.api.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),     // 83: quorate.api.v1.GrowVolumeResponse
+	(*CsvGrowRequest)(nil),         // 84: quorate.api.v1.CsvGrowRequest
+	(*CsvGrowResponse)(nil),        // 85: quorate.api.v1.CsvGrowResponse
+	(*CsvMoveRequest)(nil),         // 86: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),        // 87: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),        // 88: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),       // 89: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),           // 90: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),          // 91: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),        // 92: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),       // 93: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),         // 94: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),        // 95: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),          // 96: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),         // 97: quorate.api.v1.VmStopResponse
+	(*VmShowRequest)(nil),          // 98: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),         // 99: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                  // 100: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),     // 101: quorate.api.v1.LiveMigrateRequest
+	(*MigrationUpdate)(nil),        // 102: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),        // 103: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),       // 104: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),          // 105: quorate.api.v1.EventsRequest
+	(*Event)(nil),                  // 106: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
@@ -7285,7 +7530,7 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	16,  // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	16,  // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
 	30,  // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	98,  // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	102, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
 	38,  // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
 	39,  // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
 	38,  // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
@@ -7309,102 +7554,107 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	63,  // 30: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
 	64,  // 31: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
 	81,  // 32: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
-	64,  // 33: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	67,  // 34: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	67,  // 35: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	67,  // 36: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	67,  // 37: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	1,   // 38: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
-	3,   // 39: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
-	6,   // 40: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
-	8,   // 41: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
-	10,  // 42: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
-	14,  // 43: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
-	18,  // 44: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
-	20,  // 45: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
-	22,  // 46: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	24,  // 47: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
-	28,  // 48: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	26,  // 49: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
-	31,  // 50: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	79,  // 51: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
-	34,  // 52: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	36,  // 53: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	40,  // 54: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	41,  // 55: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	42,  // 56: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	44,  // 57: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	46,  // 58: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	69,  // 59: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	70,  // 60: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	73,  // 61: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	75,  // 62: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	77,  // 63: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	79,  // 64: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
-	82,  // 65: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	84,  // 66: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	86,  // 67: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	88,  // 68: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	90,  // 69: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	92,  // 70: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	94,  // 71: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	96,  // 72: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	96,  // 73: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	97,  // 74: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	101, // 75: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	99,  // 76: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	56,  // 77: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	50,  // 78: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	52,  // 79: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	54,  // 80: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 81: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 82: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 83: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,   // 84: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12,  // 85: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15,  // 86: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19,  // 87: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21,  // 88: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23,  // 89: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	25,  // 90: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	29,  // 91: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	27,  // 92: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	32,  // 93: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	80,  // 94: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	35,  // 95: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	37,  // 96: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	33,  // 97: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	33,  // 98: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	43,  // 99: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	45,  // 100: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	47,  // 101: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	72,  // 102: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	71,  // 103: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	74,  // 104: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	76,  // 105: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	78,  // 106: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	80,  // 107: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	83,  // 108: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	85,  // 109: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	87,  // 110: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	89,  // 111: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	91,  // 112: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	93,  // 113: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	95,  // 114: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	96,  // 115: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	96,  // 116: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	98,  // 117: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	102, // 118: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	100, // 119: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	57,  // 120: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	51,  // 121: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	53,  // 122: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	55,  // 123: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	81,  // [81:124] is the sub-list for method output_type
-	38,  // [38:81] is the sub-list for method input_type
-	38,  // [38:38] is the sub-list for extension type_name
-	38,  // [38:38] is the sub-list for extension extendee
-	0,   // [0:38] is the sub-list for field type_name
+	64,  // 33: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	64,  // 34: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	67,  // 35: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	67,  // 36: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	67,  // 37: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	67,  // 38: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	1,   // 39: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
+	3,   // 40: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
+	6,   // 41: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
+	8,   // 42: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
+	10,  // 43: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
+	14,  // 44: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
+	18,  // 45: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
+	20,  // 46: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
+	22,  // 47: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
+	24,  // 48: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
+	28,  // 49: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	26,  // 50: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	31,  // 51: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	79,  // 52: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
+	82,  // 53: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
+	34,  // 54: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	36,  // 55: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	40,  // 56: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	41,  // 57: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	42,  // 58: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	44,  // 59: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	46,  // 60: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	69,  // 61: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	70,  // 62: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	73,  // 63: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	75,  // 64: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	77,  // 65: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	79,  // 66: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	86,  // 67: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	84,  // 68: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
+	88,  // 69: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	90,  // 70: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	92,  // 71: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	94,  // 72: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	96,  // 73: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	98,  // 74: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	100, // 75: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	100, // 76: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	101, // 77: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	105, // 78: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	103, // 79: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	56,  // 80: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	50,  // 81: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	52,  // 82: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	54,  // 83: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 84: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 85: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 86: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	9,   // 87: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	12,  // 88: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	15,  // 89: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	19,  // 90: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	21,  // 91: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	23,  // 92: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	25,  // 93: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	29,  // 94: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	27,  // 95: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	32,  // 96: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	80,  // 97: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	83,  // 98: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	35,  // 99: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	37,  // 100: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	33,  // 101: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	33,  // 102: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	43,  // 103: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	45,  // 104: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	47,  // 105: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	72,  // 106: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	71,  // 107: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	74,  // 108: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	76,  // 109: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	78,  // 110: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	80,  // 111: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	87,  // 112: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	85,  // 113: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	89,  // 114: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	91,  // 115: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	93,  // 116: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	95,  // 117: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	97,  // 118: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	99,  // 119: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	100, // 120: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	100, // 121: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	102, // 122: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	106, // 123: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	104, // 124: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	57,  // 125: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	51,  // 126: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	53,  // 127: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	55,  // 128: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	84,  // [84:129] is the sub-list for method output_type
+	39,  // [39:84] is the sub-list for method input_type
+	39,  // [39:39] is the sub-list for extension type_name
+	39,  // [39:39] is the sub-list for extension extendee
+	0,   // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_apipb_api_proto_init() }
@@ -7419,7 +7669,7 @@ func file_cluster_api_apipb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   103,
+			NumMessages:   107,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

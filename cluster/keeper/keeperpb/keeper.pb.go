@@ -886,6 +886,118 @@ func (x *Finding) GetMended() bool {
 	return false
 }
 
+type GrowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Look          bool                   `protobuf:"varint,2,opt,name=look,proto3" json:"look,omitempty"` // only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowRequest) Reset() {
+	*x = GrowRequest{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowRequest) ProtoMessage() {}
+
+func (x *GrowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowRequest.ProtoReflect.Descriptor instead.
+func (*GrowRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GrowRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *GrowRequest) GetLook() bool {
+	if x != nil {
+		return x.Look
+	}
+	return false
+}
+
+type GrowResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LunSize       int64                  `protobuf:"varint,1,opt,name=lun_size,json=lunSize,proto3" json:"lun_size,omitempty"`
+	From          int64                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"` // what the volume had, and has now
+	To            int64                  `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowResponse) Reset() {
+	*x = GrowResponse{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowResponse) ProtoMessage() {}
+
+func (x *GrowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowResponse.ProtoReflect.Descriptor instead.
+func (*GrowResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GrowResponse) GetLunSize() int64 {
+	if x != nil {
+		return x.LunSize
+	}
+	return 0
+}
+
+func (x *GrowResponse) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *GrowResponse) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
 type FormatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lun           *Lun                   `protobuf:"bytes,1,opt,name=lun,proto3" json:"lun,omitempty"`
@@ -898,7 +1010,7 @@ type FormatRequest struct {
 
 func (x *FormatRequest) Reset() {
 	*x = FormatRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1022,7 @@ func (x *FormatRequest) String() string {
 func (*FormatRequest) ProtoMessage() {}
 
 func (x *FormatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1035,7 @@ func (x *FormatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatRequest.ProtoReflect.Descriptor instead.
 func (*FormatRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{15}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FormatRequest) GetLun() *Lun {
@@ -964,7 +1076,7 @@ type FormatResponse struct {
 
 func (x *FormatResponse) Reset() {
 	*x = FormatResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1088,7 @@ func (x *FormatResponse) String() string {
 func (*FormatResponse) ProtoMessage() {}
 
 func (x *FormatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1101,7 @@ func (x *FormatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatResponse.ProtoReflect.Descriptor instead.
 func (*FormatResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{16}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FormatResponse) GetSize() int64 {
@@ -1017,7 +1129,7 @@ type FenceKeyRequest struct {
 
 func (x *FenceKeyRequest) Reset() {
 	*x = FenceKeyRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1141,7 @@ func (x *FenceKeyRequest) String() string {
 func (*FenceKeyRequest) ProtoMessage() {}
 
 func (x *FenceKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1154,7 @@ func (x *FenceKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceKeyRequest.ProtoReflect.Descriptor instead.
 func (*FenceKeyRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{17}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FenceKeyRequest) GetVolume() string {
@@ -1075,7 +1187,7 @@ type FenceKeyResponse struct {
 
 func (x *FenceKeyResponse) Reset() {
 	*x = FenceKeyResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1199,7 @@ func (x *FenceKeyResponse) String() string {
 func (*FenceKeyResponse) ProtoMessage() {}
 
 func (x *FenceKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1212,7 @@ func (x *FenceKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceKeyResponse.ProtoReflect.Descriptor instead.
 func (*FenceKeyResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{18}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FenceKeyResponse) GetGeneration() uint32 {
@@ -1120,7 +1232,7 @@ type EvictRequest struct {
 
 func (x *EvictRequest) Reset() {
 	*x = EvictRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1244,7 @@ func (x *EvictRequest) String() string {
 func (*EvictRequest) ProtoMessage() {}
 
 func (x *EvictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1257,7 @@ func (x *EvictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictRequest.ProtoReflect.Descriptor instead.
 func (*EvictRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{19}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *EvictRequest) GetVolume() string {
@@ -1170,7 +1282,7 @@ type EvictResponse struct {
 
 func (x *EvictResponse) Reset() {
 	*x = EvictResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1294,7 @@ func (x *EvictResponse) String() string {
 func (*EvictResponse) ProtoMessage() {}
 
 func (x *EvictResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1307,7 @@ func (x *EvictResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictResponse.ProtoReflect.Descriptor instead.
 func (*EvictResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{20}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{22}
 }
 
 type ReleaseRequest struct {
@@ -1206,7 +1318,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1330,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1343,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{21}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{23}
 }
 
 type ReleaseResponse struct {
@@ -1243,7 +1355,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1367,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1380,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{22}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReleaseResponse) GetKilled() int32 {
@@ -1286,7 +1398,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1410,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1423,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{23}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
 }
 
 type StatusResponse struct {
@@ -1334,7 +1446,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1458,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1471,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatusResponse) GetState() string {
@@ -1459,7 +1571,7 @@ type LeaseStatus struct {
 
 func (x *LeaseStatus) Reset() {
 	*x = LeaseStatus{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1583,7 @@ func (x *LeaseStatus) String() string {
 func (*LeaseStatus) ProtoMessage() {}
 
 func (x *LeaseStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1596,7 @@ func (x *LeaseStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseStatus.ProtoReflect.Descriptor instead.
 func (*LeaseStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LeaseStatus) GetValid() bool {
@@ -1543,7 +1655,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1555,7 +1667,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1568,7 +1680,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{26}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *VolumeStatus) GetName() string {
@@ -1674,7 +1786,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1798,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1811,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{27}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -1734,7 +1846,7 @@ type HoldAddressRequest struct {
 
 func (x *HoldAddressRequest) Reset() {
 	*x = HoldAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +1858,7 @@ func (x *HoldAddressRequest) String() string {
 func (*HoldAddressRequest) ProtoMessage() {}
 
 func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +1871,7 @@ func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressRequest.ProtoReflect.Descriptor instead.
 func (*HoldAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{28}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HoldAddressRequest) GetAddress() string {
@@ -1791,7 +1903,7 @@ type HoldAddressResponse struct {
 
 func (x *HoldAddressResponse) Reset() {
 	*x = HoldAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1915,7 @@ func (x *HoldAddressResponse) String() string {
 func (*HoldAddressResponse) ProtoMessage() {}
 
 func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1928,7 @@ func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressResponse.ProtoReflect.Descriptor instead.
 func (*HoldAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{29}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{31}
 }
 
 type DropAddressRequest struct {
@@ -1828,7 +1940,7 @@ type DropAddressRequest struct {
 
 func (x *DropAddressRequest) Reset() {
 	*x = DropAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +1952,7 @@ func (x *DropAddressRequest) String() string {
 func (*DropAddressRequest) ProtoMessage() {}
 
 func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +1965,7 @@ func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressRequest.ProtoReflect.Descriptor instead.
 func (*DropAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{30}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DropAddressRequest) GetAddress() string {
@@ -1871,7 +1983,7 @@ type DropAddressResponse struct {
 
 func (x *DropAddressResponse) Reset() {
 	*x = DropAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +1995,7 @@ func (x *DropAddressResponse) String() string {
 func (*DropAddressResponse) ProtoMessage() {}
 
 func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2008,7 @@ func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressResponse.ProtoReflect.Descriptor instead.
 func (*DropAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{31}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{33}
 }
 
 type RenewRequest struct {
@@ -1910,7 +2022,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1922,7 +2034,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1935,7 +2047,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{32}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RenewRequest) GetClusterId() string {
@@ -1973,7 +2085,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2097,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2110,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{33}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -2105,7 +2217,14 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\bfindings\x18\x04 \x03(\v2\x1a.quorate.keeper.v1.FindingR\bfindings\"5\n" +
 	"\aFinding\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
-	"\x06mended\x18\x02 \x01(\bR\x06mended\"\x86\x01\n" +
+	"\x06mended\x18\x02 \x01(\bR\x06mended\"9\n" +
+	"\vGrowRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
+	"\x04look\x18\x02 \x01(\bR\x04look\"M\n" +
+	"\fGrowResponse\x12\x19\n" +
+	"\blun_size\x18\x01 \x01(\x03R\alunSize\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x03R\x02to\"\x86\x01\n" +
 	"\rFormatRequest\x12(\n" +
 	"\x03lun\x18\x01 \x01(\v2\x16.quorate.keeper.v1.LunR\x03lun\x12\x16\n" +
 	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x1d\n" +
@@ -2195,7 +2314,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\blease_ms\x18\x04 \x01(\x03R\aleaseMs\x12\x1f\n" +
 	"\vleader_addr\x18\x05 \x01(\tR\n" +
 	"leaderAddr\x12!\n" +
-	"\fleader_addrs\x182 \x03(\tR\vleaderAddrs2\xd4\b\n" +
+	"\fleader_addrs\x182 \x03(\tR\vleaderAddrs2\x9d\t\n" +
 	"\rKeeperService\x12V\n" +
 	"\tConfigure\x12#.quorate.keeper.v1.ConfigureRequest\x1a$.quorate.keeper.v1.ConfigureResponse\x12M\n" +
 	"\x06Attach\x12 .quorate.keeper.v1.AttachRequest\x1a!.quorate.keeper.v1.AttachResponse\x12M\n" +
@@ -2204,7 +2323,8 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"Coordinate\x12$.quorate.keeper.v1.CoordinateRequest\x1a%.quorate.keeper.v1.CoordinateResponse\x12Y\n" +
 	"\n" +
 	"Relinquish\x12$.quorate.keeper.v1.RelinquishRequest\x1a%.quorate.keeper.v1.RelinquishResponse\x12J\n" +
-	"\x05Check\x12\x1f.quorate.keeper.v1.CheckRequest\x1a .quorate.keeper.v1.CheckResponse\x12M\n" +
+	"\x05Check\x12\x1f.quorate.keeper.v1.CheckRequest\x1a .quorate.keeper.v1.CheckResponse\x12G\n" +
+	"\x04Grow\x12\x1e.quorate.keeper.v1.GrowRequest\x1a\x1f.quorate.keeper.v1.GrowResponse\x12M\n" +
 	"\x06Format\x12 .quorate.keeper.v1.FormatRequest\x1a!.quorate.keeper.v1.FormatResponse\x12S\n" +
 	"\bFenceKey\x12\".quorate.keeper.v1.FenceKeyRequest\x1a#.quorate.keeper.v1.FenceKeyResponse\x12J\n" +
 	"\x05Evict\x12\x1f.quorate.keeper.v1.EvictRequest\x1a .quorate.keeper.v1.EvictResponse\x12P\n" +
@@ -2227,7 +2347,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP() []byte {
 	return file_cluster_keeper_keeperpb_keeper_proto_rawDescData
 }
 
-var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*ConfigureRequest)(nil),    // 0: quorate.keeper.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),   // 1: quorate.keeper.v1.ConfigureResponse
@@ -2244,64 +2364,68 @@ var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*CheckRequest)(nil),        // 12: quorate.keeper.v1.CheckRequest
 	(*CheckResponse)(nil),       // 13: quorate.keeper.v1.CheckResponse
 	(*Finding)(nil),             // 14: quorate.keeper.v1.Finding
-	(*FormatRequest)(nil),       // 15: quorate.keeper.v1.FormatRequest
-	(*FormatResponse)(nil),      // 16: quorate.keeper.v1.FormatResponse
-	(*FenceKeyRequest)(nil),     // 17: quorate.keeper.v1.FenceKeyRequest
-	(*FenceKeyResponse)(nil),    // 18: quorate.keeper.v1.FenceKeyResponse
-	(*EvictRequest)(nil),        // 19: quorate.keeper.v1.EvictRequest
-	(*EvictResponse)(nil),       // 20: quorate.keeper.v1.EvictResponse
-	(*ReleaseRequest)(nil),      // 21: quorate.keeper.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),     // 22: quorate.keeper.v1.ReleaseResponse
-	(*StatusRequest)(nil),       // 23: quorate.keeper.v1.StatusRequest
-	(*StatusResponse)(nil),      // 24: quorate.keeper.v1.StatusResponse
-	(*LeaseStatus)(nil),         // 25: quorate.keeper.v1.LeaseStatus
-	(*VolumeStatus)(nil),        // 26: quorate.keeper.v1.VolumeStatus
-	(*Pauses)(nil),              // 27: quorate.keeper.v1.Pauses
-	(*HoldAddressRequest)(nil),  // 28: quorate.keeper.v1.HoldAddressRequest
-	(*HoldAddressResponse)(nil), // 29: quorate.keeper.v1.HoldAddressResponse
-	(*DropAddressRequest)(nil),  // 30: quorate.keeper.v1.DropAddressRequest
-	(*DropAddressResponse)(nil), // 31: quorate.keeper.v1.DropAddressResponse
-	(*RenewRequest)(nil),        // 32: quorate.keeper.v1.RenewRequest
-	(*RenewResponse)(nil),       // 33: quorate.keeper.v1.RenewResponse
+	(*GrowRequest)(nil),         // 15: quorate.keeper.v1.GrowRequest
+	(*GrowResponse)(nil),        // 16: quorate.keeper.v1.GrowResponse
+	(*FormatRequest)(nil),       // 17: quorate.keeper.v1.FormatRequest
+	(*FormatResponse)(nil),      // 18: quorate.keeper.v1.FormatResponse
+	(*FenceKeyRequest)(nil),     // 19: quorate.keeper.v1.FenceKeyRequest
+	(*FenceKeyResponse)(nil),    // 20: quorate.keeper.v1.FenceKeyResponse
+	(*EvictRequest)(nil),        // 21: quorate.keeper.v1.EvictRequest
+	(*EvictResponse)(nil),       // 22: quorate.keeper.v1.EvictResponse
+	(*ReleaseRequest)(nil),      // 23: quorate.keeper.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),     // 24: quorate.keeper.v1.ReleaseResponse
+	(*StatusRequest)(nil),       // 25: quorate.keeper.v1.StatusRequest
+	(*StatusResponse)(nil),      // 26: quorate.keeper.v1.StatusResponse
+	(*LeaseStatus)(nil),         // 27: quorate.keeper.v1.LeaseStatus
+	(*VolumeStatus)(nil),        // 28: quorate.keeper.v1.VolumeStatus
+	(*Pauses)(nil),              // 29: quorate.keeper.v1.Pauses
+	(*HoldAddressRequest)(nil),  // 30: quorate.keeper.v1.HoldAddressRequest
+	(*HoldAddressResponse)(nil), // 31: quorate.keeper.v1.HoldAddressResponse
+	(*DropAddressRequest)(nil),  // 32: quorate.keeper.v1.DropAddressRequest
+	(*DropAddressResponse)(nil), // 33: quorate.keeper.v1.DropAddressResponse
+	(*RenewRequest)(nil),        // 34: quorate.keeper.v1.RenewRequest
+	(*RenewResponse)(nil),       // 35: quorate.keeper.v1.RenewResponse
 }
 var file_cluster_keeper_keeperpb_keeper_proto_depIdxs = []int32{
 	2,  // 0: quorate.keeper.v1.AttachRequest.lun:type_name -> quorate.keeper.v1.Lun
 	3,  // 1: quorate.keeper.v1.AttachRequest.coordinator:type_name -> quorate.keeper.v1.Coordinator
 	14, // 2: quorate.keeper.v1.CheckResponse.findings:type_name -> quorate.keeper.v1.Finding
 	2,  // 3: quorate.keeper.v1.FormatRequest.lun:type_name -> quorate.keeper.v1.Lun
-	25, // 4: quorate.keeper.v1.StatusResponse.lease:type_name -> quorate.keeper.v1.LeaseStatus
-	26, // 5: quorate.keeper.v1.StatusResponse.volumes:type_name -> quorate.keeper.v1.VolumeStatus
-	27, // 6: quorate.keeper.v1.VolumeStatus.pauses:type_name -> quorate.keeper.v1.Pauses
+	27, // 4: quorate.keeper.v1.StatusResponse.lease:type_name -> quorate.keeper.v1.LeaseStatus
+	28, // 5: quorate.keeper.v1.StatusResponse.volumes:type_name -> quorate.keeper.v1.VolumeStatus
+	29, // 6: quorate.keeper.v1.VolumeStatus.pauses:type_name -> quorate.keeper.v1.Pauses
 	0,  // 7: quorate.keeper.v1.KeeperService.Configure:input_type -> quorate.keeper.v1.ConfigureRequest
 	4,  // 8: quorate.keeper.v1.KeeperService.Attach:input_type -> quorate.keeper.v1.AttachRequest
 	6,  // 9: quorate.keeper.v1.KeeperService.Detach:input_type -> quorate.keeper.v1.DetachRequest
 	8,  // 10: quorate.keeper.v1.KeeperService.Coordinate:input_type -> quorate.keeper.v1.CoordinateRequest
 	10, // 11: quorate.keeper.v1.KeeperService.Relinquish:input_type -> quorate.keeper.v1.RelinquishRequest
 	12, // 12: quorate.keeper.v1.KeeperService.Check:input_type -> quorate.keeper.v1.CheckRequest
-	15, // 13: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
-	17, // 14: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
-	19, // 15: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
-	21, // 16: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
-	23, // 17: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
-	28, // 18: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
-	30, // 19: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
-	32, // 20: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
-	1,  // 21: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
-	5,  // 22: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
-	7,  // 23: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
-	9,  // 24: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
-	11, // 25: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
-	13, // 26: quorate.keeper.v1.KeeperService.Check:output_type -> quorate.keeper.v1.CheckResponse
-	16, // 27: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
-	18, // 28: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
-	20, // 29: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
-	22, // 30: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
-	24, // 31: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
-	29, // 32: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
-	31, // 33: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
-	33, // 34: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
-	21, // [21:35] is the sub-list for method output_type
-	7,  // [7:21] is the sub-list for method input_type
+	15, // 13: quorate.keeper.v1.KeeperService.Grow:input_type -> quorate.keeper.v1.GrowRequest
+	17, // 14: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
+	19, // 15: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
+	21, // 16: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
+	23, // 17: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
+	25, // 18: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
+	30, // 19: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
+	32, // 20: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
+	34, // 21: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
+	1,  // 22: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
+	5,  // 23: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
+	7,  // 24: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
+	9,  // 25: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
+	11, // 26: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
+	13, // 27: quorate.keeper.v1.KeeperService.Check:output_type -> quorate.keeper.v1.CheckResponse
+	16, // 28: quorate.keeper.v1.KeeperService.Grow:output_type -> quorate.keeper.v1.GrowResponse
+	18, // 29: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
+	20, // 30: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
+	22, // 31: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
+	24, // 32: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
+	26, // 33: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
+	31, // 34: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
+	33, // 35: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
+	35, // 36: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
+	22, // [22:37] is the sub-list for method output_type
+	7,  // [7:22] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
 	7,  // [7:7] is the sub-list for extension extendee
 	0,  // [0:7] is the sub-list for field type_name
@@ -2318,7 +2442,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_keeper_keeperpb_keeper_proto_rawDesc), len(file_cluster_keeper_keeperpb_keeper_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

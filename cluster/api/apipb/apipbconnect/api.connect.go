@@ -70,6 +70,8 @@ const (
 	NodeServiceMigrationsProcedure = "/quorate.api.v1.NodeService/Migrations"
 	// NodeServiceCheckVolumeProcedure is the fully-qualified name of the NodeService's CheckVolume RPC.
 	NodeServiceCheckVolumeProcedure = "/quorate.api.v1.NodeService/CheckVolume"
+	// NodeServiceGrowVolumeProcedure is the fully-qualified name of the NodeService's GrowVolume RPC.
+	NodeServiceGrowVolumeProcedure = "/quorate.api.v1.NodeService/GrowVolume"
 	// ClusterServiceVersionProcedure is the fully-qualified name of the ClusterService's Version RPC.
 	ClusterServiceVersionProcedure = "/quorate.api.v1.ClusterService/Version"
 	// ClusterServiceValidateProcedure is the fully-qualified name of the ClusterService's Validate RPC.
@@ -102,6 +104,8 @@ const (
 	ClusterServiceCsvCheckProcedure = "/quorate.api.v1.ClusterService/CsvCheck"
 	// ClusterServiceCsvMoveProcedure is the fully-qualified name of the ClusterService's CsvMove RPC.
 	ClusterServiceCsvMoveProcedure = "/quorate.api.v1.ClusterService/CsvMove"
+	// ClusterServiceCsvGrowProcedure is the fully-qualified name of the ClusterService's CsvGrow RPC.
+	ClusterServiceCsvGrowProcedure = "/quorate.api.v1.ClusterService/CsvGrow"
 	// ClusterServiceVmCreateProcedure is the fully-qualified name of the ClusterService's VmCreate RPC.
 	ClusterServiceVmCreateProcedure = "/quorate.api.v1.ClusterService/VmCreate"
 	// ClusterServiceVmAddProcedure is the fully-qualified name of the ClusterService's VmAdd RPC.
@@ -262,6 +266,9 @@ type NodeServiceClient interface {
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
 	// CheckVolume checks a volume that this node coordinates.
 	CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
+	// GrowVolume reads the size of a volume's LUN again, and has this node, which
+	// coordinates the volume, take it in.
+	GrowVolume(context.Context, *connect.Request[apipb.GrowVolumeRequest]) (*connect.Response[apipb.GrowVolumeResponse], error)
 }
 
 // NewNodeServiceClient constructs a client for the quorate.api.v1.NodeService service. By default,
@@ -347,6 +354,12 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("CheckVolume")),
 			connect.WithClientOptions(opts...),
 		),
+		growVolume: connect.NewClient[apipb.GrowVolumeRequest, apipb.GrowVolumeResponse](
+			httpClient,
+			baseURL+NodeServiceGrowVolumeProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("GrowVolume")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -364,6 +377,7 @@ type nodeServiceClient struct {
 	standing    *connect.Client[apipb.StandingRequest, apipb.StandingResponse]
 	migrations  *connect.Client[apipb.MigrationsRequest, apipb.MigrationsResponse]
 	checkVolume *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
+	growVolume  *connect.Client[apipb.GrowVolumeRequest, apipb.GrowVolumeResponse]
 }
 
 // Describe calls quorate.api.v1.NodeService.Describe.
@@ -426,6 +440,11 @@ func (c *nodeServiceClient) CheckVolume(ctx context.Context, req *connect.Reques
 	return c.checkVolume.CallUnary(ctx, req)
 }
 
+// GrowVolume calls quorate.api.v1.NodeService.GrowVolume.
+func (c *nodeServiceClient) GrowVolume(ctx context.Context, req *connect.Request[apipb.GrowVolumeRequest]) (*connect.Response[apipb.GrowVolumeResponse], error) {
+	return c.growVolume.CallUnary(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the quorate.api.v1.NodeService service.
 type NodeServiceHandler interface {
 	Describe(context.Context, *connect.Request[apipb.DescribeRequest]) (*connect.Response[apipb.NodeDescription], error)
@@ -448,6 +467,9 @@ type NodeServiceHandler interface {
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
 	// CheckVolume checks a volume that this node coordinates.
 	CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
+	// GrowVolume reads the size of a volume's LUN again, and has this node, which
+	// coordinates the volume, take it in.
+	GrowVolume(context.Context, *connect.Request[apipb.GrowVolumeRequest]) (*connect.Response[apipb.GrowVolumeResponse], error)
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -529,6 +551,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("CheckVolume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceGrowVolumeHandler := connect.NewUnaryHandler(
+		NodeServiceGrowVolumeProcedure,
+		svc.GrowVolume,
+		connect.WithSchema(nodeServiceMethods.ByName("GrowVolume")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/quorate.api.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServiceDescribeProcedure:
@@ -555,6 +583,8 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceMigrationsHandler.ServeHTTP(w, r)
 		case NodeServiceCheckVolumeProcedure:
 			nodeServiceCheckVolumeHandler.ServeHTTP(w, r)
+		case NodeServiceGrowVolumeProcedure:
+			nodeServiceGrowVolumeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -612,6 +642,10 @@ func (UnimplementedNodeServiceHandler) CheckVolume(context.Context, *connect.Req
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.CheckVolume is not implemented"))
 }
 
+func (UnimplementedNodeServiceHandler) GrowVolume(context.Context, *connect.Request[apipb.GrowVolumeRequest]) (*connect.Response[apipb.GrowVolumeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.GrowVolume is not implemented"))
+}
+
 // ClusterServiceClient is a client for the quorate.api.v1.ClusterService service.
 type ClusterServiceClient interface {
 	Version(context.Context, *connect.Request[apipb.VersionRequest]) (*connect.Response[apipb.VersionResponse], error)
@@ -633,6 +667,8 @@ type ClusterServiceClient interface {
 	// CsvCheck checks a volume's metadata where it is coordinated.
 	CsvCheck(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 	CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error)
+	// CsvGrow takes what a volume's LUN has grown by into the volume.
+	CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
 	VmAdd(context.Context, *connect.Request[apipb.VmAddRequest]) (*connect.Response[apipb.VmAddResponse], error)
 	VmRemove(context.Context, *connect.Request[apipb.VmRemoveRequest]) (*connect.Response[apipb.VmRemoveResponse], error)
@@ -751,6 +787,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("CsvMove")),
 			connect.WithClientOptions(opts...),
 		),
+		csvGrow: connect.NewClient[apipb.CsvGrowRequest, apipb.CsvGrowResponse](
+			httpClient,
+			baseURL+ClusterServiceCsvGrowProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("CsvGrow")),
+			connect.WithClientOptions(opts...),
+		),
 		vmCreate: connect.NewClient[apipb.VmCreateRequest, apipb.VmCreateResponse](
 			httpClient,
 			baseURL+ClusterServiceVmCreateProcedure,
@@ -860,6 +902,7 @@ type clusterServiceClient struct {
 	csvAdd         *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
 	csvCheck       *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
 	csvMove        *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
+	csvGrow        *connect.Client[apipb.CsvGrowRequest, apipb.CsvGrowResponse]
 	vmCreate       *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
 	vmAdd          *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
 	vmRemove       *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
@@ -945,6 +988,11 @@ func (c *clusterServiceClient) CsvCheck(ctx context.Context, req *connect.Reques
 // CsvMove calls quorate.api.v1.ClusterService.CsvMove.
 func (c *clusterServiceClient) CsvMove(ctx context.Context, req *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {
 	return c.csvMove.CallUnary(ctx, req)
+}
+
+// CsvGrow calls quorate.api.v1.ClusterService.CsvGrow.
+func (c *clusterServiceClient) CsvGrow(ctx context.Context, req *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error) {
+	return c.csvGrow.CallUnary(ctx, req)
 }
 
 // VmCreate calls quorate.api.v1.ClusterService.VmCreate.
@@ -1043,6 +1091,8 @@ type ClusterServiceHandler interface {
 	// CsvCheck checks a volume's metadata where it is coordinated.
 	CsvCheck(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 	CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error)
+	// CsvGrow takes what a volume's LUN has grown by into the volume.
+	CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
 	VmAdd(context.Context, *connect.Request[apipb.VmAddRequest]) (*connect.Response[apipb.VmAddResponse], error)
 	VmRemove(context.Context, *connect.Request[apipb.VmRemoveRequest]) (*connect.Response[apipb.VmRemoveResponse], error)
@@ -1155,6 +1205,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceCsvMoveProcedure,
 		svc.CsvMove,
 		connect.WithSchema(clusterServiceMethods.ByName("CsvMove")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceCsvGrowHandler := connect.NewUnaryHandler(
+		ClusterServiceCsvGrowProcedure,
+		svc.CsvGrow,
+		connect.WithSchema(clusterServiceMethods.ByName("CsvGrow")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceVmCreateHandler := connect.NewUnaryHandler(
@@ -1277,6 +1333,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceCsvCheckHandler.ServeHTTP(w, r)
 		case ClusterServiceCsvMoveProcedure:
 			clusterServiceCsvMoveHandler.ServeHTTP(w, r)
+		case ClusterServiceCsvGrowProcedure:
+			clusterServiceCsvGrowHandler.ServeHTTP(w, r)
 		case ClusterServiceVmCreateProcedure:
 			clusterServiceVmCreateHandler.ServeHTTP(w, r)
 		case ClusterServiceVmAddProcedure:
@@ -1370,6 +1428,10 @@ func (UnimplementedClusterServiceHandler) CsvCheck(context.Context, *connect.Req
 
 func (UnimplementedClusterServiceHandler) CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvMove is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvGrow is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error) {

@@ -53,6 +53,8 @@ const (
 	KeeperServiceRelinquishProcedure = "/quorate.keeper.v1.KeeperService/Relinquish"
 	// KeeperServiceCheckProcedure is the fully-qualified name of the KeeperService's Check RPC.
 	KeeperServiceCheckProcedure = "/quorate.keeper.v1.KeeperService/Check"
+	// KeeperServiceGrowProcedure is the fully-qualified name of the KeeperService's Grow RPC.
+	KeeperServiceGrowProcedure = "/quorate.keeper.v1.KeeperService/Grow"
 	// KeeperServiceFormatProcedure is the fully-qualified name of the KeeperService's Format RPC.
 	KeeperServiceFormatProcedure = "/quorate.keeper.v1.KeeperService/Format"
 	// KeeperServiceFenceKeyProcedure is the fully-qualified name of the KeeperService's FenceKey RPC.
@@ -89,6 +91,9 @@ type KeeperServiceClient interface {
 	Relinquish(context.Context, *connect.Request[keeperpb.RelinquishRequest]) (*connect.Response[keeperpb.RelinquishResponse], error)
 	// Check checks the metadata of a volume that this node coordinates.
 	Check(context.Context, *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error)
+	// Grow reads the LUN's size again, and, where it is not to look only, has the
+	// coordinator take what the LUN has grown by into the volume.
+	Grow(context.Context, *connect.Request[keeperpb.GrowRequest]) (*connect.Response[keeperpb.GrowResponse], error)
 	Format(context.Context, *connect.Request[keeperpb.FormatRequest]) (*connect.Response[keeperpb.FormatResponse], error)
 	// FenceKey removes another node's key from the volume's LUN, waits until its
 	// writes are over, and, where this node coordinates, forgets that node.
@@ -151,6 +156,12 @@ func NewKeeperServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(keeperServiceMethods.ByName("Check")),
 			connect.WithClientOptions(opts...),
 		),
+		grow: connect.NewClient[keeperpb.GrowRequest, keeperpb.GrowResponse](
+			httpClient,
+			baseURL+KeeperServiceGrowProcedure,
+			connect.WithSchema(keeperServiceMethods.ByName("Grow")),
+			connect.WithClientOptions(opts...),
+		),
 		format: connect.NewClient[keeperpb.FormatRequest, keeperpb.FormatResponse](
 			httpClient,
 			baseURL+KeeperServiceFormatProcedure,
@@ -204,6 +215,7 @@ type keeperServiceClient struct {
 	coordinate  *connect.Client[keeperpb.CoordinateRequest, keeperpb.CoordinateResponse]
 	relinquish  *connect.Client[keeperpb.RelinquishRequest, keeperpb.RelinquishResponse]
 	check       *connect.Client[keeperpb.CheckRequest, keeperpb.CheckResponse]
+	grow        *connect.Client[keeperpb.GrowRequest, keeperpb.GrowResponse]
 	format      *connect.Client[keeperpb.FormatRequest, keeperpb.FormatResponse]
 	fenceKey    *connect.Client[keeperpb.FenceKeyRequest, keeperpb.FenceKeyResponse]
 	evict       *connect.Client[keeperpb.EvictRequest, keeperpb.EvictResponse]
@@ -241,6 +253,11 @@ func (c *keeperServiceClient) Relinquish(ctx context.Context, req *connect.Reque
 // Check calls quorate.keeper.v1.KeeperService.Check.
 func (c *keeperServiceClient) Check(ctx context.Context, req *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error) {
 	return c.check.CallUnary(ctx, req)
+}
+
+// Grow calls quorate.keeper.v1.KeeperService.Grow.
+func (c *keeperServiceClient) Grow(ctx context.Context, req *connect.Request[keeperpb.GrowRequest]) (*connect.Response[keeperpb.GrowResponse], error) {
+	return c.grow.CallUnary(ctx, req)
 }
 
 // Format calls quorate.keeper.v1.KeeperService.Format.
@@ -294,6 +311,9 @@ type KeeperServiceHandler interface {
 	Relinquish(context.Context, *connect.Request[keeperpb.RelinquishRequest]) (*connect.Response[keeperpb.RelinquishResponse], error)
 	// Check checks the metadata of a volume that this node coordinates.
 	Check(context.Context, *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error)
+	// Grow reads the LUN's size again, and, where it is not to look only, has the
+	// coordinator take what the LUN has grown by into the volume.
+	Grow(context.Context, *connect.Request[keeperpb.GrowRequest]) (*connect.Response[keeperpb.GrowResponse], error)
 	Format(context.Context, *connect.Request[keeperpb.FormatRequest]) (*connect.Response[keeperpb.FormatResponse], error)
 	// FenceKey removes another node's key from the volume's LUN, waits until its
 	// writes are over, and, where this node coordinates, forgets that node.
@@ -352,6 +372,12 @@ func NewKeeperServiceHandler(svc KeeperServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(keeperServiceMethods.ByName("Check")),
 		connect.WithHandlerOptions(opts...),
 	)
+	keeperServiceGrowHandler := connect.NewUnaryHandler(
+		KeeperServiceGrowProcedure,
+		svc.Grow,
+		connect.WithSchema(keeperServiceMethods.ByName("Grow")),
+		connect.WithHandlerOptions(opts...),
+	)
 	keeperServiceFormatHandler := connect.NewUnaryHandler(
 		KeeperServiceFormatProcedure,
 		svc.Format,
@@ -408,6 +434,8 @@ func NewKeeperServiceHandler(svc KeeperServiceHandler, opts ...connect.HandlerOp
 			keeperServiceRelinquishHandler.ServeHTTP(w, r)
 		case KeeperServiceCheckProcedure:
 			keeperServiceCheckHandler.ServeHTTP(w, r)
+		case KeeperServiceGrowProcedure:
+			keeperServiceGrowHandler.ServeHTTP(w, r)
 		case KeeperServiceFormatProcedure:
 			keeperServiceFormatHandler.ServeHTTP(w, r)
 		case KeeperServiceFenceKeyProcedure:
@@ -453,6 +481,10 @@ func (UnimplementedKeeperServiceHandler) Relinquish(context.Context, *connect.Re
 
 func (UnimplementedKeeperServiceHandler) Check(context.Context, *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.keeper.v1.KeeperService.Check is not implemented"))
+}
+
+func (UnimplementedKeeperServiceHandler) Grow(context.Context, *connect.Request[keeperpb.GrowRequest]) (*connect.Response[keeperpb.GrowResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.keeper.v1.KeeperService.Grow is not implemented"))
 }
 
 func (UnimplementedKeeperServiceHandler) Format(context.Context, *connect.Request[keeperpb.FormatRequest]) (*connect.Response[keeperpb.FormatResponse], error) {
