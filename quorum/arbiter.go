@@ -16,6 +16,17 @@ type Beat struct {
 	Counter    uint64
 	// Released is set by a host that gave the witness up.
 	Released bool
+	// Incarnation of the cluster and Voter say whose place it is: one witness may
+	// follow another at the same place. Both are 0 where nobody hosted it yet.
+	Incarnation, Voter uint64
+}
+
+// Precedes tells whether a voter is of an earlier witness than the one that lives at
+// the place: whoever would host it has yet to hear that it is none any more. Of
+// different incarnations of the cluster nothing follows: Force begins with a copy that
+// may be old.
+func (b Beat) Precedes(incarnation, voter uint64) bool {
+	return b.Incarnation == incarnation && b.Voter > voter
 }
 
 // Timing is the arbitration's.

@@ -10,6 +10,7 @@ import (
 
 	"quorate/disk"
 	"quorate/disk/journal"
+	"quorate/internal/mutant"
 	"quorate/quorum"
 )
 
@@ -203,6 +204,9 @@ func (h *Host) session(ctx context.Context, patience *time.Duration) error {
 		if err != nil {
 			return fmt.Errorf("read the witness: %w", err)
 		}
+		if beat.Precedes(h.opt.Incarnation, h.opt.Voter) && !mutant.On("earlier witness takes the place") {
+			return fmt.Errorf("%w: voter %d, and this one is %d", ErrLater, beat.Voter, h.opt.Voter)
+		}
 		arbiter.SetTiming(h.pace().timing)
 		arbiter.Saw(began, beat)
 		s := h.opt.Situation()
@@ -291,7 +295,7 @@ type tenure struct {
 // take makes this node the only one that can write at the place, and writes the first
 // heartbeat of a new generation.
 func take(ctx context.Context, place Place, opt Options, seen quorum.Beat, d quorum.Decision) (*tenure, error) {
-	next := quorum.Beat{Generation: seen.Generation + 1, Host: opt.Node}
+	next := quorum.Beat{Generation: seen.Generation + 1, Host: opt.Node, Incarnation: opt.Incarnation, Voter: opt.Voter}
 	held, err := place.Take(ctx, next)
 	if err != nil {
 		return nil, err

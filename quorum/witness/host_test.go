@@ -37,12 +37,14 @@ type rig struct {
 	leader atomic.Uint64
 	// incarnation is the cluster's, for nodes started from now on.
 	incarnation uint64
-	voters      chan *voter
-	broken      [3]atomic.Bool // a node whose writes and reads fail
+	// voter is which witness a node hosts that is started from now on.
+	voter  uint64
+	voters chan *voter
+	broken [3]atomic.Bool // a node whose writes and reads fail
 }
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, mem: disk.NewMemory(128<<20, 512), voters: make(chan *voter, 10)}
+	r := &rig{t: t, mem: disk.NewMemory(128<<20, 512), voter: 1 << 32, voters: make(chan *voter, 10)}
 	if err := Format(context.Background(), r.mem.Nexus("setup"), cluster, 0, false); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +56,7 @@ var errCable = errors.New("cable cut")
 func (r *rig) node(id uint64) *Host {
 	name := string(rune('a' + id))
 	return StartHost(Options{
-		ClusterID: cluster, Incarnation: r.incarnation, Voter: 1 << 32, Node: id, Every: 200 * time.Millisecond, Timing: timing, Log: zap.NewNop(),
+		ClusterID: cluster, Incarnation: r.incarnation, Voter: r.voter, Node: id, Every: 200 * time.Millisecond, Timing: timing, Log: zap.NewNop(),
 		Open: func(context.Context) (Place, error) {
 			return OnLUN(disk.NewFaulty(r.mem.Nexus(name), func(disk.Op) error {
 				if r.broken[id].Load() {
@@ -152,6 +154,38 @@ func TestForcedSideTakesTheWitnessFromALivingHost(t *testing.T) {
 		time.Sleep(time.Minute)
 		if st := h1.Status(); st.State != "unreachable" || !strings.Contains(st.Reason, "quorum was forced") || len(r.voters) != 0 {
 			t.Fatalf("node 1 is %+v", st)
+		}
+	})
+}
+
+// TestEarlierWitnessNeverTakesThePlace: a node that has not heard that another voter
+// lives on the LUN leaves it alone, be it free. It would begin a log of its own over
+// that of the later one, which may be one of two that are left of three.
+func TestEarlierWitnessNeverTakesThePlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		stale := r.node(1)
+		first := <-r.voters
+		r.voter++
+		r.broken[1].Store(true) // cut off, and later not
+		now := r.node(2)
+		second := <-r.voters
+		if second.Journal.Owner == first.Journal.Owner {
+			t.Fatal("they have one log")
+		}
+		now.Stop()
+		r.broken[1].Store(false)
+		time.Sleep(time.Minute)
+		if st := stale.Status(); st.State != "unreachable" || !strings.Contains(st.Reason, "later witness") || len(r.voters) != 0 {
+			t.Fatalf("node 1 is %+v", st)
+		}
+		stale.Stop()
+		// Where quorum was forced on a copy that did not know the later one, it goes on.
+		r.voter, r.incarnation = 1<<32, 1
+		forced := r.node(1)
+		defer forced.Stop()
+		if third := <-r.voters; third.Journal.Owner != first.Journal.Owner {
+			t.Fatalf("%+v", third.Hosted)
 		}
 	})
 }

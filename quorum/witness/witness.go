@@ -47,6 +47,11 @@ const (
 // was forced by others, and this node's state is of before.
 var ErrSuperseded = errors.New("the witness is of a later incarnation of the cluster: quorum was forced")
 
+// ErrLater says that a later witness of the cluster lives at the place, and that this
+// node has yet to hear of it. It must not take the place: its voter finds no log there,
+// and would begin one over the later one's.
+var ErrLater = errors.New("a later witness of the cluster lives here, of which this node has not heard yet")
+
 // ErrForeign says that the LUN holds something that is not this cluster's.
 var ErrForeign = errors.New("the place holds something else")
 
@@ -137,6 +142,8 @@ func encodeBeat(beat quorum.Beat) []byte {
 	if beat.Released {
 		b[40] = 1
 	}
+	binary.LittleEndian.PutUint64(b[48:], beat.Voter)
+	binary.LittleEndian.PutUint64(b[56:], beat.Incarnation)
 	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[16:], castagnoli))
 	return b
 }
@@ -148,6 +155,7 @@ func decodeBeat(b []byte) (quorum.Beat, error) {
 	return quorum.Beat{
 		Generation: binary.LittleEndian.Uint64(b[16:]), Host: binary.LittleEndian.Uint64(b[24:]),
 		Counter: binary.LittleEndian.Uint64(b[32:]), Released: b[40] == 1,
+		Voter: binary.LittleEndian.Uint64(b[48:]), Incarnation: binary.LittleEndian.Uint64(b[56:]),
 	}, nil
 }
 
