@@ -3,6 +3,7 @@ package vm
 import (
 	"bytes"
 	"context"
+	_ "embed" // the probe's guest
 	"errors"
 	"fmt"
 	"os"
@@ -10,9 +11,12 @@ import (
 	"time"
 )
 
-// probeTimeout is how long the probe's guest may take; it needs a tenth of a
+// probeTimeout is how long the probe's guest may take; it needs a quarter of a
 // second.
 const probeTimeout = 10 * time.Second
+
+// maxProbeOutput is how much is kept of what its QEMU says, in bytes.
+const maxProbeOutput = 16 << 10
 
 // probeExit is what the probe's guest writes to isa-debug-exit; QEMU then exits
 // with twice that plus one.
@@ -34,9 +38,10 @@ func (a Acceleration) accel() Accel {
 	return AccelTCG
 }
 
-// Probe finds out whether KVM works here, by running a guest of a few bytes on
-// it: a /dev/kvm that can be opened proves nothing where virtualisation is
-// nested. The answer is kept. It errs only if there is no QEMU at all, or KVM
+// Probe finds out whether KVM works here, by booting a guest on it that does what an
+// operating system does first: neither a /dev/kvm that can be opened nor a few
+// instructions that run prove anything where virtualisation is nested. The answer is
+// kept. It errs only if there is no QEMU at all, or KVM
 // was demanded by the options and does not work.
 func (h *Host) Probe(ctx context.Context) (Acceleration, error) {
 	h.mu.Lock()
@@ -68,7 +73,13 @@ func (h *Host) Probe(ctx context.Context) (Acceleration, error) {
 	return a, nil
 }
 
-// runProbe runs a guest whose firmware does nothing but leave.
+// probeSector is the boot sector of the probe's guest, made of probe.asm.
+//
+//go:embed probe.bin
+var probeSector []byte
+
+// runProbe boots a guest by QEMU's own firmware, from a disk whose boot sector waits
+// for interrupts, enters long mode, and leaves.
 func (h *Host) runProbe(ctx context.Context, accel Accel) error {
 	if accel == AccelKVM {
 		f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
@@ -77,38 +88,64 @@ func (h *Host) runProbe(ctx context.Context, accel Accel) error {
 		}
 		_ = f.Close() // nothing was written
 	}
-	firmware, err := os.CreateTemp("", "quorate-probe-")
+	disk, err := os.CreateTemp("", "quorate-probe-")
 	if err != nil {
 		return fmt.Errorf("vm: probe: %w", err)
 	}
-	defer func() { _ = os.Remove(firmware.Name()) }()
-	if _, err := firmware.Write(probeFirmware()); err != nil {
-		return fmt.Errorf("vm: probe: %w", errors.Join(err, firmware.Close()))
+	defer func() { _ = os.Remove(disk.Name()) }()
+	if _, err := disk.Write(probeSector); err != nil {
+		return fmt.Errorf("vm: probe: %w", errors.Join(err, disk.Close()))
 	}
-	if err := firmware.Close(); err != nil {
+	if err := disk.Close(); err != nil {
 		return fmt.Errorf("vm: probe: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, h.o.Binary, "-nodefaults", "-no-user-config", "-display", "none",
-		"-machine", "pc,accel="+string(accel), "-m", "16", "-bios", firmware.Name(),
+		"-machine", "pc,accel="+string(accel), "-m", "16", "-drive", "file="+disk.Name()+",format=raw,if=ide",
 		"-device", "isa-debug-exit,iobase=0xf4,iosize=0x04")
-	out, err := cmd.CombinedOutput()
+	said := &probeOutput{broken: cancel}
+	cmd.Stdout, cmd.Stderr = said, said
+	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == probeExit<<1|1:
 		return nil
+	case said.failed:
+		return fmt.Errorf("a guest on %s came upon what %s cannot do here: %s", accel, accel, said.last())
 	case ctx.Err() != nil:
 		return fmt.Errorf("a guest on %s did not run within %v", accel, probeTimeout)
 	default:
-		return fmt.Errorf("a guest on %s failed: %w: %s", accel, err, bytes.TrimSpace(out))
+		return fmt.Errorf("a guest on %s failed: %w: %s", accel, err, said.last())
 	}
 }
 
-// probeFirmware is 64 KiB with code where a processor begins, 16 bytes before
-// the end: mov al, probeExit; out 0xf4, al; hlt; jmp back.
-func probeFirmware() []byte {
-	rom := make([]byte, 64<<10)
-	copy(rom[len(rom)-16:], []byte{0xb0, probeExit, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd})
-	return rom
+// probeOutput is what the probe's QEMU says. One that KVM fails stands still and says
+// so; it is ended then.
+type probeOutput struct {
+	broken func()
+	text   []byte
+	failed bool
+}
+
+// kvmFailed is what QEMU says of a guest that KVM cannot run on.
+var kvmFailed = []byte("KVM internal error")
+
+// Write implements io.Writer.
+func (o *probeOutput) Write(b []byte) (int, error) {
+	if room := maxProbeOutput - len(o.text); room > 0 {
+		o.text = append(o.text, b[:min(room, len(b))]...)
+	}
+	if !o.failed && bytes.Contains(o.text, kvmFailed) {
+		o.failed = true
+		o.broken()
+	}
+	return len(b), nil
+}
+
+// last is the line that tells most.
+func (o *probeOutput) last() string {
+	at := max(0, bytes.Index(o.text, kvmFailed))
+	line, _, _ := bytes.Cut(bytes.TrimSpace(o.text[at:]), []byte("\n"))
+	return string(line)
 }

@@ -1,7 +1,10 @@
 package vm
 
 import (
+	"bytes"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -39,5 +42,36 @@ func TestOptionsValidate(t *testing.T) {
 	_, err := NewHost(Options{RunDir: "x", Accel: "y", QMPTimeout: -1, StartTimeout: -1})
 	if err == nil || strings.Count(err.Error(), "vm: Options.") != 4 {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestProbeSectorIsItsSource: the boot sector is what its source says.
+func TestProbeSectorIsItsSource(t *testing.T) {
+	if _, err := exec.LookPath("as"); err != nil {
+		t.Skip("as is not here; install Debian's binutils")
+	}
+	obj, bin := filepath.Join(t.TempDir(), "probe.o"), filepath.Join(t.TempDir(), "probe.bin")
+	for _, cmd := range [][]string{{"as", "-o", obj, "probe.asm"}, {"ld", "-Ttext=0x7c00", "--oformat", "binary", "-o", bin, obj}} {
+		if out, err := exec.Command(cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", cmd, err, out)
+		}
+	}
+	made, err := os.ReadFile(bin)
+	if err != nil || !bytes.Equal(made, probeSector) {
+		t.Fatalf("probe.asm makes something else: %v", err)
+	}
+}
+
+// TestProbeOutput: what QEMU says of a KVM that fails ends the probe, however it comes.
+func TestProbeOutput(t *testing.T) {
+	ended := 0
+	o := &probeOutput{broken: func() { ended++ }}
+	for _, part := range []string{"qemu: warning: something\nKVM inter", "nal error. Suberror: 1\nextra data", strings.Repeat("x", maxProbeOutput)} {
+		if n, err := o.Write([]byte(part)); n != len(part) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if ended != 1 || !o.failed || o.last() != "KVM internal error. Suberror: 1" || len(o.text) > maxProbeOutput {
+		t.Errorf("ended %d times, %q", ended, o.last())
 	}
 }

@@ -95,7 +95,7 @@ func TestNetworksAndSAN(t *testing.T) {
 	if reaches(t, l, "s1", "192.168.0.13") {
 		t.Error("there is a third node")
 	}
-	if out, _ := sh(t, l, "s2", "hostname; cat /etc/hostname; ls /ClusterStorage /etc/quorate; stat -c %a /etc/quorate/enroll.key"); out != "s2\ns2\n/ClusterStorage:\n\n/etc/quorate:\nenroll.key\n600" {
+	if out, _ := sh(t, l, "s2", "hostname; cat /etc/hostname; ls /ClusterStorage /etc/quorate; stat -c %a /etc/quorate/enroll.key"); out != "s2\ns2\n/ClusterStorage:\n\n/etc/quorate:\nclusterd.yaml\nenroll.key\n600" {
 		t.Errorf("s2: %q", out)
 	}
 	out, code := sh(t, l, "s1", "iscsi-ls -s iscsi://192.168.0.1:3260")

@@ -29,6 +29,10 @@ func (l *Lab) lay() error {
 	return nil
 }
 
+// clusterdConfig has machines emulated, so that a lab is the same wherever it is raised:
+// KVM within a virtual machine is there on some hosts, broken on others.
+const clusterdConfig = "accel: tcg\n"
+
 func (l *Lab) layNode(node, enroll string) error {
 	dir := l.NodeDir(node)
 	for _, d := range []string{"etc", "var", "storage"} {
@@ -40,6 +44,7 @@ func (l *Lab) layNode(node, enroll string) error {
 	_, _ = rand.Read(id)
 	return errors.Join(
 		os.WriteFile(filepath.Join(dir, "etc", "enroll.key"), []byte(enroll), 0o600),
+		os.WriteFile(filepath.Join(dir, "etc", "clusterd.yaml"), []byte(clusterdConfig), 0o644),
 		os.WriteFile(filepath.Join(dir, "hosts"), []byte(l.hosts()), 0o644),
 		os.WriteFile(filepath.Join(dir, "hostname"), []byte(node+"\n"), 0o644),
 		os.WriteFile(filepath.Join(dir, "machine-id"), []byte(hex.EncodeToString(id)+"\n"), 0o444),

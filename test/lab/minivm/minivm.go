@@ -145,7 +145,7 @@ func Missing() error {
 func (k Kernel) Args(initrd string, memoryMiB int) []string {
 	return []string{
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
-		"-machine", "q35", "-cpu", "max", "-accel", "kvm", "-accel", "tcg", "-m", fmt.Sprint(memoryMiB),
+		"-machine", "q35", "-cpu", "max", "-accel", "tcg", "-m", fmt.Sprint(memoryMiB),
 		"-kernel", k.Image, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
 	}
 }
