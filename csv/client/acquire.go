@@ -20,7 +20,9 @@ type held struct {
 }
 
 // acquire pins the inode with all that is needed to read [off, off+n), or to write
-// it. Blocks to be written have space when it returns.
+// it. Blocks to be written have space when it returns. A write of a part of a block of
+// the device reads the rest of it first, so nobody else may write there meanwhile: it
+// gets the exclusive lease.
 func (c *Client) acquire(in *inode, off int64, n int, write bool) (held, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,7 +35,7 @@ func (c *Client) acquire(in *inode, off int64, n int, write bool) (held, error) 
 			in.cond.Wait()
 			continue
 		}
-		if h, ok := in.enough(off, n, write); ok {
+		if h, ok := in.enough(off, n, write); ok && (!write || in.mode == csv.Exclusive || c.whole(off, n)) {
 			if !pinned {
 				in.pin()
 			}
@@ -56,6 +58,11 @@ func (c *Client) acquire(in *inode, off int64, n int, write bool) (held, error) 
 			return held{}, err
 		}
 	}
+}
+
+// whole tells whether [off, off+n) of a file is whole blocks of the device.
+func (c *Client) whole(off int64, n int) bool {
+	return off%c.blockSize == 0 && int64(n)%c.blockSize == 0
 }
 
 // enough tells whether what is remembered suffices; with mu held.

@@ -30,7 +30,8 @@ func (c *Client) readAt(p []byte, at int64) error {
 }
 
 // writeAt writes p at byte at of the device; what shares device blocks with it is
-// read first. The caller keeps others off those blocks.
+// read first. The caller keeps others off those blocks: those of this node by
+// lockRange, other nodes by the exclusive lease.
 func (c *Client) writeAt(p []byte, at int64) error {
 	lo, hi := at/c.blockSize*c.blockSize, (at+int64(len(p))+c.blockSize-1)/c.blockSize*c.blockSize
 	if lo == at && hi == at+int64(len(p)) {

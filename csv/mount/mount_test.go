@@ -2,14 +2,20 @@ package mount_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"quorate/csv/csvpb"
+	"quorate/disk"
 )
 
 func run(t *testing.T, name string, args ...string) string {
@@ -72,6 +78,54 @@ func TestTwoMounts(t *testing.T) {
 	must(t, os.RemoveAll(filepath.Join(b.dir, "vm")))
 	if _, err := os.Stat(filepath.Join(a.dir, "vm")); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("what was removed: %v", err)
+	}
+}
+
+// slow is a LUN with an answer time, in which others come between a read and the write
+// that follows it.
+type slow struct{ disk.Device }
+
+func (s slow) WriteAt(ctx context.Context, p []byte, off int64) error {
+	time.Sleep(time.Millisecond / 2)
+	return s.Device.WriteAt(ctx, p, off)
+}
+
+// TestPartsOfABlock: two nodes that write different bytes of one block of the device
+// undo nothing of each other.
+func TestPartsOfABlock(t *testing.T) {
+	open := memoryLUN(64 << 20)
+	r := newRig(t, open)
+	nodes := []*node{r.clientOn(1, slow{open("node1")}), r.clientOn(2, slow{open("node2")})}
+	i, err := nodes[0].CreateOpen(&csvpb.Create{Dir: 1, Name: "x", Mode: regular})
+	must(t, err)
+	must(t, nodes[0].Write(i.Ino, make([]byte, 65536), 0))
+	must(t, nodes[1].Open(i.Ino))
+	const rounds, size = 100, 16
+	var work sync.WaitGroup
+	for who, c := range nodes {
+		work.Go(func() {
+			for n := range rounds {
+				at := int64(2*n+who) * size                                      // neighbours: a block of 512 has 16 of each
+				if _, err := c.Read(i.Ino, make([]byte, size), at); err != nil { // both remember where it lies
+					t.Error(err)
+				}
+				if err := c.Write(i.Ino, bytes.Repeat([]byte{byte(1 + who)}, size), at); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	got := make([]byte, 2*rounds*size)
+	for _, c := range nodes {
+		_, err := c.Read(i.Ino, got, 0)
+		must(t, err)
+		for n := range 2 * rounds {
+			if got[n*size] != byte(1+n%2) {
+				t.Fatalf("what node %d wrote at %d is undone", 1+n%2, n*size)
+			}
+		}
 	}
 }
 

@@ -133,7 +133,7 @@ func TestGrace(t *testing.T) {
 	r.coordinate()
 	done := make(chan error, 1)
 	go func() { _, err := a.Create(&csvpb.Create{Dir: 1, Name: "y", Mode: regular}); done <- err }()
-	must(t, a.Write(i.Ino, []byte("in place"), 4096)) // needs nobody
+	must(t, a.Write(i.Ino, make([]byte, 512), 4096)) // whole blocks in place need nobody
 	waitFor(t, func() bool { return len(r.coord.Status().Sessions) == 1 })
 	if got := r.coord.Status().Awaited; len(got) != 1 || got[0] != 2 {
 		t.Fatalf("awaited: %v", got)
