@@ -104,7 +104,7 @@ func widen(i Inode, from, to uint64) (uint64, uint64) {
 // Commit records what a client has written: that extents which were unwritten now
 // hold data, and that the file is at least size bytes long (0: as it was). It
 // returns ESTALE, and changes nothing, where an extent is no longer where the
-// client wrote it.
+// client wrote it. What was written becomes durable before the record that says so.
 func (v *Volume) Commit(ino uint64, written []Extent, size, mtime int64) (Inode, error) {
 	i, err := v.regular(ino)
 	if err != nil {
@@ -123,6 +123,7 @@ func (v *Volume) Commit(ino uint64, written []Extent, size, mtime int64) (Inode,
 		w.Written = true
 		v.replace(ino, w.File, w.end(), []Extent{w})
 	}
+	v.ordered = v.ordered || len(written) > 0 || size > i.Size
 	i.Size = max(i.Size, size)
 	i.Mtime, i.Ctime = mtime, mtime
 	v.putInode(i)

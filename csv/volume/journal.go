@@ -21,8 +21,9 @@ type journal struct {
 // Batch is one record of the journal: a group of operations that becomes durable
 // as a whole.
 type Batch struct {
-	writes []placed
-	freed  []run
+	writes  []placed
+	freed   []run
+	ordered bool
 }
 
 type placed struct {
@@ -52,7 +53,7 @@ func (v *Volume) Take() *Batch {
 		panic(fmt.Sprintf("volume: an operation of %d bytes does not fit a record of %d", v.marks[0], v.maxRecord()))
 	}
 	cut := v.marks[n-1]
-	b := &Batch{}
+	b := &Batch{ordered: v.ordered}
 	rec := seal(header{kind: kindRecord, volume: v.label.UUID, a: v.epoch, b: v.log.seq}, v.txn[:cut])
 	size := uint64(v.label.Journal)
 	if v.log.pos+uint64(len(rec)) > size {
@@ -76,14 +77,22 @@ func (v *Volume) Take() *Batch {
 	}
 	if len(v.txn) == 0 { // else some of it is freed by what is not in this record
 		b.freed, v.freed = v.freed, nil
+		v.ordered = false
 	}
 	return b
 }
 
-// Write makes a batch durable. It touches no memory that other methods use. After
+// Write makes a batch durable, and before it the data that it makes visible: a record
+// that outlived a loss of power without that data would show what the LUN held before,
+// of a file that is gone or of another cluster. It touches no memory that other methods use. After
 // an error it may be called again with the same batch, and with no other.
 func (v *Volume) Write(ctx context.Context, b *Batch) error {
 	session := v.session()
+	if b.ordered {
+		if err := v.dev.Flush(ctx); err != nil {
+			return fmt.Errorf("write data before the journal of volume %q: %w", v.label.Name, err)
+		}
+	}
 	for _, w := range b.writes {
 		if err := v.dev.WriteAt(ctx, w.buf, w.at); err != nil {
 			return fmt.Errorf("write the journal of volume %q: %w", v.label.Name, err)

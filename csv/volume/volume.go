@@ -34,6 +34,9 @@ type Volume struct {
 	marks []int
 	// freed are blocks that the changes in txn have freed.
 	freed []run
+	// ordered tells that changes in txn make file data visible that was written
+	// before them, and may be in the LUN's cache.
+	ordered bool
 }
 
 // Open reads the volume on dev, replays its journal, and makes the caller its
@@ -151,7 +154,7 @@ func (v *Volume) end() {
 
 // dropPending forgets what a checkpoint has made durable.
 func (v *Volume) dropPending() {
-	v.txn, v.marks = nil, nil
+	v.txn, v.marks, v.ordered = nil, nil, false
 	for _, r := range v.freed {
 		v.space.release(r)
 	}
