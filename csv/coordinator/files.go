@@ -238,11 +238,11 @@ func (r *request) zero(ino uint64, off, end int64) error {
 }
 
 // notZeroed is EIO where the LUN says so. Where its answer is missing the coordinator
-// stops: what it sent may still land, on what would be written there next. The client
-// asks whoever begins after a reset.
+// stops: what it sent may still land, on what would be written there next. So it does
+// where its node was fenced. The client asks whoever begins after a reset.
 func (r *request) notZeroed(ino uint64, err error) error {
 	err = fmt.Errorf("zero the edge of inode %d: %w", ino, err)
-	if !disk.Uncertain(err) {
+	if !disk.Uncertain(err) && !fenced(err) {
 		return fmt.Errorf("%w: %w", err, syscall.EIO)
 	}
 	r.failLocked(err)
