@@ -10,11 +10,17 @@ import (
 type SourceOptions struct {
 	// PauseLimit is the pause that QEMU aims at (15 ms).
 	PauseLimit time.Duration
-	// MaxPause is what PauseLimit is raised to, doubled every RaiseRounds
-	// rounds, while the machine changes memory faster than it is carried
-	// (500 ms, 10 rounds).
-	MaxPause    time.Duration
+	// MaxPause is what PauseLimit is raised to, doubled each time, while the
+	// machine changes memory faster than it is carried (500 ms).
+	MaxPause time.Duration
+	// Remedies are taken one after the other while the copy does not settle, each
+	// after RaiseRounds rounds (10), or after two that took RaiseAfter (10 s).
+	Remedies    []Remedy
 	RaiseRounds int64
+	RaiseAfter  time.Duration
+	// Bandwidth is what the copy may use, in bytes a second (0: all), and
+	// MaxBandwidth what it may where it does not settle (0: all).
+	Bandwidth, MaxBandwidth int64
 	// Timeout is how long all may take until the switch (30 min).
 	Timeout time.Duration
 	// PrepareTimeout is how long the target may take to be ready (60 s).
@@ -59,6 +65,10 @@ func (o SourceOptions) withDefaults() SourceOptions {
 	if o.RaiseRounds == 0 {
 		o.RaiseRounds = 10
 	}
+	orDefault(&o.RaiseAfter, 10*time.Second)
+	if o.Remedies == nil {
+		o.Remedies = DefaultRemedies()
+	}
 	orDefault(&o.Timeout, 30*time.Minute)
 	orDefault(&o.PrepareTimeout, time.Minute)
 	orDefault(&o.FinishTimeout, 15*time.Second)
@@ -81,7 +91,7 @@ func (o TargetOptions) withDefaults() TargetOptions {
 func (o SourceOptions) Validate() error {
 	o = o.withDefaults()
 	faults := notNegative(map[string]time.Duration{
-		"PauseLimit": o.PauseLimit, "MaxPause": o.MaxPause, "Timeout": o.Timeout, "PrepareTimeout": o.PrepareTimeout,
+		"PauseLimit": o.PauseLimit, "MaxPause": o.MaxPause, "Timeout": o.Timeout, "PrepareTimeout": o.PrepareTimeout, "RaiseAfter": o.RaiseAfter,
 		"FinishTimeout": o.FinishTimeout, "KillTimeout": o.KillTimeout, "ResumeGrace": o.ResumeGrace,
 		"AbortTimeout": o.AbortTimeout, "RunTimeout": o.RunTimeout, "Retry": o.Retry,
 	})
@@ -90,6 +100,9 @@ func (o SourceOptions) Validate() error {
 	}
 	if o.RaiseRounds < 0 {
 		faults = append(faults, fmt.Errorf("migration: RaiseRounds %d is negative", o.RaiseRounds))
+	}
+	if o.Bandwidth < 0 || o.MaxBandwidth < 0 {
+		faults = append(faults, fmt.Errorf("migration: a bandwidth is negative: Bandwidth %d, MaxBandwidth %d", o.Bandwidth, o.MaxBandwidth))
 	}
 	if o.AbortTimeout < o.KillTimeout {
 		faults = append(faults, fmt.Errorf("migration: AbortTimeout %v is less than KillTimeout %v, which it includes", o.AbortTimeout, o.KillTimeout))

@@ -2,6 +2,7 @@ package migration
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -46,12 +47,15 @@ type Source struct {
 	askNext time.Time // when to propose again
 	resumed time.Time // when the source was last told to resume
 	limit   time.Duration
-	raised  int64 // the round in which the limit was last raised
+	remedy  remedies
 	meter   meter
 }
 
 // NewSource returns a source that waits for Begin. The options must be valid.
-func NewSource(o SourceOptions) *Source { return &Source{o: o.withDefaults()} }
+func NewSource(o SourceOptions) *Source {
+	o = o.withDefaults()
+	return &Source{o: o, remedy: remedies{list: o.Remedies, rate: o.Bandwidth}}
+}
 
 // Phase is where the migration stands.
 func (s *Source) Phase() Phase { return s.phase }
@@ -65,6 +69,8 @@ func (s *Source) Step(now time.Time, in SourceInput) []SourceEffect {
 		s.meter.add(now, in.Sample)
 	case RelayBroken:
 		s.relay = in.Reason
+	case LimitBandwidth:
+		return s.limitBandwidth(in.Rate)
 	case SourceLost:
 		s.qemuGone = true
 	case TargetFailed, TargetGone, ControlLost:
@@ -117,14 +123,14 @@ func (s *Source) trouble(in SourceInput) string {
 }
 
 func (s *Source) preparing(now time.Time, in SourceInput) []SourceEffect {
-	if _, ok := in.(TargetReady); ok {
+	if ready, ok := in.(TargetReady); ok {
 		if s.status.Run != Running {
 			return s.abort(now, "the machine does not run on the source; only a running machine can be moved live")
 		}
 		s.started = true
 		s.enter(now, stageCopying, PhaseCopy)
 		s.limit = s.o.PauseLimit
-		start := StartTransfer{PauseLimit: s.limit}
+		start := StartTransfer{PauseLimit: s.limit, Carriage: ready.Carriage, Bandwidth: s.remedy.rate, Throttle: slices.Contains(s.o.Remedies, RemedyThrottle) && !s.pauseFirst}
 		if s.pauseFirst {
 			return []SourceEffect{PauseSource{}, start}
 		}
@@ -163,7 +169,7 @@ func (s *Source) copying(now time.Time, in SourceInput) []SourceEffect {
 	}
 	switch st.Transfer {
 	case TransferActive:
-		return s.converge()
+		return s.converge(now)
 	case TransferWaiting:
 		s.finishing(now)
 		if !s.continued {
@@ -206,18 +212,36 @@ func (s *Source) failure(now time.Time, in SourceInput) string {
 
 // converge tells copying from settling, and allows a longer pause when rounds
 // pass and what remains does not get small enough.
-func (s *Source) converge() []SourceEffect {
+func (s *Source) converge(now time.Time) []SourceEffect {
 	if s.status.Sample.Rounds > 1 && s.meter.fits(s.limit) {
 		s.phase = PhaseSettle
 		return nil
 	}
 	s.phase = PhaseCopy
-	if s.status.Sample.Rounds-s.raised < s.o.RaiseRounds || s.limit >= s.o.MaxPause {
+	round := s.status.Sample.Rounds
+	if s.pauseFirst || !s.remedy.due(now, round, s.o) {
 		return nil
 	}
-	s.raised = s.status.Sample.Rounds
-	s.limit = min(2*s.limit, s.o.MaxPause)
-	return []SourceEffect{SetPauseLimit{PauseLimit: s.limit}}
+	effects := s.remedy.next(now, round, s.limit, s.o)
+	for _, e := range effects {
+		if p, ok := e.(SetPauseLimit); ok {
+			s.limit = p.PauseLimit
+		}
+	}
+	return effects
+}
+
+// limitBandwidth changes what the copy may use. A limit that was lifted because the
+// copy does not settle stays lifted.
+func (s *Source) limitBandwidth(rate int64) []SourceEffect {
+	if rate == s.remedy.rate || rate < 0 || s.remedy.lifted && rate > 0 {
+		return nil
+	}
+	s.remedy.rate = rate
+	if s.stage != stageCopying || s.phase >= PhaseFinish {
+		return nil
+	}
+	return []SourceEffect{SetBandwidth{Rate: rate}}
 }
 
 // Progress is how the migration stands.

@@ -11,8 +11,9 @@ type (
 	// copied, for a QEMU that does not notice all that a running machine
 	// changes.
 	Begin struct{ PauseFirst bool }
-	// TargetReady says that the target waits for the machine.
-	TargetReady struct{}
+	// TargetReady says that the target waits for the machine, and how it can take
+	// it: as it was offered, or with less.
+	TargetReady struct{ Carriage Carriage }
 	// TargetFailed says that the target could not make, load or run the machine; its
 	// process has ended or is being ended.
 	TargetFailed struct{ Reason string }
@@ -44,6 +45,9 @@ type (
 		Answer Answer
 		Reason string
 	}
+	// LimitBandwidth sets what it may use from now on, in bytes a second; 0 for no
+	// limit.
+	LimitBandwidth struct{ Rate int64 }
 	// Cancel says that somebody wants it to end. It has no effect once ownership may
 	// have passed.
 	Cancel struct{ Reason string }
@@ -63,6 +67,7 @@ func (TransferRefused) sourceInput() {}
 func (SourceStatus) sourceInput()    {}
 func (SourceLost) sourceInput()      {}
 func (Answered) sourceInput()        {}
+func (LimitBandwidth) sourceInput()  {}
 func (Cancel) sourceInput()          {}
 func (Tick) sourceInput()            {}
 
@@ -92,10 +97,24 @@ type (
 	// PauseSource means: stop the source's processors. It comes before StartTransfer.
 	PauseSource struct{}
 	// StartTransfer means: open the relay, set QEMU up and let it send, with the
-	// given allowed pause.
-	StartTransfer struct{ PauseLimit time.Duration }
+	// given allowed pause, as was agreed with the target, within a bandwidth (bytes
+	// a second, 0 for no limit). Throttle: processor time may be taken from the
+	// machine later, which QEMU must know before.
+	StartTransfer struct {
+		PauseLimit time.Duration
+		Carriage   Carriage
+		Bandwidth  int64
+		Throttle   bool
+	}
 	// SetPauseLimit means: allow QEMU another pause.
 	SetPauseLimit struct{ PauseLimit time.Duration }
+	// SetBandwidth means: let QEMU send so many bytes a second; 0 for no limit.
+	SetBandwidth struct{ Rate int64 }
+	// SetThrottle means: let QEMU take up to so much of its processor time from the
+	// machine, in percent.
+	SetThrottle struct{ Percent int }
+	// Note is something that the operator should be told.
+	Note struct{ Text string }
 	// ContinueTransfer means: tell QEMU to go on with its last part.
 	ContinueTransfer struct{}
 	// CloseRelay means: break the stream for good. QEMU then gives up.
@@ -122,6 +141,9 @@ func (PrepareTarget) sourceEffect()    {}
 func (PauseSource) sourceEffect()      {}
 func (StartTransfer) sourceEffect()    {}
 func (SetPauseLimit) sourceEffect()    {}
+func (SetBandwidth) sourceEffect()     {}
+func (SetThrottle) sourceEffect()      {}
+func (Note) sourceEffect()             {}
 func (ContinueTransfer) sourceEffect() {}
 func (CloseRelay) sourceEffect()       {}
 func (KillTarget) sourceEffect()       {}

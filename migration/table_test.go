@@ -143,7 +143,7 @@ func TestPauseLimitIsRaised(t *testing.T) {
 	for round := range int64(50) {
 		in = append(in, SourceStatus{Run: Running, Transfer: TransferActive, Sample: Sample{Transferred: round << 20, Remaining: 1 << 30, Total: 1 << 30, Rounds: round, Dirty: 1 << 30}})
 	}
-	if got := drive(s, in...); got != "PrepareTarget StartTransfer SetPauseLimit SetPauseLimit" {
+	if got := drive(s, in...); got != "PrepareTarget StartTransfer SetPauseLimit Note SetPauseLimit Note SetThrottle Note SetThrottle Note" {
 		t.Error(got)
 	}
 	if s.Phase() != PhaseCopy || s.limit != 100*time.Millisecond {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"quorate/migration"
 	"quorate/migration/migrationpb"
 
 	"google.golang.org/protobuf/proto"
@@ -104,12 +105,26 @@ var (
 	tellKill   = &migrationpb.ToTarget{Body: &migrationpb.ToTarget_Kill{Kill: &migrationpb.Kill{}}}
 
 	pingSource = &migrationpb.ToSource{Body: &migrationpb.ToSource_Ping{Ping: &migrationpb.Ping{}}}
-	sayReady   = &migrationpb.ToSource{Body: &migrationpb.ToSource_Ready{Ready: &migrationpb.Ready{}}}
 	sayLoaded  = &migrationpb.ToSource{Body: &migrationpb.ToSource_Loaded{Loaded: &migrationpb.Loaded{}}}
 	sayRunning = &migrationpb.ToSource{Body: &migrationpb.ToSource_Running{Running: &migrationpb.Running{}}}
 	sayGone    = &migrationpb.ToSource{Body: &migrationpb.ToSource_Gone{Gone: &migrationpb.Gone{}}}
 	sayOpened  = &migrationpb.ToSource{Body: &migrationpb.ToSource_Opened{Opened: &migrationpb.Opened{}}}
 )
+
+// sayReady is the target's word that it waits, and for what.
+func sayReady(c migration.Carriage) *migrationpb.ToSource {
+	return &migrationpb.ToSource{Body: &migrationpb.ToSource_Ready{Ready: &migrationpb.Ready{Carriage: carriageOut(c)}}}
+}
+
+func carriageOut(c migration.Carriage) *migrationpb.Carriage {
+	return &migrationpb.Carriage{Streams: uint32(c.Streams), Compress: c.Compress}
+}
+
+// carriageIn takes what the other end says of the carriage.
+func carriageIn(c *migrationpb.Carriage) (migration.Carriage, error) {
+	out := migration.Carriage{Streams: int(c.GetStreams()), Compress: c.GetCompress()}
+	return out, out.Validate()
+}
 
 // sayFailed is the target's word that it failed.
 func sayFailed(reason string) *migrationpb.ToSource {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -36,21 +37,35 @@ const (
 // maxBandwidth lifts QEMU's own limit of 128 MiB a second, in bytes a second.
 const maxBandwidth = int64(1) << 40
 
-// setUp sets both kinds of QEMU up for a migration. TLS options that an earlier
-// one left would make it fail.
-func setUp(ctx context.Context, mon *qmp.Monitor, extra map[string]bool, pause time.Duration) error {
-	caps := map[string]bool{"events": true, "return-path": true, "late-block-activate": true}
-	for name, on := range extra {
-		caps[name] = on
+// throttleStep is by how much the processor time that is taken from a machine grows
+// at a time, in percent.
+const throttleStep = 20
+
+// bandwidth is a limit in QEMU's terms, 0 being none.
+func bandwidth(rate int64) int64 {
+	if rate <= 0 {
+		return maxBandwidth
 	}
+	return min(rate, maxBandwidth)
+}
+
+// setUp sets both kinds of QEMU up for a migration. What an earlier one left, TLS
+// options most of all, would make it fail.
+func setUp(ctx context.Context, mon *qmp.Monitor, c migration.Carriage, extra map[string]bool, params map[string]any) error {
+	caps := map[string]bool{"events": true, "return-path": true, "late-block-activate": true, "multifd": c.Streams > 0}
+	maps.Copy(caps, extra)
 	if err := mon.MigrateSetCapabilities(ctx, caps); err != nil {
 		return err
 	}
-	params := map[string]any{"tls-creds": "", "tls-hostname": "", "max-bandwidth": maxBandwidth}
-	if pause > 0 {
-		params["downtime-limit"] = pause.Milliseconds()
+	all := map[string]any{"tls-creds": "", "tls-hostname": ""}
+	if c.Streams > 0 {
+		all["multifd-channels"], all["multifd-compression"] = c.Streams, "none"
+		if c.Compress {
+			all["multifd-compression"], all["multifd-zstd-level"] = "zstd", 1
+		}
 	}
-	return mon.MigrateSetParameters(ctx, params)
+	maps.Copy(all, params)
+	return mon.MigrateSetParameters(ctx, all)
 }
 
 // report is what a look at a QEMU found.

@@ -97,6 +97,12 @@ func (s *Server) Accept(conn net.Conn) {
 			_ = writeFrame(conn, sayFailed(err.Error())) // it is closed in any case
 			_ = conn.Close()
 		}
+	case *migrationpb.Hello_Probe:
+		defer conn.Close()
+		if err := s.probed(conn, role.Probe.GetBytes()); err != nil {
+			s.c.Log.Warn("a path could not be measured", zap.Error(err))
+			_ = writeFrame(conn, sayFailed(err.Error())) // it is closed in any case
+		}
 	default:
 		s.c.Log.Warn("a connection for migration wants something unknown")
 		_ = conn.Close() // it is of no use

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"quorate/internal/qmp"
 	"quorate/migration"
 	"quorate/migration/migrationpb"
 
@@ -32,6 +33,8 @@ type session struct {
 	relay   *relay
 	wg      sync.WaitGroup
 	watch   *watcher // set with qemu
+	// carriage is what was agreed on, before Prepared is told.
+	carriage migration.Carriage
 
 	mu struct {
 		sync.Mutex
@@ -143,7 +146,7 @@ func (t *session) carryOut(ctx context.Context, e migration.TargetEffect) error 
 		t.wg.Go(func() { t.prepare(ctx) })
 	case migration.SendReady:
 		t.observe(ctx)
-		return t.control.send(sayReady)
+		return t.control.send(sayReady(t.carriage))
 	case migration.SendLoaded:
 		return t.control.send(sayLoaded)
 	case migration.SendRunning:
@@ -186,7 +189,7 @@ func (t *session) prepare(ctx context.Context) {
 	t.mu.Unlock()
 	mon, err := q.Monitor(ctx)
 	if err == nil {
-		err = setUp(ctx, mon, nil, 0)
+		err = t.setUp(ctx, mon)
 	}
 	if err == nil {
 		err = mon.MigrateIncoming(ctx, "unix:"+q.RelayPath())
@@ -196,6 +199,22 @@ func (t *session) prepare(ctx context.Context) {
 		return
 	}
 	t.tell(migration.Prepared{})
+}
+
+// setUp makes QEMU take the machine as it was offered, or with less.
+func (t *session) setUp(ctx context.Context, mon *qmp.Monitor) error {
+	want, err := carriageIn(t.offer.GetCarriage())
+	if err != nil {
+		return err
+	}
+	for _, c := range []migration.Carriage{want, {Streams: want.Streams}, {}} {
+		if err = setUp(ctx, mon, c, nil, nil); err == nil {
+			t.carriage = c
+			return nil
+		}
+		t.log.Warn("QEMU does not take it like that", zap.Stringer("carriage", c), zap.Error(err))
+	}
+	return err
 }
 
 // observe begins to look at the process, once there is one.

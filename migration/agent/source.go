@@ -38,6 +38,12 @@ type SourceConfig struct {
 	Progress func(migration.Progress)
 	// Options bound it.
 	Options migration.SourceOptions
+	// Carriage is how the machine's memory is to go over. A target that cannot
+	// take it so gets it with less.
+	Carriage migration.Carriage
+	// Note is told what is done so that the copy settles, and how it goes over; may
+	// be nil.
+	Note func(text string)
 	// TrustQEMU copies the memory of a running machine even where QEMU is
 	// known to lose some of what the machine changes meanwhile. For measuring.
 	TrustQEMU bool
@@ -61,7 +67,7 @@ func (c SourceConfig) Validate() error {
 	missing(c.Machine == nil, "Machine")
 	missing(c.Dial == nil, "Dial")
 	missing(c.Switch == nil, "Switch")
-	return errors.Join(append(faults, c.Options.Validate())...)
+	return errors.Join(append(faults, c.Options.Validate(), c.Carriage.Validate())...)
 }
 
 // Result is how a migration went.
@@ -80,6 +86,8 @@ type Result struct {
 	Bytes int64
 	// Rounds of memory were sent.
 	Rounds int64
+	// Carriage is how memory went over.
+	Carriage migration.Carriage
 	// Phases is how long each took.
 	Phases map[migration.Phase]time.Duration
 }
@@ -132,6 +140,9 @@ func NewSource(c SourceConfig) (*Source, error) {
 // Cancel asks for the migration to end, the machine staying where it is. It has
 // no effect once ownership may have passed.
 func (s *Source) Cancel(reason string) { s.tell(migration.Cancel{Reason: reason}) }
+
+// LimitBandwidth changes what it may use, in bytes a second; 0 for no limit.
+func (s *Source) LimitBandwidth(rate int64) { s.tell(migration.LimitBandwidth{Rate: rate}) }
 
 // tell hands an input to Run, from another goroutine than its own.
 func (s *Source) tell(in migration.SourceInput) {

@@ -13,6 +13,7 @@ import (
 	"quorate/migration/migrationpb"
 
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 )
 
 // carryOut does what the step machine wants. What may take long is done aside
@@ -26,7 +27,7 @@ func (s *Source) carryOut(ctx context.Context, e migration.SourceEffect) {
 		err = s.qmp(ctx, func(m *qmp.Monitor) error { return m.Stop(ctx) })
 		s.watch.acted()
 	case migration.StartTransfer:
-		err = s.start(ctx, e.PauseLimit)
+		err = s.start(ctx, e)
 		s.begun.Store(!definite(err))
 		s.watch.acted()
 		if definite(err) {
@@ -36,6 +37,18 @@ func (s *Source) carryOut(ctx context.Context, e migration.SourceEffect) {
 		err = s.qmp(ctx, func(m *qmp.Monitor) error {
 			return m.MigrateSetParameters(ctx, map[string]any{"downtime-limit": e.PauseLimit.Milliseconds()})
 		})
+	case migration.SetBandwidth:
+		err = s.qmp(ctx, func(m *qmp.Monitor) error {
+			return m.MigrateSetParameters(ctx, map[string]any{"max-bandwidth": bandwidth(e.Rate)})
+		})
+	case migration.SetThrottle:
+		// At each round that changed too much QEMU takes one increment more,
+		// up to the most.
+		err = s.qmp(ctx, func(m *qmp.Monitor) error {
+			return m.MigrateSetParameters(ctx, map[string]any{"cpu-throttle-increment": throttleStep, "max-cpu-throttle": e.Percent})
+		})
+	case migration.Note:
+		s.note(e.Text)
 	case migration.ContinueTransfer:
 		err = s.qmp(ctx, func(m *qmp.Monitor) error { return m.MigrateContinue(ctx, qmp.MigrationPreSwitchover) })
 		s.watch.acted()
@@ -82,7 +95,9 @@ func (s *Source) connect(ctx context.Context) {
 		return
 	}
 	c := &control{conn: conn}
-	hello := &migrationpb.Hello{Migration: s.c.ID, Role: &migrationpb.Hello_Offer{Offer: s.c.Offer}}
+	offer := proto.Clone(s.c.Offer).(*migrationpb.Offer)
+	offer.Carriage = carriageOut(s.c.Carriage)
+	hello := &migrationpb.Hello{Migration: s.c.ID, Role: &migrationpb.Hello_Offer{Offer: offer}}
 	if err := c.send(hello); err != nil {
 		_ = conn.Close() // err says why
 		s.tell(migration.ControlLost{Reason: err.Error()})
@@ -114,7 +129,11 @@ func (s *Source) connect(ctx context.Context) {
 func said(m *migrationpb.ToSource) migration.SourceInput {
 	switch b := m.GetBody().(type) {
 	case *migrationpb.ToSource_Ready:
-		return migration.TargetReady{}
+		c, err := carriageIn(b.Ready.GetCarriage())
+		if err != nil {
+			return migration.TargetFailed{Reason: err.Error()}
+		}
+		return migration.TargetReady{Carriage: c}
 	case *migrationpb.ToSource_Loaded:
 		return migration.TargetLoaded{}
 	case *migrationpb.ToSource_Running:
@@ -160,7 +179,7 @@ func (s *Source) propose(ctx context.Context) {
 }
 
 // start opens the relay and lets QEMU send into it.
-func (s *Source) start(ctx context.Context, pause time.Duration) error {
+func (s *Source) start(ctx context.Context, e migration.StartTransfer) error {
 	path := s.c.Machine.RelayPath()
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("agent: %w", err)
@@ -173,13 +192,30 @@ func (s *Source) start(ctx context.Context, pause time.Duration) error {
 		return errors.New("agent: the relay was closed before QEMU began")
 	}
 	s.relay.wg.Go(func() { s.accept(ctx, l) })
+	if e.Carriage != s.c.Carriage {
+		s.note(fmt.Sprintf("the target takes %v, not %v", e.Carriage, s.c.Carriage))
+	}
+	s.result.Carriage = e.Carriage
 	return s.qmp(ctx, func(m *qmp.Monitor) error {
-		caps := map[string]bool{"pause-before-switchover": s.c.PauseBeforeSwitchover}
-		if err := setUp(ctx, m, caps, pause); err != nil {
+		caps := map[string]bool{"pause-before-switchover": s.c.PauseBeforeSwitchover, "auto-converge": e.Throttle}
+		params := map[string]any{"max-bandwidth": bandwidth(e.Bandwidth), "downtime-limit": e.PauseLimit.Milliseconds()}
+		if e.Throttle {
+			// Hardly anything, until it is allowed (SetThrottle).
+			params["cpu-throttle-initial"], params["max-cpu-throttle"] = 1, 1
+		}
+		if err := setUp(ctx, m, e.Carriage, caps, params); err != nil {
 			return err
 		}
 		return m.Migrate(ctx, "unix:"+path)
 	})
+}
+
+// note tells whoever wants to know.
+func (s *Source) note(text string) {
+	s.log.Info("migration", zap.String("note", text))
+	if s.c.Note != nil {
+		s.c.Note(text)
+	}
 }
 
 // accept carries QEMU's connections over, each only when the one before it has
