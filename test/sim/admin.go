@@ -27,6 +27,9 @@ func (w *world) admin0(do func(*pb.Command)) {
 	for _, l := range w.volumes {
 		do(&pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: l.name, Disk: l.table.Info().ID, Coordinator: 1}}})
 	}
+	if w.e.chance(2) {
+		do(&pb.Command{Kind: &pb.Command_ClusterSet{ClusterSet: &pb.ClusterSet{Address: &clusterAddresses[0]}}})
+	}
 	groups, wanted := w.opt.Groups, w.opt.Groups
 	if groups > 100 {
 		wanted = 100
@@ -138,6 +141,8 @@ func (a *admin) do(c *clusterd, client int) {
 		a.evict(c)
 	case "move a volume":
 		a.moveVolume(c)
+	case "address":
+		a.address(c)
 	case "upgrade":
 		a.upgrade(c)
 	}
@@ -210,6 +215,7 @@ func (a *admin) add(c *clusterd) {
 	n := newNode(a.w, 0)
 	n.name = fmt.Sprintf("t%d", a.w.added)
 	n.starts = cluster.Format // it comes with the newer programs
+	n.site = a.w.nodes[a.w.e.rand.IntN(len(a.w.nodes))].site
 	res, err := c.propose(&pb.Command{Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: n.described()}}})
 	a.w.tell("admin", "adds %s, at %s: %v", n.name, c.n.name, err)
 	if err != nil {

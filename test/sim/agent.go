@@ -47,6 +47,7 @@ func (c *clusterd) local() cluster.Local {
 	}
 	if d := c.n.noded; d != nil && !d.p.still {
 		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, d.state, d.conf.epoch, d.lease.Valid(c.n.mono())
+		l.Addresses = sorted(c.n.held)
 		for name, a := range d.volumes {
 			lv := cluster.LocalVolume{Epoch: a.epoch, Coordinating: a.coord != nil, Size: volumeSize, Key: c.keys[name], Released: d.conf.released[name]}
 			lv.State, lv.Reason = a.status()
@@ -140,6 +141,10 @@ func (c *clusterd) act(act cluster.Action) error {
 			m.run("its disk is back")
 		}
 		return nil
+	case cluster.HoldAddress:
+		return c.holdAddress(act)
+	case cluster.DropAddress:
+		return c.keeper(addressTimeout, func(d *noded) error { return d.drop(act.Address) })
 	case cluster.RecoverMachine:
 		return c.moves.recover(act)
 	case cluster.MoveMachine:

@@ -26,6 +26,10 @@ type checks struct {
 	migration migrationCheck
 	liveness  livenessCheck
 	format    formatCheck
+	address   addressCheck
+	epochs    epochsCheck
+
+	acknowledged acknowledgedCheck
 }
 
 func (c *checks) init() {
@@ -40,6 +44,9 @@ func (c *checks) init() {
 	c.migration = migrationCheck{w: w}
 	c.liveness = livenessCheck{w: w}
 	c.format = formatCheck{w: w}
+	c.address = addressCheck{w: w}
+	c.epochs = epochsCheck{w: w, have: map[string]owned{}}
+	c.acknowledged = acknowledgedCheck{w: w, at: map[uint64]uint64{}}
 }
 
 // voted is called after each change of a voter's status.

@@ -257,6 +257,7 @@ func (c *clusterd) lead() {
 	if !l.MayDecide(c.n.now(), c.w.profile) || s.Cluster == nil {
 		return
 	}
+	c.w.checks.acknowledged.decides(c, st.Applied, c.n.when(st.LastQuorum))
 	if c.control == nil || c.term != st.Term {
 		c.control, c.term = cluster.NewController(c.w.profile), st.Term
 	}
@@ -407,6 +408,7 @@ func (c *clusterd) proposeAgain(cmd *pb.Command) (*pb.Result, error) {
 	if !s.waitFor(c.n.real(proposeTimeout)) {
 		return nil, errUnknown
 	}
+	c.w.checks.acknowledged.acknowledged(c, cmd.Id)
 	if res.Code != pb.Code_CODE_OK {
 		return res, &refusedError{res}
 	}

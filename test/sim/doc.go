@@ -20,11 +20,14 @@
 //     it reads what was written before, and writes;
 //   - moves.go: migration/agent and cluster/node's moves; qemu.go: QEMU's own
 //     migration as it was found to behave; hypervisor.go: machines that write;
+//   - addresses.go: the cluster's address on a node's interface, and ARP;
 //   - lun.go: a target around disk.Memory's table of reservations, with writes that
-//     land late; localdisk.go: a disk that loses what was not flushed; net.go.
+//     land late; localdisk.go: a disk that loses what was not flushed,
+//     fails or is full; net.go.
 //
 // The rest is the world's: world.go, node.go, faults.go, admin.go; and the checkers,
-// one file each: leader, log, quorum, machine, volume, history, migration, liveness.
+// one file each: leader, lease, log, acknowledged, epochs, quorum, machine, volume,
+// address, history, migration, format, liveness.
 //
 // Gossip is not there: it only adds words to decisions. A machine on a node whose
 // noded alone stands still is not counted as running: its disk stands still too,

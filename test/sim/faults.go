@@ -64,6 +64,9 @@ var kinds = []kind{
 	{"target loses power", 0, ""},
 	{"disk is slow", 10 * time.Second, ""},
 	{"disk fails", 10 * time.Second, ""},
+	{"disk is full", 20 * time.Second, ""},
+	{"site fails", 30 * time.Second, ""},
+	{"site is cut off", 20 * time.Second, ""},
 	{"wall clock jumps", 0, ""},
 	{"machines do not start", 40 * time.Second, ""},
 	{"leader is not heard by one, and others restart", 12 * time.Second, ""},
@@ -231,6 +234,8 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 	case "power fails":
 		n.powerOff()
 		return "the power of " + n.name + " fails", n.powerOn
+	case "site fails", "site is cut off":
+		return f.site(n, x)
 	case "power fails everywhere":
 		for _, n := range w.nodes {
 			n.powerOff()
@@ -246,6 +251,9 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 	case "disk is slow":
 		n.disk.slow = time.Duration(x.b%300) * time.Millisecond
 		return fmt.Sprintf("the disk of %s is slow by %v", n.name, n.disk.slow), func() { n.disk.slow = 0 }
+	case "disk is full":
+		n.disk.full = true
+		return "the disk of " + n.name + " is full", func() { n.disk.full = false }
 	case "disk fails":
 		n.disk.broken = true
 		return "the disk of " + n.name + " fails", func() { n.disk.broken = false }
@@ -262,6 +270,42 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 		return f.san(n, x)
 	}
 	return f.network(n, x)
+}
+
+// site has the power of all nodes of a site fail, or cuts them off from the others.
+func (f *faults) site(n *node, x fault) (string, func()) {
+	if n.site == "" {
+		return "", nil
+	}
+	w := f.w
+	if x.kind.name == "site fails" {
+		for _, o := range w.nodes {
+			if o.site == n.site {
+				o.powerOff()
+			}
+		}
+		return "site " + n.site + " fails", func() {
+			for _, o := range w.nodes {
+				if o.site == n.site {
+					w.e.after(w.e.between(0, 5*time.Second), nil, o.powerOn)
+				}
+			}
+		}
+	}
+	for _, t := range w.nets {
+		for _, a := range w.nodes {
+			for _, b := range w.nodes {
+				if (a.site == n.site) != (b.site == n.site) {
+					t.cut[[2]uint64{a.id, b.id}] = true
+				}
+			}
+		}
+	}
+	return "site " + n.site + " is cut off", func() {
+		for _, t := range w.nets {
+			clear(t.cut)
+		}
+	}
 }
 
 // hangCutOff has a node hang, and reach nobody but the SAN for a while after it has

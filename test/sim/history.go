@@ -47,8 +47,6 @@ func (c *historyCheck) end(i int, value pb.Desire, failed bool) {
 	}
 }
 
-func (c *historyCheck) committed(*pb.Command, *pb.Result) {}
-
 var model = porcupine.Model{
 	Partition: func(h []porcupine.Operation) [][]porcupine.Operation {
 		by := map[string][]porcupine.Operation{}

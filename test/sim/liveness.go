@@ -64,6 +64,12 @@ func (c *livenessCheck) wrong() string {
 }
 
 func (c *livenessCheck) group(g *pb.Group) string {
+	if g.Type == cluster.TypeCluster {
+		if g.Status.GetState() != pb.GroupState_GROUP_STATE_ONLINE {
+			return fmt.Sprintf("the cluster's address is %v: %s", g.Status.GetState(), g.Status.GetDetail())
+		}
+		return c.w.checks.address.judge(g.Owner, g.Address)
+	}
 	running := 0
 	for _, n := range c.w.nodes {
 		for _, m := range n.machines {

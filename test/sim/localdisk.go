@@ -83,14 +83,19 @@ type localDisk struct {
 	n    *node
 	info disk.Info
 	s    *store
-	// broken has writes fail, slow is how much longer a flush takes.
+	// broken has writes fail, full too, but not flushes; slow is how much longer a
+	// flush takes.
 	broken bool
+	full   bool
 	slow   time.Duration
 }
 
 var _ disk.Device = (*localDisk)(nil)
 
-var errDisk = errors.New("input/output error")
+var (
+	errDisk = errors.New("input/output error")
+	errFull = fmt.Errorf("no space left on device: %w", errDisk)
+)
 
 const localSize = 4 << 20
 
@@ -115,8 +120,11 @@ func (d *localDisk) WriteAt(_ context.Context, p []byte, off int64) error {
 	if err := disk.CheckRange(d.info, off, len(p)); err != nil {
 		return err
 	}
-	if d.broken {
+	switch {
+	case d.broken:
 		return errDisk
+	case d.full:
+		return errFull
 	}
 	d.s.write(p, off)
 	return nil

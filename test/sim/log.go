@@ -37,7 +37,8 @@ func (c *logCheck) applied(r *replica, index, term, command uint64, cmd *pb.Comm
 		c.entries[index] = e
 		c.w.done.Commits++
 		c.w.e.mix(command)
-		c.w.checks.history.committed(cmd, res)
+		c.w.checks.acknowledged.applied(index, cmd)
+		c.w.checks.epochs.applied(r.db.State(), cmd)
 		if kind := cmd.GetNodeRemove(); kind != nil && res.Code == pb.Code_CODE_OK {
 			c.w.removed(kind.Node)
 		}

@@ -21,6 +21,7 @@ type node struct {
 	w    *world
 	id   uint64
 	name string
+	site string
 	// ppm is how much faster its clock runs than the world's, in millionths;
 	// wallOff is what its wall clock is wrong by.
 	ppm     int64
@@ -31,6 +32,7 @@ type node struct {
 	keeping keeping
 	// pathLost are the LUNs that it does not reach.
 	pathLost map[*lun]bool
+	held     map[string]bool // addresses of the cluster on its interfaces
 
 	powered, frozen bool
 	broken          bool // no QEMU can be started
@@ -43,7 +45,7 @@ type node struct {
 }
 
 func newNode(w *world, id uint64) *node {
-	n := &node{w: w, id: id, name: fmt.Sprintf("s%d", id), pathLost: map[*lun]bool{}}
+	n := &node{w: w, id: id, name: fmt.Sprintf("s%d", id), pathLost: map[*lun]bool{}, held: map[string]bool{}}
 	n.ppm = int64(w.e.rand.IntN(801)) - 400
 	n.wallOff = w.e.between(-2*time.Second, 2*time.Second)
 	n.disk = newLocalDisk(w, n)
@@ -60,6 +62,12 @@ func (n *node) mono() time.Duration {
 
 // now is mono as an instant.
 func (n *node) now() time.Time { return epoch.Add(n.mono()) }
+
+// when is the instant t of the node's clock, in the world's time.
+func (n *node) when(t time.Time) time.Duration {
+	mono := t.Sub(epoch)
+	return mono - mono/1e6*time.Duration(n.ppm)
+}
 
 // wall is the node's wall clock, in milliseconds.
 func (n *node) wall() int64 { return epoch.Add(n.mono() + n.wallOff).UnixMilli() }
@@ -127,6 +135,7 @@ func (n *node) powerOff() {
 		m.end()
 	}
 	n.machines = nil
+	clear(n.held)
 	n.disk.s.lose()
 }
 
@@ -192,8 +201,8 @@ func (n *node) machine(group string) *machine {
 // described is the node as the database has it.
 func (n *node) described() *pb.Node {
 	return &pb.Node{
-		Id: n.id, Name: n.name, ApiPort: 7400, KeeperPort: 7401,
-		Addresses: []*pb.NodeAddress{{Network: "10.0.0.0/24", Host: "10.0.0." + strings.TrimLeft(n.name, "st")}},
+		Id: n.id, Name: n.name, ApiPort: 7400, KeeperPort: 7401, Site: n.site,
+		Addresses: []*pb.NodeAddress{{Network: "10.0.0.0/24", Host: "10.0.0." + strings.TrimLeft(n.name, "st"), Mac: n.mac()}},
 		Facts:     &pb.NodeFacts{MemoryMib: 64 << 10, Cpus: 8, Format: n.formatOf()},
 	}
 }

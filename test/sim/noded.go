@@ -38,7 +38,9 @@ type noded struct {
 	unclean map[string]*attached
 	admin   *lock // held while volumes come and go,
 	losing  *lock // and while a lost lease is dealt with
-	watched bool
+	// addressing is held while an address comes or goes.
+	addressing *lock
+	watched    bool
 }
 
 // What cluster/keeper allows.
@@ -54,10 +56,11 @@ func (n *node) startNoded() {
 	p := n.process("noded")
 	d := &noded{
 		n: n, w: n.w, p: p, conf: n.keeping, state: "unjoined", volumes: map[string]*attached{}, unclean: map[string]*attached{},
-		admin: &lock{e: n.w.e}, losing: &lock{e: n.w.e},
+		admin: &lock{e: n.w.e}, losing: &lock{e: n.w.e}, addressing: &lock{e: n.w.e},
 	}
 	n.noded = d
 	d.killMachines() // their disks went with the last noded
+	d.dropAddresses()
 	for name, key := range d.conf.luns {
 		d.unclean[name] = &attached{d: d, name: name, l: n.w.luns["naa."+name], key: key, io: &lock{e: n.w.e}}
 	}
@@ -160,6 +163,7 @@ func (d *noded) granted(from, epoch uint64, sent time.Duration, a leaseAnswer) b
 		d.state = "active"
 		d.w.tell(d.n.name, "has the lease, epoch %d", epoch)
 	}
+	d.w.checks.address.seen(d.n)
 	d.watch()
 	return true
 }
@@ -214,6 +218,7 @@ func (d *noded) lose(why string) {
 	d.endEpoch()
 	d.w.tell(d.n.name, "fences itself: %s", why)
 	d.killMachines()
+	d.dropAddresses()
 	d.p.spawn(func() {
 		defer d.losing.Unlock()
 		for _, name := range sorted(volumes) {
@@ -229,7 +234,7 @@ func (d *noded) lose(why string) {
 
 // save puts what must be kept on the node's disk.
 func (d *noded) save() error {
-	if d.n.disk.broken {
+	if d.n.disk.broken || d.n.disk.full {
 		return errDisk
 	}
 	d.n.keeping = d.conf
@@ -250,6 +255,7 @@ func (d *noded) release() error {
 	d.killMachines()
 	d.losing.Lock() // what a lost lease has begun is done
 	defer d.losing.Unlock()
+	d.dropAddresses()
 	volumes := d.volumes
 	d.volumes = map[string]*attached{}
 	for _, name := range sorted(volumes) {

@@ -53,8 +53,7 @@ func (c *quorumCheck) seen(v *voter) {
 	if st.LastQuorum.IsZero() {
 		return
 	}
-	mono := st.LastQuorum.Sub(epoch)
-	begun := mono - mono/1e6*time.Duration(v.c.n.ppm)
+	begun := v.c.n.when(st.LastQuorum)
 	for term, e := range c.elected {
 		if term > st.Term && e.at+slack < begun {
 			c.w.fail("quorum", "a majority followed %s, of term %d, after %v; but since %v %s leads in term %d", v.db.by, st.Term, begun, e.at, e.by, term)

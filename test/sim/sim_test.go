@@ -41,7 +41,7 @@ func TestSeeds(t *testing.T) {
 	for what, n := range map[string]int{
 		"commits": all.Commits, "elections": all.Elections, "takeovers of the witness": all.Takeovers, "dead nodes": all.NodesDown,
 		"fences": all.Fences, "starts": all.Starts, "moves": all.Moves, "moves that failed": all.MovesFailed, "late writes": all.LateWrites,
-		"reads": all.Reads, "judgements of a calm": all.Settled, "formats after the first": int(all.Format) - 1,
+		"reads": all.Reads, "addresses of the cluster that came up": all.Addresses, "judgements of a calm": all.Settled, "formats after the first": int(all.Format) - 1,
 	} {
 		if n == 0 {
 			t.Errorf("in all seeds there were no %s", what)

@@ -32,6 +32,7 @@ var mixture = []chance{
 	{"evict", 2, ""},
 	{"move a volume", 3, ""},
 	{"upgrade", 2, ""},
+	{"address", 2, ""},
 }
 
 // themes are all, the mixture of everything first.
@@ -59,6 +60,9 @@ var themes = []theme{
 		{"target loses power", 3, ""},
 		{"disk is slow", 4, ""},
 		{"disk fails", 2, ""},
+		{"disk is full", 2, ""},
+		{"site fails", 2, ""},
+		{"site is cut off", 2, ""},
 		{"wall clock jumps", 4, ""},
 		{"QEMU crashes", 4, ""},
 		{"QEMU hangs", 3, ""},
@@ -95,6 +99,7 @@ var themes = []theme{
 		{"clusterd restarts", 3, afterAcknowledging},
 		{"disk is slow", 4, ""},
 		{"disk fails", 3, ""},
+		{"disk is full", 4, ""},
 		{"power fails everywhere", 2, ""},
 		{"target loses power", 2, ""},
 		{"one way is cut", 2, ""},
@@ -110,6 +115,25 @@ var themes = []theme{
 		{"node is cut off", 8, ""},
 		{"power fails", 2, ""},
 		{"SAN fails", 1, ""},
+	}, mixture},
+	{"address", []chance{
+		{"node hangs", 6, ""},
+		{"noded hangs", 6, ""},
+		{"noded crashes", 4, ""},
+		{"node is cut off", 8, ""},
+		{"nodes are split", 4, ""},
+		{"site is cut off", 2, ""},
+		{"network is slow", 3, ""},
+		{"clusterd restarts", 4, ""},
+		{"power fails", 3, ""},
+	}, []chance{{"read", 20, ""}, {"wish", 20, ""}, {"move", 10, ""}, {"address", 30, ""}, {"evict", 3, ""}, {"add", 3, ""}}},
+	{"sites", []chance{
+		{"site fails", 10, ""},
+		{"site is cut off", 10, ""},
+		{"power fails", 4, ""},
+		{"node is cut off", 3, ""},
+		{"clusterd restarts", 4, ""},
+		{"path to a LUN is lost", 2, ""},
 	}, mixture},
 	{"fences", []chance{
 		{"writes linger", 10, ""}, {"node is cut off", 14, ""}, {"node is not heard", 4, ""}, {"power fails", 2, ""},
@@ -153,6 +177,7 @@ var themes = []theme{
 		{"path to a LUN is lost", 3, ""},
 		{"power fails", 2, afterAcknowledging},
 		{"clusterd hangs", 2, ""},
+		{"disk is full", 1, ""},
 	}, []chance{{"read", 5, ""}, {"wish", 10, ""}, {"move", 5, ""}, {"mode", 30, ""}, {"add", 25, ""}, {"evict", 25, ""}}},
 }
 

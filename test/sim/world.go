@@ -27,6 +27,8 @@ type Options struct {
 	Until time.Duration
 	// Nodes is how many there are at the beginning, 0 for a number by the seed.
 	Nodes int
+	// Sites is in how many of them the nodes are, 0 for a number by the seed.
+	Sites int
 	// Groups is how many machines, 0 for a number by the seed.
 	Groups int
 	// Theme is that of every storm (see Themes), or empty: each has its own then.
@@ -61,7 +63,7 @@ type Result struct {
 
 // Done counts what happened in a run: a run in which nothing does proves nothing.
 type Done struct {
-	Commits, Elections, Takeovers, NodesDown, Fences, Starts, Moves, MovesFailed, LateWrites, Reads, Settled int
+	Commits, Elections, Takeovers, NodesDown, Fences, Starts, Moves, MovesFailed, LateWrites, Reads, Addresses, Settled int
 	// Format is that of the database.
 	Format uint32
 }
@@ -77,6 +79,7 @@ func (d *Done) add(o Done) {
 	d.MovesFailed += o.MovesFailed
 	d.LateWrites += o.LateWrites
 	d.Reads += o.Reads
+	d.Addresses += o.Addresses
 	d.Settled += o.Settled
 	d.Format = max(d.Format, o.Format)
 }
@@ -213,6 +216,7 @@ func (w *world) begin() {
 	for i := range n {
 		w.nodes = append(w.nodes, newNode(w, uint64(i+1)))
 	}
+	w.locate()
 	w.format()
 	snap := w.found()
 	for _, x := range w.nodes {
@@ -222,6 +226,20 @@ func (w *world) begin() {
 	w.admin = newAdmin(w)
 	w.admin.begin()
 	w.faults.begin()
+}
+
+// locate puts the nodes into sites, where there are enough and the seed will have it.
+func (w *world) locate() {
+	sites := w.opt.Sites
+	if drawn := w.e.chance(2); sites == 0 && (drawn && len(w.nodes) > 2 || w.opt.Theme == "sites") {
+		sites = 2 + w.e.rand.IntN(2)
+	}
+	if sites == 0 {
+		return
+	}
+	for i, n := range w.nodes {
+		n.site = string(rune('a' + i%sites))
+	}
 }
 
 // format makes the witness's LUN what it is.
