@@ -108,6 +108,12 @@ type (
 		Epoch, Coordinator uint64
 		Key                uint64
 	}
+	// CloseVolume ends the use of a volume on this node, takes its key from the LUN,
+	// and then says so, by the epochs at which that was wanted.
+	CloseVolume struct {
+		Volume                string
+		NodeEpoch, CloseEpoch uint64
+	}
 	// Coordinate begins to serve a volume's metadata.
 	Coordinate struct {
 		Volume  string
@@ -185,6 +191,10 @@ func (a Release) Lane() string { return "keeper" }
 
 // Lane implements Action.
 func (a Attach) Lane() string { return "volume/" + a.Volume }
+
+// Lane implements Action. It is Attach's: what is said is true, since no Attach that was
+// begun before is under way.
+func (a CloseVolume) Lane() string { return "volume/" + a.Volume }
 
 // Lane implements Action.
 func (a Coordinate) Lane() string { return "coordinate/" + a.Volume }
@@ -331,6 +341,9 @@ func volume(s *pb.State, l Local, v *pb.Volume) []Action {
 	have, attached := l.Volumes[v.Name]
 	me := s.Nodes[l.Node]
 	key := Key(KeyTag(s.Cluster.Id), l.Node, me.Epoch)
+	if out, closes := closeHere(s, l, v, attached); closes {
+		return out
+	}
 	var out []Action
 	if l.Lease && (!attached || have.Epoch != v.Epoch || have.Key != key || have.State == "fenced") {
 		out = append(out, Attach{Volume: v.Name, Disk: v.Disk, Path: v.Path, Epoch: v.Epoch, Coordinator: v.Coordinator, Key: key})

@@ -20,6 +20,8 @@ func (d *Database) groupAdd(c *pb.Command, k *pb.GroupAdd) *pb.Result {
 		return refuse(pb.Code_CODE_REFUSED, "%s is highly available already", g.Name)
 	case d.s.Volumes[g.Volume] == nil:
 		return notFound("volume", g.Volume)
+	case d.s.Volumes[g.Volume].Removing:
+		return refuse(pb.Code_CODE_REFUSED, "%s is being removed", g.Volume)
 	case !d.up(g.Owner):
 		return refuse(pb.Code_CODE_REFUSED, "%s is not up and cannot own %s", d.nodeName(g.Owner), g.Name)
 	}
@@ -61,6 +63,8 @@ func (d *Database) groupDesire(c *pb.Command, k *pb.GroupDesire) *pb.Result {
 		return refuseCluster(g)
 	case k.Desire == pb.Desire_DESIRE_UNSPECIFIED:
 		return refuse(pb.Code_CODE_INVALID, "the command for %s says neither start nor stop", k.Name)
+	case k.Desire == pb.Desire_DESIRE_STARTED && d.s.Volumes[g.Volume] != nil && wantsClosed(d.s.Volumes[g.Volume]):
+		return refuse(pb.Code_CODE_REFUSED, "%s lies on %s, which is in maintenance: end that first with `clusterctl csv maintenance off %s`", g.Name, g.Volume, g.Volume)
 	case k.Desire == pb.Desire_DESIRE_STOPPED && g.Migration != nil:
 		return refuse(pb.Code_CODE_REFUSED, "%s is being moved to %s: wait for it, or cancel it", g.Name, d.nodeName(g.Migration.To))
 	}

@@ -151,9 +151,9 @@ func (d *Database) nodeDown(c *pb.Command, k *pb.NodeDown) *pb.Result {
 	}
 	n.State = pb.NodeState_NODE_STATE_DOWN
 	n.Fence = &pb.Fence{Epoch: n.Epoch, Fencer: k.Fencer, Reason: k.Reason, SinceMs: c.AtMs}
-	for _, v := range d.s.Volumes {
-		if v.Formatted {
-			n.Fence.Disks = append(n.Fence.Disks, v.Disk)
+	for _, name := range slices.Sorted(maps.Keys(d.s.Volumes)) {
+		if v := d.s.Volumes[name]; v.Formatted {
+			d.lostWith(c, v, n)
 		}
 	}
 	slices.Sort(n.Fence.Disks)

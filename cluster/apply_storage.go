@@ -212,7 +212,7 @@ func (d *Database) volumeAdd(c *pb.Command, k *pb.VolumeAdd) *pb.Result {
 	}
 	disk.Role, disk.Claim = pb.DiskRole_DISK_ROLE_VOLUME, nil
 	// Whoever adds a volume has formatted its disk.
-	d.s.Volumes[name] = &pb.Volume{Name: name, Disk: k.Disk, Path: "/ClusterStorage/" + name, Coordinator: k.Coordinator, Epoch: 1, Formatted: true}
+	d.s.Volumes[name] = &pb.Volume{Name: name, Disk: k.Disk, Path: "/ClusterStorage/" + name, Coordinator: k.Coordinator, Epoch: max(k.Epoch, 1), Formatted: true}
 	d.event(c, Info, "volume-added", name, "%s is on %s, coordinated by %s", name, disk.Name, d.nodeName(k.Coordinator))
 	return &pb.Result{Message: name}
 }
@@ -251,6 +251,8 @@ func (d *Database) volumeReport(c *pb.Command, k *pb.VolumeReport) *pb.Result {
 		return notFound("volume", k.Name)
 	case n == nil || n.Epoch != k.NodeEpoch || n.State != pb.NodeState_NODE_STATE_UP:
 		return refuse(pb.Code_CODE_STALE, "the report of node %d is of epoch %d, which is over", k.Node, k.NodeEpoch)
+	case k.CloseEpoch != 0 && (k.CloseEpoch != v.CloseEpoch || !wantsClosed(v)), k.CloseEpoch == 0 && k.Status.GetState() == Closed:
+		return refuse(pb.Code_CODE_STALE, "%s was opened again since node %d closed it", v.Name, k.Node)
 	}
 	if k.Status != nil {
 		if v.Status == nil {
@@ -261,7 +263,7 @@ func (d *Database) volumeReport(c *pb.Command, k *pb.VolumeReport) *pb.Result {
 		v.Status[k.Node] = k.Status
 		if old.GetState() != k.Status.State {
 			level := Info
-			if k.Status.State != "direct" {
+			if k.Status.State != "direct" && k.Status.State != Closed {
 				level = Warning
 			}
 			d.event(c, level, "volume-state", v.Name, "%s is %s on %s%s", v.Name, k.Status.State, n.Name, because(k.Status.Reason))

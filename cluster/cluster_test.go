@@ -197,7 +197,7 @@ func TestReplicasAgree(t *testing.T) {
 
 func randomCommand(r *rand.Rand) *pb.Command {
 	n := func() uint64 { return r.Uint64N(4) }
-	switch r.IntN(16) {
+	switch r.IntN(17) {
 	case 0:
 		return down(n(), n())
 	case 1:
@@ -226,6 +226,13 @@ func randomCommand(r *rand.Rand) *pb.Command {
 		return letGo(n(), n(), n())
 	case 13:
 		return []*pb.Command{claim("q", n(), n()), giveUp("q", n(), n())}[r.IntN(2)]
+	case 15:
+		return []*pb.Command{
+			maintenance(true, true), maintenance(false, false), hasClosed(n(), n(), n()), hasClosed(n(), n(), n()), hasClosed(n(), n(), n()),
+			{Kind: &pb.Command_VolumeGrown{VolumeGrown: &pb.VolumeGrown{Name: "Volume1", From: 1, To: 2, Lun: int64(n())}}},
+			{Kind: &pb.Command_VolumeRemove{VolumeRemove: &pb.VolumeRemove{Name: "Volume1"}}},
+			{Kind: &pb.Command_VolumeRemoved{VolumeRemoved: &pb.VolumeRemoved{Name: "Volume1", CloseEpoch: n()}}},
+		}[r.IntN(8)]
 	case 14:
 		return []*pb.Command{witnessOn("q", n()), witnessOnShare([]string{"/w/a", "/w/b"}[r.IntN(2)])}[r.IntN(2)]
 	}

@@ -102,6 +102,7 @@ func (c *Controller) Step(in Input) Decisions {
 	d.Commands = append(d.Commands, c.groups(in)...)
 	d.Commands = append(d.Commands, dropFormer(in)...)
 	d.Commands = append(d.Commands, removals(in)...)
+	d.Commands = append(d.Commands, removeVolumes(in.State)...)
 	for _, cmd := range d.Commands {
 		cmd.Term = in.Term
 	}

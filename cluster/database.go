@@ -143,6 +143,12 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.volumeReleased(c, k.VolumeReleased)
 	case *pb.Command_VolumeGrown:
 		return d.volumeGrown(c, k.VolumeGrown)
+	case *pb.Command_VolumeMaintenance:
+		return d.volumeMaintenance(c, k.VolumeMaintenance)
+	case *pb.Command_VolumeRemove:
+		return d.volumeRemove(c, k.VolumeRemove)
+	case *pb.Command_VolumeRemoved:
+		return d.volumeRemoved(c, k.VolumeRemoved)
 	case *pb.Command_VolumeAssign:
 		return d.volumeAssign(c, k.VolumeAssign)
 	case *pb.Command_VolumeReport:

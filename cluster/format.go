@@ -36,7 +36,12 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.QUORUM_MODE_NODE_AND_SHARE_MAJORITY": 3,
 	"quorate.cluster.v1.VolumeAdd.claim":                     3,
 
-	"quorate.cluster.v1.Command.volume_grown": 4,
+	"quorate.cluster.v1.Command.volume_grown":       4,
+	"quorate.cluster.v1.Command.volume_maintenance": 4,
+	"quorate.cluster.v1.Command.volume_remove":      4,
+	"quorate.cluster.v1.Command.volume_removed":     4,
+	"quorate.cluster.v1.VolumeAdd.epoch":            4,
+	"quorate.cluster.v1.VolumeReport.close_epoch":   4,
 }
 
 // whole are the messages within commands that are kept as they come: what an older

@@ -28,6 +28,8 @@ func (d *Database) volumeMove(c *pb.Command, k *pb.VolumeMove) *pb.Result {
 		return refuse(pb.Code_CODE_REFUSED, "%s coordinates %s already", d.nodeName(k.To), v.Name)
 	case v.MoveTo == k.To:
 		return ok()
+	case wantsClosed(v):
+		return refuse(pb.Code_CODE_REFUSED, "%s is in maintenance, or is being removed: nobody coordinates it", v.Name)
 	case v.MoveTo != 0:
 		return refuse(pb.Code_CODE_REFUSED, "%s is on its way to %s: wait until it is there", v.Name, d.nodeName(v.MoveTo))
 	case !d.up(v.Coordinator):
@@ -82,7 +84,7 @@ func (c *Controller) handOver(in Input) []*pb.Command {
 	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
 		v := in.State.Volumes[name]
 		since, lost := c.pathLost[v.Coordinator]
-		if v.MoveTo != 0 || !lost || in.Now.Sub(since) < c.profile.PathLost/2 || v.Status[v.Coordinator].GetState() != PathLost {
+		if v.MoveTo != 0 || wantsClosed(v) || !lost || in.Now.Sub(since) < c.profile.PathLost/2 || v.Status[v.Coordinator].GetState() != PathLost {
 			continue
 		}
 		if to := c.coordinator(in, v, have); to != 0 && v.Status[to].GetState() == "direct" {
@@ -118,6 +120,9 @@ func (c *Controller) spread(in Input) []*pb.Command {
 		}
 	}
 	for _, v := range in.State.Volumes {
+		if wantsClosed(v) {
+			continue
+		}
 		if v.MoveTo != 0 || v.ReadyEpoch != v.Epoch {
 			return nil // one thing after the other
 		}
@@ -128,7 +133,7 @@ func (c *Controller) spread(in Input) []*pb.Command {
 	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
 		v := in.State.Volumes[name]
 		from, known := count[v.Coordinator]
-		if !known {
+		if !known || wantsClosed(v) {
 			continue
 		}
 		for _, to := range slices.Sorted(maps.Keys(count)) {

@@ -1638,8 +1638,14 @@ type Volume struct {
 	MoveTo uint64 `protobuf:"varint,130,opt,name=move_to,json=moveTo,proto3" json:"move_to,omitempty"`
 	// A coordinator that let go without a path to the LUN, and how its session there can
 	// be taken over: the next one ends what it had under way first.
-	Unsettled     uint64 `protobuf:"varint,131,opt,name=unsettled,proto3" json:"unsettled,omitempty"`
-	Session       []byte `protobuf:"bytes,132,opt,name=session,proto3" json:"session,omitempty"`
+	Unsettled uint64 `protobuf:"varint,131,opt,name=unsettled,proto3" json:"unsettled,omitempty"`
+	Session   []byte `protobuf:"bytes,132,opt,name=session,proto3" json:"session,omitempty"`
+	// It is closed on every node: for as long as an administrator wants, or since it
+	// is to be removed.
+	Maintenance   bool     `protobuf:"varint,140,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	Removing      bool     `protobuf:"varint,141,opt,name=removing,proto3" json:"removing,omitempty"`
+	CloseEpoch    uint64   `protobuf:"varint,142,opt,name=close_epoch,json=closeEpoch,proto3" json:"close_epoch,omitempty"` // raised whenever it is opened or closed
+	Held          []string `protobuf:"bytes,143,rep,name=held,proto3" json:"held,omitempty"`                                // machines that were stopped for it, and start again after it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1761,6 +1767,34 @@ func (x *Volume) GetUnsettled() uint64 {
 func (x *Volume) GetSession() []byte {
 	if x != nil {
 		return x.Session
+	}
+	return nil
+}
+
+func (x *Volume) GetMaintenance() bool {
+	if x != nil {
+		return x.Maintenance
+	}
+	return false
+}
+
+func (x *Volume) GetRemoving() bool {
+	if x != nil {
+		return x.Removing
+	}
+	return false
+}
+
+func (x *Volume) GetCloseEpoch() uint64 {
+	if x != nil {
+		return x.CloseEpoch
+	}
+	return 0
+}
+
+func (x *Volume) GetHeld() []string {
+	if x != nil {
+		return x.Held
 	}
 	return nil
 }
@@ -2445,6 +2479,9 @@ type Command struct {
 	//	*Command_VolumeMove
 	//	*Command_VolumeReleased
 	//	*Command_VolumeGrown
+	//	*Command_VolumeMaintenance
+	//	*Command_VolumeRemove
+	//	*Command_VolumeRemoved
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2839,6 +2876,33 @@ func (x *Command) GetVolumeGrown() *VolumeGrown {
 	return nil
 }
 
+func (x *Command) GetVolumeMaintenance() *VolumeMaintenance {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_VolumeMaintenance); ok {
+			return x.VolumeMaintenance
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetVolumeRemove() *VolumeRemove {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_VolumeRemove); ok {
+			return x.VolumeRemove
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetVolumeRemoved() *VolumeRemoved {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_VolumeRemoved); ok {
+			return x.VolumeRemoved
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -2987,6 +3051,18 @@ type Command_VolumeGrown struct {
 	VolumeGrown *VolumeGrown `protobuf:"bytes,140,opt,name=volume_grown,json=volumeGrown,proto3,oneof"`
 }
 
+type Command_VolumeMaintenance struct {
+	VolumeMaintenance *VolumeMaintenance `protobuf:"bytes,141,opt,name=volume_maintenance,json=volumeMaintenance,proto3,oneof"`
+}
+
+type Command_VolumeRemove struct {
+	VolumeRemove *VolumeRemove `protobuf:"bytes,142,opt,name=volume_remove,json=volumeRemove,proto3,oneof"`
+}
+
+type Command_VolumeRemoved struct {
+	VolumeRemoved *VolumeRemoved `protobuf:"bytes,143,opt,name=volume_removed,json=volumeRemoved,proto3,oneof"`
+}
+
 func (*Command_NodeAdd) isCommand_Kind() {}
 
 func (*Command_NodeDown) isCommand_Kind() {}
@@ -3058,6 +3134,12 @@ func (*Command_VolumeMove) isCommand_Kind() {}
 func (*Command_VolumeReleased) isCommand_Kind() {}
 
 func (*Command_VolumeGrown) isCommand_Kind() {}
+
+func (*Command_VolumeMaintenance) isCommand_Kind() {}
+
+func (*Command_VolumeRemove) isCommand_Kind() {}
+
+func (*Command_VolumeRemoved) isCommand_Kind() {}
 
 // ClusterUpgrade moves the format of the database forward.
 type ClusterUpgrade struct {
@@ -3931,6 +4013,7 @@ type VolumeAdd struct {
 	Disk          string                 `protobuf:"bytes,2,opt,name=disk,proto3" json:"disk,omitempty"`
 	Coordinator   uint64                 `protobuf:"varint,3,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
 	Claim         uint64                 `protobuf:"varint,110,opt,name=claim,proto3" json:"claim,omitempty"` // on the disk, if it was claimed
+	Epoch         uint64                 `protobuf:"varint,140,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the first ownership: above any on the LUN; 0: 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3989,6 +4072,13 @@ func (x *VolumeAdd) GetCoordinator() uint64 {
 func (x *VolumeAdd) GetClaim() uint64 {
 	if x != nil {
 		return x.Claim
+	}
+	return 0
+}
+
+func (x *VolumeAdd) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
 	}
 	return 0
 }
@@ -4070,6 +4160,7 @@ type VolumeReport struct {
 	ServingEpoch  uint64                 `protobuf:"varint,5,opt,name=serving_epoch,json=servingEpoch,proto3" json:"serving_epoch,omitempty"` // set by the coordinator
 	Size          int64                  `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
 	Used          int64                  `protobuf:"varint,7,opt,name=used,proto3" json:"used,omitempty"`
+	CloseEpoch    uint64                 `protobuf:"varint,140,opt,name=close_epoch,json=closeEpoch,proto3" json:"close_epoch,omitempty"` // of a node that has closed it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4149,6 +4240,13 @@ func (x *VolumeReport) GetSize() int64 {
 func (x *VolumeReport) GetUsed() int64 {
 	if x != nil {
 		return x.Used
+	}
+	return 0
+}
+
+func (x *VolumeReport) GetCloseEpoch() uint64 {
+	if x != nil {
+		return x.CloseEpoch
 	}
 	return 0
 }
@@ -4301,6 +4399,164 @@ func (x *VolumeReleased) GetSession() []byte {
 	return nil
 }
 
+// VolumeMaintenance closes a volume on every node, or opens it again.
+type VolumeMaintenance struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
+	Stop          bool                   `protobuf:"varint,3,opt,name=stop,proto3" json:"stop,omitempty"` // its machines first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeMaintenance) Reset() {
+	*x = VolumeMaintenance{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeMaintenance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeMaintenance) ProtoMessage() {}
+
+func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeMaintenance.ProtoReflect.Descriptor instead.
+func (*VolumeMaintenance) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *VolumeMaintenance) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VolumeMaintenance) GetOn() bool {
+	if x != nil {
+		return x.On
+	}
+	return false
+}
+
+func (x *VolumeMaintenance) GetStop() bool {
+	if x != nil {
+		return x.Stop
+	}
+	return false
+}
+
+// VolumeRemove asks that a volume is closed for good, VolumeRemoved says that it was.
+type VolumeRemove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeRemove) Reset() {
+	*x = VolumeRemove{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeRemove) ProtoMessage() {}
+
+func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeRemove.ProtoReflect.Descriptor instead.
+func (*VolumeRemove) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *VolumeRemove) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type VolumeRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	CloseEpoch    uint64                 `protobuf:"varint,2,opt,name=close_epoch,json=closeEpoch,proto3" json:"close_epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeRemoved) Reset() {
+	*x = VolumeRemoved{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeRemoved) ProtoMessage() {}
+
+func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeRemoved.ProtoReflect.Descriptor instead.
+func (*VolumeRemoved) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *VolumeRemoved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VolumeRemoved) GetCloseEpoch() uint64 {
+	if x != nil {
+		return x.CloseEpoch
+	}
+	return 0
+}
+
 // VolumeGrown says that a volume has taken in what its LUN has grown by.
 type VolumeGrown struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4314,7 +4570,7 @@ type VolumeGrown struct {
 
 func (x *VolumeGrown) Reset() {
 	*x = VolumeGrown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4326,7 +4582,7 @@ func (x *VolumeGrown) String() string {
 func (*VolumeGrown) ProtoMessage() {}
 
 func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4339,7 +4595,7 @@ func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
 func (*VolumeGrown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *VolumeGrown) GetName() string {
@@ -4379,7 +4635,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4391,7 +4647,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4404,7 +4660,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -4423,7 +4679,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4435,7 +4691,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4448,7 +4704,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -4469,7 +4725,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4481,7 +4737,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4494,7 +4750,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -4530,7 +4786,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4542,7 +4798,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4555,7 +4811,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -4596,7 +4852,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4608,7 +4864,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4621,7 +4877,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GroupReport) GetName() string {
@@ -4648,7 +4904,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4660,7 +4916,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4673,7 +4929,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -4701,7 +4957,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4713,7 +4969,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4726,7 +4982,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -4761,7 +5017,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4773,7 +5029,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4786,7 +5042,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -4820,7 +5076,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4832,7 +5088,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4845,7 +5101,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -4874,7 +5130,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4886,7 +5142,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4899,7 +5155,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Note) GetLevel() string {
@@ -4942,7 +5198,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4954,7 +5210,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4967,7 +5223,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -5009,7 +5265,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5021,7 +5277,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5034,7 +5290,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -5068,7 +5324,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5080,7 +5336,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5093,7 +5349,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -5120,7 +5376,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5132,7 +5388,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5145,7 +5401,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -5303,7 +5559,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05Claim\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x18\n" +
-	"\apurpose\x18\x03 \x01(\tR\apurpose\"\xd4\x03\n" +
+	"\apurpose\x18\x03 \x01(\tR\apurpose\"\xcb\x04\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x12\n" +
@@ -5319,7 +5575,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	" \x01(\bR\tformatted\x12\x18\n" +
 	"\amove_to\x18\x82\x01 \x01(\x04R\x06moveTo\x12\x1d\n" +
 	"\tunsettled\x18\x83\x01 \x01(\x04R\tunsettled\x12\x19\n" +
-	"\asession\x18\x84\x01 \x01(\fR\asession\x1a[\n" +
+	"\asession\x18\x84\x01 \x01(\fR\asession\x12!\n" +
+	"\vmaintenance\x18\x8c\x01 \x01(\bR\vmaintenance\x12\x1b\n" +
+	"\bremoving\x18\x8d\x01 \x01(\bR\bremoving\x12 \n" +
+	"\vclose_epoch\x18\x8e\x01 \x01(\x04R\n" +
+	"closeEpoch\x12\x13\n" +
+	"\x04held\x18\x8f\x01 \x03(\tR\x04held\x1a[\n" +
 	"\vStatusEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x126\n" +
 	"\x05value\x18\x02 \x01(\v2 .quorate.cluster.v1.VolumeStatusR\x05value:\x028\x01\"\x90\x01\n" +
@@ -5378,7 +5639,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xfb\x13\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xeb\x15\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -5432,7 +5693,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vvolume_move\x18\x82\x01 \x01(\v2\x1e.quorate.cluster.v1.VolumeMoveH\x00R\n" +
 	"volumeMove\x12N\n" +
 	"\x0fvolume_released\x18\x83\x01 \x01(\v2\".quorate.cluster.v1.VolumeReleasedH\x00R\x0evolumeReleased\x12E\n" +
-	"\fvolume_grown\x18\x8c\x01 \x01(\v2\x1f.quorate.cluster.v1.VolumeGrownH\x00R\vvolumeGrownB\x06\n" +
+	"\fvolume_grown\x18\x8c\x01 \x01(\v2\x1f.quorate.cluster.v1.VolumeGrownH\x00R\vvolumeGrown\x12W\n" +
+	"\x12volume_maintenance\x18\x8d\x01 \x01(\v2%.quorate.cluster.v1.VolumeMaintenanceH\x00R\x11volumeMaintenance\x12H\n" +
+	"\rvolume_remove\x18\x8e\x01 \x01(\v2 .quorate.cluster.v1.VolumeRemoveH\x00R\fvolumeRemove\x12K\n" +
+	"\x0evolume_removed\x18\x8f\x01 \x01(\v2!.quorate.cluster.v1.VolumeRemovedH\x00R\rvolumeRemovedB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"(\n" +
 	"\x0eClusterUpgrade\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"7\n" +
@@ -5490,17 +5754,18 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x0eWitnessDropped\x12\x14\n" +
 	"\x05voter\x18\x01 \x01(\x04R\x05voter\"%\n" +
 	"\tCsvEnable\x12\x18\n" +
-	"\aenabled\x18\x01 \x01(\bR\aenabled\"k\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\"\x82\x01\n" +
 	"\tVolumeAdd\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12 \n" +
 	"\vcoordinator\x18\x03 \x01(\x04R\vcoordinator\x12\x14\n" +
-	"\x05claim\x18n \x01(\x04R\x05claim\"`\n" +
+	"\x05claim\x18n \x01(\x04R\x05claim\x12\x15\n" +
+	"\x05epoch\x18\x8c\x01 \x01(\x04R\x05epoch\"`\n" +
 	"\fVolumeAssign\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\x04R\x02to\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xdc\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xfe\x01\n" +
 	"\fVolumeReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x1d\n" +
@@ -5509,7 +5774,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06status\x18\x04 \x01(\v2 .quorate.cluster.v1.VolumeStatusR\x06status\x12#\n" +
 	"\rserving_epoch\x18\x05 \x01(\x04R\fservingEpoch\x12\x12\n" +
 	"\x04size\x18\x06 \x01(\x03R\x04size\x12\x12\n" +
-	"\x04used\x18\a \x01(\x03R\x04used\"^\n" +
+	"\x04used\x18\a \x01(\x03R\x04used\x12 \n" +
+	"\vclose_epoch\x18\x8c\x01 \x01(\x04R\n" +
+	"closeEpoch\"^\n" +
 	"\n" +
 	"VolumeMove\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
@@ -5522,7 +5789,17 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\x04R\x04node\x12\x1d\n" +
 	"\n" +
 	"node_epoch\x18\x04 \x01(\x04R\tnodeEpoch\x12\x18\n" +
-	"\asession\x18\x05 \x01(\fR\asession\"W\n" +
+	"\asession\x18\x05 \x01(\fR\asession\"K\n" +
+	"\x11VolumeMaintenance\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02on\x18\x02 \x01(\bR\x02on\x12\x12\n" +
+	"\x04stop\x18\x03 \x01(\bR\x04stop\"\"\n" +
+	"\fVolumeRemove\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"D\n" +
+	"\rVolumeRemoved\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\vclose_epoch\x18\x02 \x01(\x04R\n" +
+	"closeEpoch\"W\n" +
 	"\vVolumeGrown\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x0e\n" +
@@ -5644,92 +5921,95 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
-	(NetworkRole)(0),        // 0: quorate.cluster.v1.NetworkRole
-	(NodeState)(0),          // 1: quorate.cluster.v1.NodeState
-	(ProofKind)(0),          // 2: quorate.cluster.v1.ProofKind
-	(QuorumMode)(0),         // 3: quorate.cluster.v1.QuorumMode
-	(DiskRole)(0),           // 4: quorate.cluster.v1.DiskRole
-	(Desire)(0),             // 5: quorate.cluster.v1.Desire
-	(GroupState)(0),         // 6: quorate.cluster.v1.GroupState
-	(Code)(0),               // 7: quorate.cluster.v1.Code
-	(*State)(nil),           // 8: quorate.cluster.v1.State
-	(*Cluster)(nil),         // 9: quorate.cluster.v1.Cluster
-	(*Network)(nil),         // 10: quorate.cluster.v1.Network
-	(*Node)(nil),            // 11: quorate.cluster.v1.Node
-	(*Unreached)(nil),       // 12: quorate.cluster.v1.Unreached
-	(*NodeAddress)(nil),     // 13: quorate.cluster.v1.NodeAddress
-	(*NodeFacts)(nil),       // 14: quorate.cluster.v1.NodeFacts
-	(*Proof)(nil),           // 15: quorate.cluster.v1.Proof
-	(*Fence)(nil),           // 16: quorate.cluster.v1.Fence
-	(*Quorum)(nil),          // 17: quorate.cluster.v1.Quorum
-	(*Disk)(nil),            // 18: quorate.cluster.v1.Disk
-	(*Claim)(nil),           // 19: quorate.cluster.v1.Claim
-	(*Volume)(nil),          // 20: quorate.cluster.v1.Volume
-	(*VolumeStatus)(nil),    // 21: quorate.cluster.v1.VolumeStatus
-	(*Pauses)(nil),          // 22: quorate.cluster.v1.Pauses
-	(*Group)(nil),           // 23: quorate.cluster.v1.Group
-	(*GroupStatus)(nil),     // 24: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),       // 25: quorate.cluster.v1.Migration
-	(*Event)(nil),           // 26: quorate.cluster.v1.Event
-	(*Applied)(nil),         // 27: quorate.cluster.v1.Applied
-	(*Result)(nil),          // 28: quorate.cluster.v1.Result
-	(*Command)(nil),         // 29: quorate.cluster.v1.Command
-	(*ClusterUpgrade)(nil),  // 30: quorate.cluster.v1.ClusterUpgrade
-	(*NodeAdd)(nil),         // 31: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),      // 32: quorate.cluster.v1.NodeRemove
-	(*NodeLeave)(nil),       // 33: quorate.cluster.v1.NodeLeave
-	(*NodeSet)(nil),         // 34: quorate.cluster.v1.NodeSet
-	(*NodeDown)(nil),        // 35: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),      // 36: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),          // 37: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),      // 38: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),         // 39: quorate.cluster.v1.DiskAdd
-	(*DiskClaim)(nil),       // 40: quorate.cluster.v1.DiskClaim
-	(*PortalAdd)(nil),       // 41: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),       // 42: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),   // 43: quorate.cluster.v1.WitnessHosted
-	(*WitnessDropped)(nil),  // 44: quorate.cluster.v1.WitnessDropped
-	(*CsvEnable)(nil),       // 45: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),       // 46: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),    // 47: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),    // 48: quorate.cluster.v1.VolumeReport
-	(*VolumeMove)(nil),      // 49: quorate.cluster.v1.VolumeMove
-	(*VolumeReleased)(nil),  // 50: quorate.cluster.v1.VolumeReleased
-	(*VolumeGrown)(nil),     // 51: quorate.cluster.v1.VolumeGrown
-	(*GroupAdd)(nil),        // 52: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),     // 53: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),     // 54: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),     // 55: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),     // 56: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),  // 57: quorate.cluster.v1.MigrationStart
-	(*MigrationSwitch)(nil), // 58: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),    // 59: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil), // 60: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),            // 61: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),      // 62: quorate.cluster.v1.NetworkSet
-	(*PathsReport)(nil),     // 63: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),      // 64: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),   // 65: quorate.cluster.v1.ProfileReport
-	nil,                     // 66: quorate.cluster.v1.State.NodesEntry
-	nil,                     // 67: quorate.cluster.v1.State.DisksEntry
-	nil,                     // 68: quorate.cluster.v1.State.VolumesEntry
-	nil,                     // 69: quorate.cluster.v1.State.GroupsEntry
-	nil,                     // 70: quorate.cluster.v1.State.NetworksEntry
-	nil,                     // 71: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                     // 72: quorate.cluster.v1.Volume.StatusEntry
+	(NetworkRole)(0),          // 0: quorate.cluster.v1.NetworkRole
+	(NodeState)(0),            // 1: quorate.cluster.v1.NodeState
+	(ProofKind)(0),            // 2: quorate.cluster.v1.ProofKind
+	(QuorumMode)(0),           // 3: quorate.cluster.v1.QuorumMode
+	(DiskRole)(0),             // 4: quorate.cluster.v1.DiskRole
+	(Desire)(0),               // 5: quorate.cluster.v1.Desire
+	(GroupState)(0),           // 6: quorate.cluster.v1.GroupState
+	(Code)(0),                 // 7: quorate.cluster.v1.Code
+	(*State)(nil),             // 8: quorate.cluster.v1.State
+	(*Cluster)(nil),           // 9: quorate.cluster.v1.Cluster
+	(*Network)(nil),           // 10: quorate.cluster.v1.Network
+	(*Node)(nil),              // 11: quorate.cluster.v1.Node
+	(*Unreached)(nil),         // 12: quorate.cluster.v1.Unreached
+	(*NodeAddress)(nil),       // 13: quorate.cluster.v1.NodeAddress
+	(*NodeFacts)(nil),         // 14: quorate.cluster.v1.NodeFacts
+	(*Proof)(nil),             // 15: quorate.cluster.v1.Proof
+	(*Fence)(nil),             // 16: quorate.cluster.v1.Fence
+	(*Quorum)(nil),            // 17: quorate.cluster.v1.Quorum
+	(*Disk)(nil),              // 18: quorate.cluster.v1.Disk
+	(*Claim)(nil),             // 19: quorate.cluster.v1.Claim
+	(*Volume)(nil),            // 20: quorate.cluster.v1.Volume
+	(*VolumeStatus)(nil),      // 21: quorate.cluster.v1.VolumeStatus
+	(*Pauses)(nil),            // 22: quorate.cluster.v1.Pauses
+	(*Group)(nil),             // 23: quorate.cluster.v1.Group
+	(*GroupStatus)(nil),       // 24: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),         // 25: quorate.cluster.v1.Migration
+	(*Event)(nil),             // 26: quorate.cluster.v1.Event
+	(*Applied)(nil),           // 27: quorate.cluster.v1.Applied
+	(*Result)(nil),            // 28: quorate.cluster.v1.Result
+	(*Command)(nil),           // 29: quorate.cluster.v1.Command
+	(*ClusterUpgrade)(nil),    // 30: quorate.cluster.v1.ClusterUpgrade
+	(*NodeAdd)(nil),           // 31: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),        // 32: quorate.cluster.v1.NodeRemove
+	(*NodeLeave)(nil),         // 33: quorate.cluster.v1.NodeLeave
+	(*NodeSet)(nil),           // 34: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),          // 35: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),        // 36: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),            // 37: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),        // 38: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),           // 39: quorate.cluster.v1.DiskAdd
+	(*DiskClaim)(nil),         // 40: quorate.cluster.v1.DiskClaim
+	(*PortalAdd)(nil),         // 41: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),         // 42: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),     // 43: quorate.cluster.v1.WitnessHosted
+	(*WitnessDropped)(nil),    // 44: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),         // 45: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),         // 46: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),      // 47: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),      // 48: quorate.cluster.v1.VolumeReport
+	(*VolumeMove)(nil),        // 49: quorate.cluster.v1.VolumeMove
+	(*VolumeReleased)(nil),    // 50: quorate.cluster.v1.VolumeReleased
+	(*VolumeMaintenance)(nil), // 51: quorate.cluster.v1.VolumeMaintenance
+	(*VolumeRemove)(nil),      // 52: quorate.cluster.v1.VolumeRemove
+	(*VolumeRemoved)(nil),     // 53: quorate.cluster.v1.VolumeRemoved
+	(*VolumeGrown)(nil),       // 54: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),          // 55: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),       // 56: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),       // 57: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),       // 58: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),       // 59: quorate.cluster.v1.GroupReport
+	(*MigrationStart)(nil),    // 60: quorate.cluster.v1.MigrationStart
+	(*MigrationSwitch)(nil),   // 61: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),      // 62: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil),   // 63: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),              // 64: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),        // 65: quorate.cluster.v1.NetworkSet
+	(*PathsReport)(nil),       // 66: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),        // 67: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),     // 68: quorate.cluster.v1.ProfileReport
+	nil,                       // 69: quorate.cluster.v1.State.NodesEntry
+	nil,                       // 70: quorate.cluster.v1.State.DisksEntry
+	nil,                       // 71: quorate.cluster.v1.State.VolumesEntry
+	nil,                       // 72: quorate.cluster.v1.State.GroupsEntry
+	nil,                       // 73: quorate.cluster.v1.State.NetworksEntry
+	nil,                       // 74: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                       // 75: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	66, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	69, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
 	17, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	67, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	68, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	69, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	70, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	71, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	72, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
 	26, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
 	27, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	70, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	73, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
 	0,  // 9: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
 	13, // 10: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
 	1,  // 11: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
@@ -5740,9 +6020,9 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	15, // 16: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	3,  // 17: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	4,  // 18: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	71, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	74, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
 	19, // 20: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	72, // 21: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	75, // 21: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
 	22, // 22: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
 	5,  // 23: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
 	24, // 24: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
@@ -5765,51 +6045,54 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	47, // 41: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
 	48, // 42: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
 	34, // 43: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	52, // 44: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	53, // 45: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	54, // 46: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	55, // 47: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	56, // 48: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	57, // 49: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	58, // 50: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	59, // 51: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	60, // 52: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	61, // 53: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	55, // 44: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	56, // 45: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	57, // 46: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	58, // 47: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	59, // 48: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	60, // 49: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	61, // 50: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	62, // 51: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	63, // 52: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	64, // 53: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
 	44, // 54: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
 	33, // 55: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	62, // 56: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	63, // 57: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	64, // 58: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	65, // 59: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	65, // 56: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	66, // 57: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	67, // 58: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	68, // 59: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
 	30, // 60: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
 	40, // 61: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
 	49, // 62: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
 	50, // 63: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	51, // 64: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
-	11, // 65: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	15, // 66: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	14, // 67: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	13, // 68: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	18, // 69: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	19, // 70: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
-	3,  // 71: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	21, // 72: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	23, // 73: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,  // 74: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	24, // 75: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	0,  // 76: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	12, // 77: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	11, // 78: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	18, // 79: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	20, // 80: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	23, // 81: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	10, // 82: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	21, // 83: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	84, // [84:84] is the sub-list for method output_type
-	84, // [84:84] is the sub-list for method input_type
-	84, // [84:84] is the sub-list for extension type_name
-	84, // [84:84] is the sub-list for extension extendee
-	0,  // [0:84] is the sub-list for field type_name
+	54, // 64: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	51, // 65: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
+	52, // 66: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
+	53, // 67: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
+	11, // 68: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	15, // 69: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	14, // 70: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	13, // 71: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	18, // 72: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	19, // 73: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	3,  // 74: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	21, // 75: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	23, // 76: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,  // 77: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	24, // 78: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	0,  // 79: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	12, // 80: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	11, // 81: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	18, // 82: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	20, // 83: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	23, // 84: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	10, // 85: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	21, // 86: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	87, // [87:87] is the sub-list for method output_type
+	87, // [87:87] is the sub-list for method input_type
+	87, // [87:87] is the sub-list for extension type_name
+	87, // [87:87] is the sub-list for extension extendee
+	0,  // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -5854,15 +6137,18 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_VolumeMove)(nil),
 		(*Command_VolumeReleased)(nil),
 		(*Command_VolumeGrown)(nil),
+		(*Command_VolumeMaintenance)(nil),
+		(*Command_VolumeRemove)(nil),
+		(*Command_VolumeRemoved)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[56].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[59].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   65,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -130,21 +130,21 @@ func (s service) Relinquish(ctx context.Context, r *connect.Request[keeperpb.Rel
 }
 
 func (s service) Check(ctx context.Context, r *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error) {
-	a, err := s.k.volume(r.Msg.Volume)
+	found, err := s.k.check(ctx, r.Msg)
 	if err != nil {
 		return nil, err
-	}
-	c := a.coordinating()
-	if c == nil {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("volume %q is coordinated by another node: ask there", a.name))
-	}
-	found, err := c.Check(ctx, r.Msg.Repair)
-	if err != nil {
-		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
 	res := &keeperpb.CheckResponse{Files: found.Files, Directories: found.Directories, Extents: found.Extents}
 	for _, f := range found.Findings {
 		res.Findings = append(res.Findings, &keeperpb.Finding{What: f.What, Mended: f.Mended})
+	}
+	return connect.NewResponse(res), nil
+}
+
+func (s service) Adopt(ctx context.Context, r *connect.Request[keeperpb.AdoptRequest]) (*connect.Response[keeperpb.AdoptResponse], error) {
+	res, err := s.k.adopt(ctx, r.Msg)
+	if err != nil {
+		return nil, err
 	}
 	return connect.NewResponse(res), nil
 }

@@ -230,7 +230,15 @@ func (k *Keeper) format(ctx context.Context, m *keeperpb.FormatRequest) (volume.
 }
 
 // detach ends the use of a volume.
+//
+// It waits for what opens or repairs a volume: when it says that there is none of that
+// name, nothing of this node is under way to its LUN.
 func (k *Keeper) detach(ctx context.Context, name string, keepKey bool) error {
+	k.attaching.Lock()
+	defer k.attaching.Unlock()
+	if err := k.settleOne(ctx, name); err != nil {
+		return err
+	}
 	a, err := k.volume(name)
 	if err != nil {
 		return err

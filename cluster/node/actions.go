@@ -45,6 +45,8 @@ func (a *nodeAgent) do(ctx context.Context, act cluster.Action) error {
 			_, err := a.keeper.Coordinate(ctx, connect.NewRequest(&keeperpb.CoordinateRequest{Volume: act.Volume, Epoch: act.Epoch, Evicted: act.Evicted, Supplant: act.Supplant}))
 			return err
 		})
+	case cluster.CloseVolume:
+		return a.closeVolume(ctx, act)
 	case cluster.Relinquish:
 		return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
 			_, err := a.keeper.Relinquish(ctx, connect.NewRequest(&keeperpb.RelinquishRequest{Volume: act.Volume, Epoch: act.Epoch}))

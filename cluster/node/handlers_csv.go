@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"quorate/cluster"
 	"quorate/cluster/api/apipb"
@@ -47,7 +48,7 @@ func (h *handlers) CsvAdd(ctx context.Context, r *connect.Request[apipb.CsvAddRe
 		return nil, err
 	}
 	name := r.Msg.Name
-	for i := 1; name == ""; i++ {
+	for i := 1; name == "" && !r.Msg.Keep; i++ {
 		if try := fmt.Sprintf("Volume%d", i); s.Volumes[try] == nil {
 			name = try
 		}
@@ -61,35 +62,60 @@ func (h *handlers) CsvAdd(ctx context.Context, r *connect.Request[apipb.CsvAddRe
 	}
 	used := false
 	defer func() { end(used) }()
-	fctx, cancel := context.WithTimeout(ctx, volumeTimeout)
-	defer cancel()
-	if _, err := h.n.keeper().Format(fctx, connect.NewRequest(&keeperpb.FormatRequest{
-		Lun: m.lun(diskURL(d, m.id.NodeID)), Volume: name, ClusterId: m.id.ClusterID, Force: r.Msg.Force,
-	})); err != nil {
+	epoch := uint64(0)
+	if r.Msg.Keep {
+		name, epoch, err = m.adopt(ctx, d, r.Msg)
+	} else {
+		err = m.format(ctx, d, name, r.Msg.Force)
+	}
+	if err != nil {
 		return nil, err
 	}
-	_, err = m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: name, Disk: d.Id, Coordinator: m.id.NodeID, Claim: claim}}})
+	_, err = m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Name: name, Disk: d.Id, Coordinator: m.id.NodeID, Claim: claim, Epoch: epoch}}})
 	used = !refused(err)
 	if err != nil {
 		return nil, err
 	}
-	err = m.until(ctx, volumeTimeout, name+" is mounted on every node", func(s *pb.State) (bool, error) {
-		v := s.Volumes[name]
-		if v == nil {
-			return false, fmt.Errorf("volume %s was removed meanwhile", name)
-		}
-		for id, n := range s.Nodes {
-			if n.State == pb.NodeState_NODE_STATE_UP && v.Status[id].GetState() != "direct" {
-				return false, nil
-			}
-		}
-		return v.ReadyEpoch == v.Epoch, nil
-	})
-	if err != nil {
+	if err := m.untilMounted(ctx, name); err != nil {
 		return nil, err
 	}
 	s = m.db.clone()
 	return connect.NewResponse(&apipb.CsvAddResponse{Volume: volumeInfo(s, s.Volumes[name])}), nil
+}
+
+// format makes an empty volume of a disk.
+func (m *member) format(ctx context.Context, d *pb.Disk, name string, force bool) error {
+	ctx, cancel := context.WithTimeout(ctx, volumeTimeout)
+	defer cancel()
+	_, err := m.n.keeper().Format(ctx, connect.NewRequest(&keeperpb.FormatRequest{
+		Lun: m.lun(diskURL(d, m.id.NodeID)), Volume: name, ClusterId: m.id.ClusterID, Force: force,
+	}))
+	if connect.CodeOf(err) == connect.CodeAlreadyExists {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%w. A volume that is on it is taken in with --keep", err))
+	}
+	return err
+}
+
+// adopt takes the volume that is on a disk, and returns its name and the epoch by which
+// it is coordinated first.
+func (m *member) adopt(ctx context.Context, d *pb.Disk, q *apipb.CsvAddRequest) (string, uint64, error) {
+	// What follows is in format 4, and is of no use without.
+	if err := m.allowed(&pb.Command{Kind: &pb.Command_VolumeAdd{VolumeAdd: &pb.VolumeAdd{Epoch: 1}}}); err != nil {
+		return "", 0, err
+	}
+	key := uint64(0)
+	m.db.view(func(s *pb.State) {
+		key = cluster.Key(cluster.KeyTag(s.Cluster.Id), m.id.NodeID, s.Nodes[m.id.NodeID].GetEpoch())
+	})
+	ctx, cancel := context.WithTimeout(ctx, volumeTimeout)
+	defer cancel()
+	res, err := m.n.keeper().Adopt(ctx, connect.NewRequest(&keeperpb.AdoptRequest{
+		Lun: m.lun(diskURL(d, m.id.NodeID)), Volume: q.Name, ClusterId: m.id.ClusterID, Force: q.Force, Key: key,
+	}))
+	if err != nil {
+		return "", 0, err
+	}
+	return res.Msg.Volume, res.Msg.Epoch + 1, nil
 }
 
 // volumeDisk is the disk that was named, or the largest that is free.
@@ -146,12 +172,29 @@ func (h *handlers) CheckVolume(ctx context.Context, r *connect.Request[apipb.Csv
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	res, err := h.n.keeper().Check(ctx, connect.NewRequest(&keeperpb.CheckRequest{Volume: r.Msg.Volume, Repair: r.Msg.Repair}))
+	if err := m.barrier(ctx); err != nil {
+		return nil, err
+	}
+	var closed *pb.Volume
+	m.db.view(func(s *pb.State) {
+		if v := s.Volumes[r.Msg.Volume]; v != nil && cluster.IsClosed(s, v) {
+			closed = proto.CloneOf(v)
+		}
+	})
+	var found *keeperpb.CheckResponse
+	if closed != nil {
+		found, err = m.checkClosed(ctx, closed, r.Msg.Repair)
+	} else {
+		var res *connect.Response[keeperpb.CheckResponse]
+		if res, err = h.n.keeper().Check(ctx, connect.NewRequest(&keeperpb.CheckRequest{Volume: r.Msg.Volume, Repair: r.Msg.Repair})); err == nil {
+			found = res.Msg
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	out := &apipb.CsvCheckResponse{Node: m.id.NodeName, Files: res.Msg.Files, Directories: res.Msg.Directories, Extents: res.Msg.Extents}
-	for _, f := range res.Msg.Findings {
+	out := &apipb.CsvCheckResponse{Node: m.id.NodeName, Files: found.Files, Directories: found.Directories, Extents: found.Extents}
+	for _, f := range found.Findings {
 		out.Findings = append(out.Findings, &apipb.VolumeFinding{What: f.What, Mended: f.Mended})
 	}
 	return connect.NewResponse(out), nil

@@ -210,7 +210,14 @@ func volumeInfo(s *pb.State, v *pb.Volume) *apipb.VolumeInfo {
 	if v.MoveTo != 0 {
 		out.MovingTo = nameOf(s, v.MoveTo)
 	}
-	if n := s.Nodes[v.Coordinator]; n.GetState() != pb.NodeState_NODE_STATE_UP {
+	out.Maintenance, out.Held = v.Maintenance, v.Held
+	if n := s.Nodes[v.Coordinator]; v.Removing {
+		out.State = "removing"
+	} else if v.Maintenance && cluster.IsClosed(s, v) {
+		out.State = "maintenance"
+	} else if v.Maintenance {
+		out.State = "closing"
+	} else if n.GetState() != pb.NodeState_NODE_STATE_UP {
 		out.State = "offline"
 	} else if v.ReadyEpoch < v.Epoch {
 		out.State = "paused"

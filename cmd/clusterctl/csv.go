@@ -15,9 +15,10 @@ import (
 type nounCsv struct{ app *app }
 
 func (n nounCsv) command() *cobra.Command {
-	return noun("csv", "Enable, add, show, move, check and grow cluster shared volumes",
+	return noun("csv", "Work with cluster shared volumes",
 		"A cluster shared volume holds machines. Every node has it mounted at the same time,\nat /ClusterStorage/NAME.",
-		"  clusterctl csv enable\n  clusterctl csv add", &cmdCsvEnable{app: n.app}, &cmdCsvAdd{app: n.app}, &cmdCsvList{n.app}, &cmdCsvShow{n.app}, &cmdCsvMove{app: n.app}, &cmdCsvCheck{app: n.app}, &cmdCsvGrow{app: n.app})
+		"  clusterctl csv enable\n  clusterctl csv add", &cmdCsvEnable{app: n.app}, &cmdCsvAdd{app: n.app}, &cmdCsvList{n.app}, &cmdCsvShow{app: n.app}, &cmdCsvMove{app: n.app}, &cmdCsvCheck{app: n.app}, &cmdCsvGrow{app: n.app},
+		&cmdCsvMaintenance{app: n.app}, &cmdCsvRemove{n.app})
 }
 
 type cmdCsvEnable struct {
@@ -60,14 +61,19 @@ func (c *cmdCsvAdd) command() *cobra.Command {
 		Use: "add [DISK]", Short: "Make a disk a shared volume", Args: cobra.MaximumNArgs(1),
 		Long: `Formats a disk of the cluster as a shared volume and mounts it on every node.
 Without a name the largest available disk is taken. A disk that holds something
-is refused, unless --force is given: then what it holds is lost.`,
-		Example:           "  clusterctl csv add\n  clusterctl csv add \"Cluster Disk 2\" --name Volume1",
+is refused, unless --force is given: then what it holds is lost.
+
+With --keep the disk is not formatted: it holds a volume, of this cluster before or of
+another, which is taken in with all that lies on it. One that another cluster may still
+use, or that is said to be another cluster's, is taken from it with --force alone.`,
+		Example:           "  clusterctl csv add\n  clusterctl csv add \"Cluster Disk 2\" --name Volume1\n  clusterctl csv add \"Cluster Disk 2\" --keep",
 		ValidArgsFunction: first(c.app.names(diskNames)),
 		RunE:              c.app.once(c.run),
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.req.Name, "name", "", "`name` of the volume (default: the next of Volume1, Volume2, …)")
-	f.BoolVar(&c.req.Force, "force", false, "overwrite what lies on the disk")
+	f.BoolVar(&c.req.Force, "force", false, "overwrite what lies on the disk; with --keep: take the volume from another cluster")
+	f.BoolVar(&c.req.Keep, "keep", false, "take in the volume that is on the disk")
 	complete(cmd, "name", cobra.NoFileCompletions)
 	return cmd
 }
@@ -75,6 +81,8 @@ is refused, unless --force is given: then what it holds is lost.`,
 func (c *cmdCsvAdd) run(ctx context.Context, cl *client.Client, args []string) error {
 	if len(args) == 1 {
 		c.req.Disk = args[0]
+	} else if c.req.Keep {
+		return usage("with --keep the disk must be named")
 	}
 	res, err := cl.Cluster.CsvAdd(ctx, connect.NewRequest(&c.req))
 	if err != nil {
@@ -123,6 +131,7 @@ type volumeDetailJSON struct {
 	volumeJSON
 	Disk  string             `json:"disk"`
 	Epoch uint64             `json:"epoch"`
+	Held  []string           `json:"held"` // machines that were stopped for its maintenance
 	On    []volumeOnNodeJSON `json:"on"`
 }
 
@@ -137,7 +146,7 @@ type volumeOnNodeJSON struct {
 }
 
 func newVolumeDetailJSON(v *apipb.VolumeInfo) volumeDetailJSON {
-	return volumeDetailJSON{newVolumeJSON(v), v.GetDisk(), v.GetEpoch(), each(v.GetOn(), func(o *apipb.VolumeOnNode) volumeOnNodeJSON {
+	return volumeDetailJSON{newVolumeJSON(v), v.GetDisk(), v.GetEpoch(), orEmpty(v.GetHeld()), each(v.GetOn(), func(o *apipb.VolumeOnNode) volumeOnNodeJSON {
 		return volumeOnNodeJSON{o.Node, o.State, o.Reason, o.Pauses, o.LastPauseMs, o.LongestPauseMs}
 	})}
 }

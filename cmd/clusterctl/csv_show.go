@@ -14,27 +14,44 @@ import (
 	"quorate/cluster/client"
 )
 
-type cmdCsvShow struct{ app *app }
+type cmdCsvShow struct {
+	app    *app
+	byNode bool
+}
 
 func (c *cmdCsvShow) command() *cobra.Command {
-	return &cobra.Command{
-		Use: "show VOLUME", Short: "Show a shared volume, and how each node reaches it", Args: cobra.ExactArgs(1),
+	cmd := &cobra.Command{
+		Use: "show VOLUME", Short: "Show a shared volume, and how each node reaches it", Args: cobra.RangeArgs(0, 1),
 		Long: `Shows a shared volume, who coordinates it, and for each node how it reaches it,
-and how often and how long its operations waited while the coordinator changed.`,
-		Example:           "  clusterctl csv show Volume1",
+and how often and how long its operations waited while the coordinator changed.
+
+With --by-node it shows for each node how it reaches the volume, or all of them where
+none is named: direct, redirected, paused and so on, and why.`,
+		Example:           "  clusterctl csv show Volume1\n  clusterctl csv show --by-node",
 		ValidArgsFunction: first(c.app.names(volumeNames)),
 		RunE:              c.app.once(c.run),
 	}
+	cmd.Flags().BoolVar(&c.byNode, "by-node", false, "show for each node how it reaches the volumes")
+	return cmd
 }
 
 func (c *cmdCsvShow) run(ctx context.Context, cl *client.Client, args []string) error {
+	if len(args) == 0 && !c.byNode {
+		return usage("name a volume, or ask for all with --by-node")
+	}
 	s, err := c.app.status(ctx, cl)
 	if err != nil {
 		return err
 	}
+	if len(args) == 0 {
+		return c.app.printByNode(byNode(s, s.Volumes))
+	}
 	for _, v := range s.Volumes {
 		if v.Name != args[0] {
 			continue
+		}
+		if c.byNode {
+			return c.app.printByNode(byNode(s, []*apipb.VolumeInfo{v}))
 		}
 		if c.app.asJSON() {
 			return c.app.printJSON(newVolumeDetailJSON(v))
@@ -46,6 +63,9 @@ func (c *cmdCsvShow) run(ctx context.Context, cl *client.Client, args []string) 
 		printPairs(c.app.out,
 			row("Name", v.Name), row("State", v.State), row("Coordinator", coordinator), row("Disk", v.Disk), row("Path", v.Path),
 			row("Size", formatSize(v.Size)), row("Used", formatSize(v.Used)))
+		if len(v.Held) > 0 {
+			c.app.printf("Stopped for its maintenance, and started again after it: %s\n", list(v.Held))
+		}
 		g := grid{head: table.Row{"Node", "Access", "Pauses", "Last", "Longest", "How long"}}
 		for _, on := range v.On {
 			g.rows = append(g.rows, row(on.Node, because(on.State, on.Reason, "direct"), fmt.Sprint(on.Pauses), pauseText(on.LastPauseMs), pauseText(on.LongestPauseMs), histogram(on.PauseCounts)))

@@ -50,6 +50,10 @@ var lasting = map[string]string{
 	"csv_check":           "csv check Volume1 --repair",
 	"csv_move":            "csv move Volume1 --to s2",
 	"csv_grow":            "csv grow Volume1",
+	"csv_by_node":         "csv show --by-node",
+	"csv_maintenance":     "csv maintenance on Volume1 --stop",
+	"csv_maintenance_off": "csv maintenance off Volume1",
+	"csv_remove":          "csv remove Volume1",
 	"vm_create":           "vm create vWS08-SQL01 --disk-size 40GiB",
 	"vm_add":              "vm add vWS08-SQL01",
 	"vm_remove":           "vm remove vWS08-SQL01",
@@ -81,7 +85,7 @@ func TestOutputWithoutQuorumIsAsItWas(t *testing.T) {
 
 func TestHelpIsAsItWas(t *testing.T) {
 	f := newFake(t)
-	for _, name := range []string{"", "create", "vm", "quorum set"} {
+	for _, name := range []string{"", "create", "vm", "quorum set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow"} {
 		golden(t, strings.TrimSpace("help "+name), show(t, f, name+" --help"))
 	}
 }

@@ -303,3 +303,15 @@ func (f *fake) CsvCheck(_ context.Context, r *connect.Request[apipb.CsvCheckRequ
 func (f *fake) CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error) {
 	return connect.NewResponse(&apipb.CsvGrowResponse{Volume: volume1, From: 1 << 40, To: 1<<40 + 1<<39, Unasked: []string{"s3"}}), nil
 }
+
+func (f *fake) CsvMaintenance(_ context.Context, r *connect.Request[apipb.CsvMaintenanceRequest]) (*connect.Response[apipb.CsvMaintenanceResponse], error) {
+	v := proto.CloneOf(volume1)
+	if r.Msg.On {
+		v.State, v.Maintenance, v.Held = "maintenance", true, []string{"vWS08-SQL01"}
+	}
+	return connect.NewResponse(&apipb.CsvMaintenanceResponse{Volume: v}), nil
+}
+
+func (f *fake) CsvRemove(context.Context, *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error) {
+	return connect.NewResponse(&apipb.CsvRemoveResponse{Disk: "Cluster Disk 2"}), nil
+}

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"quorate/test/stage"
 )
@@ -47,6 +48,84 @@ func operations() []scenario {
 				})
 				s.Counts()
 				s.Tell("%s", s.Must("s2", "csv", "check", volume))
+			},
+		},
+		{
+			name: "volume-maintenance", story: "the volume is closed for maintenance, its machine stopped for that; a node comes up meanwhile and leaves it alone; then all is as before", nodes: 2,
+			play: func(s *stage.Stage) {
+				s.Home("s1")
+				if _, errs, code := s.Ctl("s1", "csv", "maintenance", "on", volume); code != 4 || !strings.Contains(errs, stage.Machine) {
+					s.Fatalf("with a machine that runs: exit status %d, %s", code, errs)
+				}
+				s.Counts()
+				s.Tell("%s", s.Must("s2", "csv", "maintenance", "on", volume, "--stop"))
+				closed := func() error {
+					for _, n := range s.Lab.Nodes() {
+						for _, on := range showVolume(s, n).On {
+							if on.State != "maintenance" {
+								return fmt.Errorf("%s says that it is %s on %s", n, on.State, on.Node)
+							}
+						}
+						if s.Processes(n) > 0 || s.Mounted(n, "/ClusterStorage/"+volume) {
+							return fmt.Errorf("%s has a process of the machine, or the volume mounted", n)
+						}
+					}
+					return nil
+				}
+				s.Check(closed())
+				s.Tell("%s", s.Must("s1", "csv", "check", volume, "--repair"))
+				s.Eventually("it is closed after the repair", closed)
+				other := s.Other(showVolume(s, "s1").Coordinator)
+				for _, n := range []string{other, s.Other(other)} {
+					s.Kill(n)
+					s.Eventually(n+" is down", func() error {
+						st, err := s.StatusOf(s.Other(n))
+						if err == nil && st.Node(n) != "down" {
+							err = fmt.Errorf("it is %s", st.Node(n))
+						}
+						return err
+					})
+					s.Start(n)
+					s.Eventually("it is closed on every node", func() error {
+						if st := s.MustStatus(s.Other(n)).Node(n); st != "up" {
+							return fmt.Errorf("%s is %s", n, st)
+						}
+						return closed()
+					})
+				}
+				s.Tell("%s", s.Must("s1", "csv", "check", volume))
+				if _, errs, code := s.Ctl("s1", "vm", "start", stage.Machine); code != 4 {
+					s.Fatalf("a machine is started on it: exit status %d, %s", code, errs)
+				}
+				s.Tell("%s", s.Must("s1", "csv", "maintenance", "off", volume))
+				s.Counts()
+			},
+		},
+		{
+			name: "volume-removed", story: "the volume is taken out of the cluster, and in again with all that it holds", nodes: 2, fresh: true,
+			play: func(s *stage.Stage) {
+				s.Create()
+				s.Furnish()
+				if _, errs, code := s.Ctl("s1", "csv", "remove", volume); code != 4 || !strings.Contains(errs, stage.Machine) {
+					s.Fatalf("with a machine on it: exit status %d, %s", code, errs)
+				}
+				s.Must("s1", "vm", "stop", stage.Machine)
+				s.Must("s1", "vm", "remove", stage.Machine)
+				var gone struct{ Disk string }
+				s.Check(json.Unmarshal([]byte(s.Must("s1", "csv", "remove", volume, "-o", "json")), &gone))
+				for _, n := range s.Lab.Nodes() {
+					if s.Mounted(n, "/ClusterStorage/"+volume) {
+						s.Fatalf("%s has it mounted", n)
+					}
+				}
+				if _, errs, code := s.Ctl("s2", "csv", "add", gone.Disk); code == 0 || !strings.Contains(errs, "--keep") {
+					s.Fatalf("its disk is formatted: %s", errs)
+				}
+				s.Tell("%s", s.Must("s2", "csv", "add", gone.Disk, "--keep"))
+				s.Must("s1", "vm", "add", stage.Machine)
+				s.Must("s1", "vm", "start", stage.Machine)
+				s.Counts()
+				s.Tell("%s", s.Must("s1", "csv", "check", volume))
 			},
 		},
 	}

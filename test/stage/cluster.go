@@ -107,6 +107,16 @@ func (st Status) Owner() (node, state string, epoch uint64) {
 	return "", "", 0
 }
 
+// Node is the state of a node.
+func (st Status) Node(name string) string {
+	for _, n := range st.Nodes {
+		if n.Name == name {
+			return n.State
+		}
+	}
+	return "not there"
+}
+
 // Well tells whether everything is as it should be.
 func (st Status) Well() error {
 	if st.Stale || st.Quorum.State != "ok" {

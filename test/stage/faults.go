@@ -93,6 +93,14 @@ func (s *Stage) run(node string, argv ...string) {
 	}
 }
 
+// Mounted tells whether a node has a directory mounted.
+func (s *Stage) Mounted(node, dir string) bool {
+	s.t.Helper()
+	code, err := s.Lab.Exec(context.Background(), node, []string{"mountpoint", "-q", dir}, box.Stdio{})
+	s.Check(err)
+	return code == 0
+}
+
 // StopSAN ends the SAN's target; it forgets its reservations.
 func (s *Stage) StopSAN() {
 	s.t.Helper()

@@ -715,9 +715,14 @@ func (*RelinquishResponse) Descriptor() ([]byte, []int) {
 }
 
 type CheckRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
-	Repair        bool                   `protobuf:"varint,2,opt,name=repair,proto3" json:"repair,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Volume string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Repair bool                   `protobuf:"varint,2,opt,name=repair,proto3" json:"repair,omitempty"`
+	// Set for a volume that no node has attached: this one reads the LUN itself.
+	Lun           *Lun   `protobuf:"bytes,3,opt,name=lun,proto3" json:"lun,omitempty"`
+	Id            string `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`        // the LUN's identity
+	Key           uint64 `protobuf:"varint,5,opt,name=key,proto3" json:"key,omitempty"`     // to write with
+	Epoch         uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the volume's ownership
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -764,6 +769,34 @@ func (x *CheckRequest) GetRepair() bool {
 		return x.Repair
 	}
 	return false
+}
+
+func (x *CheckRequest) GetLun() *Lun {
+	if x != nil {
+		return x.Lun
+	}
+	return nil
+}
+
+func (x *CheckRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CheckRequest) GetKey() uint64 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *CheckRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type CheckResponse struct {
@@ -886,6 +919,142 @@ func (x *Finding) GetMended() bool {
 	return false
 }
 
+type AdoptRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lun           *Lun                   `protobuf:"bytes,1,opt,name=lun,proto3" json:"lun,omitempty"`
+	Volume        string                 `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"` // its name from now on; empty: the one that it has
+	ClusterId     string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"` // though it is another cluster's
+	Key           uint64                 `protobuf:"varint,5,opt,name=key,proto3" json:"key,omitempty"`     // to write with
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptRequest) Reset() {
+	*x = AdoptRequest{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptRequest) ProtoMessage() {}
+
+func (x *AdoptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptRequest.ProtoReflect.Descriptor instead.
+func (*AdoptRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AdoptRequest) GetLun() *Lun {
+	if x != nil {
+		return x.Lun
+	}
+	return nil
+}
+
+func (x *AdoptRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *AdoptRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *AdoptRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *AdoptRequest) GetKey() uint64 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+type AdoptResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"` // that it was of
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`    // it is coordinated by a later one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptResponse) Reset() {
+	*x = AdoptResponse{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptResponse) ProtoMessage() {}
+
+func (x *AdoptResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptResponse.ProtoReflect.Descriptor instead.
+func (*AdoptResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AdoptResponse) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *AdoptResponse) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *AdoptResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 type GrowRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -896,7 +1065,7 @@ type GrowRequest struct {
 
 func (x *GrowRequest) Reset() {
 	*x = GrowRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1077,7 @@ func (x *GrowRequest) String() string {
 func (*GrowRequest) ProtoMessage() {}
 
 func (x *GrowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[15]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1090,7 @@ func (x *GrowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowRequest.ProtoReflect.Descriptor instead.
 func (*GrowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{15}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GrowRequest) GetVolume() string {
@@ -949,7 +1118,7 @@ type GrowResponse struct {
 
 func (x *GrowResponse) Reset() {
 	*x = GrowResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1130,7 @@ func (x *GrowResponse) String() string {
 func (*GrowResponse) ProtoMessage() {}
 
 func (x *GrowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[16]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -974,7 +1143,7 @@ func (x *GrowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowResponse.ProtoReflect.Descriptor instead.
 func (*GrowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{16}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GrowResponse) GetLunSize() int64 {
@@ -1010,7 +1179,7 @@ type FormatRequest struct {
 
 func (x *FormatRequest) Reset() {
 	*x = FormatRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1191,7 @@ func (x *FormatRequest) String() string {
 func (*FormatRequest) ProtoMessage() {}
 
 func (x *FormatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[17]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1204,7 @@ func (x *FormatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatRequest.ProtoReflect.Descriptor instead.
 func (*FormatRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{17}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FormatRequest) GetLun() *Lun {
@@ -1076,7 +1245,7 @@ type FormatResponse struct {
 
 func (x *FormatResponse) Reset() {
 	*x = FormatResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1257,7 @@ func (x *FormatResponse) String() string {
 func (*FormatResponse) ProtoMessage() {}
 
 func (x *FormatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[18]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1270,7 @@ func (x *FormatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatResponse.ProtoReflect.Descriptor instead.
 func (*FormatResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{18}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FormatResponse) GetSize() int64 {
@@ -1129,7 +1298,7 @@ type FenceKeyRequest struct {
 
 func (x *FenceKeyRequest) Reset() {
 	*x = FenceKeyRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1310,7 @@ func (x *FenceKeyRequest) String() string {
 func (*FenceKeyRequest) ProtoMessage() {}
 
 func (x *FenceKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[19]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1323,7 @@ func (x *FenceKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceKeyRequest.ProtoReflect.Descriptor instead.
 func (*FenceKeyRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{19}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FenceKeyRequest) GetVolume() string {
@@ -1187,7 +1356,7 @@ type FenceKeyResponse struct {
 
 func (x *FenceKeyResponse) Reset() {
 	*x = FenceKeyResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1368,7 @@ func (x *FenceKeyResponse) String() string {
 func (*FenceKeyResponse) ProtoMessage() {}
 
 func (x *FenceKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[20]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1381,7 @@ func (x *FenceKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceKeyResponse.ProtoReflect.Descriptor instead.
 func (*FenceKeyResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{20}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FenceKeyResponse) GetGeneration() uint32 {
@@ -1232,7 +1401,7 @@ type EvictRequest struct {
 
 func (x *EvictRequest) Reset() {
 	*x = EvictRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1413,7 @@ func (x *EvictRequest) String() string {
 func (*EvictRequest) ProtoMessage() {}
 
 func (x *EvictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[21]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1426,7 @@ func (x *EvictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictRequest.ProtoReflect.Descriptor instead.
 func (*EvictRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{21}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EvictRequest) GetVolume() string {
@@ -1282,7 +1451,7 @@ type EvictResponse struct {
 
 func (x *EvictResponse) Reset() {
 	*x = EvictResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1463,7 @@ func (x *EvictResponse) String() string {
 func (*EvictResponse) ProtoMessage() {}
 
 func (x *EvictResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[22]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1476,7 @@ func (x *EvictResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictResponse.ProtoReflect.Descriptor instead.
 func (*EvictResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{22}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
 }
 
 type ReleaseRequest struct {
@@ -1318,7 +1487,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1499,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[23]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1512,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{23}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
 }
 
 type ReleaseResponse struct {
@@ -1355,7 +1524,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1536,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[24]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1549,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{24}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReleaseResponse) GetKilled() int32 {
@@ -1398,7 +1567,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1579,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[25]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1592,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{25}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{27}
 }
 
 type StatusResponse struct {
@@ -1446,7 +1615,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1627,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[26]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1640,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{26}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatusResponse) GetState() string {
@@ -1571,7 +1740,7 @@ type LeaseStatus struct {
 
 func (x *LeaseStatus) Reset() {
 	*x = LeaseStatus{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1752,7 @@ func (x *LeaseStatus) String() string {
 func (*LeaseStatus) ProtoMessage() {}
 
 func (x *LeaseStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[27]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1765,7 @@ func (x *LeaseStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseStatus.ProtoReflect.Descriptor instead.
 func (*LeaseStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{27}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LeaseStatus) GetValid() bool {
@@ -1655,7 +1824,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1836,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[28]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1849,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{28}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VolumeStatus) GetName() string {
@@ -1786,7 +1955,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +1967,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[29]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +1980,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{29}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -1846,7 +2015,7 @@ type HoldAddressRequest struct {
 
 func (x *HoldAddressRequest) Reset() {
 	*x = HoldAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2027,7 @@ func (x *HoldAddressRequest) String() string {
 func (*HoldAddressRequest) ProtoMessage() {}
 
 func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[30]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2040,7 @@ func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressRequest.ProtoReflect.Descriptor instead.
 func (*HoldAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{30}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HoldAddressRequest) GetAddress() string {
@@ -1903,7 +2072,7 @@ type HoldAddressResponse struct {
 
 func (x *HoldAddressResponse) Reset() {
 	*x = HoldAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2084,7 @@ func (x *HoldAddressResponse) String() string {
 func (*HoldAddressResponse) ProtoMessage() {}
 
 func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2097,7 @@ func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressResponse.ProtoReflect.Descriptor instead.
 func (*HoldAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{31}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{33}
 }
 
 type DropAddressRequest struct {
@@ -1940,7 +2109,7 @@ type DropAddressRequest struct {
 
 func (x *DropAddressRequest) Reset() {
 	*x = DropAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2121,7 @@ func (x *DropAddressRequest) String() string {
 func (*DropAddressRequest) ProtoMessage() {}
 
 func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2134,7 @@ func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressRequest.ProtoReflect.Descriptor instead.
 func (*DropAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{32}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DropAddressRequest) GetAddress() string {
@@ -1983,7 +2152,7 @@ type DropAddressResponse struct {
 
 func (x *DropAddressResponse) Reset() {
 	*x = DropAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2164,7 @@ func (x *DropAddressResponse) String() string {
 func (*DropAddressResponse) ProtoMessage() {}
 
 func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2177,7 @@ func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressResponse.ProtoReflect.Descriptor instead.
 func (*DropAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{33}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{35}
 }
 
 type RenewRequest struct {
@@ -2022,7 +2191,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2203,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2216,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{34}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RenewRequest) GetClusterId() string {
@@ -2085,7 +2254,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2266,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2279,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{35}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -2206,10 +2375,14 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x11RelinquishRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x14\n" +
-	"\x12RelinquishResponse\">\n" +
+	"\x12RelinquishResponse\"\xa0\x01\n" +
 	"\fCheckRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x16\n" +
-	"\x06repair\x18\x02 \x01(\bR\x06repair\"\x99\x01\n" +
+	"\x06repair\x18\x02 \x01(\bR\x06repair\x12(\n" +
+	"\x03lun\x18\x03 \x01(\v2\x16.quorate.keeper.v1.LunR\x03lun\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\x04R\x03key\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"\x99\x01\n" +
 	"\rCheckResponse\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x04R\x05files\x12 \n" +
 	"\vdirectories\x18\x02 \x01(\x04R\vdirectories\x12\x18\n" +
@@ -2217,7 +2390,18 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\bfindings\x18\x04 \x03(\v2\x1a.quorate.keeper.v1.FindingR\bfindings\"5\n" +
 	"\aFinding\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
-	"\x06mended\x18\x02 \x01(\bR\x06mended\"9\n" +
+	"\x06mended\x18\x02 \x01(\bR\x06mended\"\x97\x01\n" +
+	"\fAdoptRequest\x12(\n" +
+	"\x03lun\x18\x01 \x01(\v2\x16.quorate.keeper.v1.LunR\x03lun\x12\x16\n" +
+	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\x04R\x03key\"W\n" +
+	"\rAdoptResponse\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x18\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"9\n" +
 	"\vGrowRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04look\x18\x02 \x01(\bR\x04look\"M\n" +
@@ -2314,7 +2498,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\blease_ms\x18\x04 \x01(\x03R\aleaseMs\x12\x1f\n" +
 	"\vleader_addr\x18\x05 \x01(\tR\n" +
 	"leaderAddr\x12!\n" +
-	"\fleader_addrs\x182 \x03(\tR\vleaderAddrs2\x9d\t\n" +
+	"\fleader_addrs\x182 \x03(\tR\vleaderAddrs2\xe9\t\n" +
 	"\rKeeperService\x12V\n" +
 	"\tConfigure\x12#.quorate.keeper.v1.ConfigureRequest\x1a$.quorate.keeper.v1.ConfigureResponse\x12M\n" +
 	"\x06Attach\x12 .quorate.keeper.v1.AttachRequest\x1a!.quorate.keeper.v1.AttachResponse\x12M\n" +
@@ -2323,7 +2507,8 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"Coordinate\x12$.quorate.keeper.v1.CoordinateRequest\x1a%.quorate.keeper.v1.CoordinateResponse\x12Y\n" +
 	"\n" +
 	"Relinquish\x12$.quorate.keeper.v1.RelinquishRequest\x1a%.quorate.keeper.v1.RelinquishResponse\x12J\n" +
-	"\x05Check\x12\x1f.quorate.keeper.v1.CheckRequest\x1a .quorate.keeper.v1.CheckResponse\x12G\n" +
+	"\x05Check\x12\x1f.quorate.keeper.v1.CheckRequest\x1a .quorate.keeper.v1.CheckResponse\x12J\n" +
+	"\x05Adopt\x12\x1f.quorate.keeper.v1.AdoptRequest\x1a .quorate.keeper.v1.AdoptResponse\x12G\n" +
 	"\x04Grow\x12\x1e.quorate.keeper.v1.GrowRequest\x1a\x1f.quorate.keeper.v1.GrowResponse\x12M\n" +
 	"\x06Format\x12 .quorate.keeper.v1.FormatRequest\x1a!.quorate.keeper.v1.FormatResponse\x12S\n" +
 	"\bFenceKey\x12\".quorate.keeper.v1.FenceKeyRequest\x1a#.quorate.keeper.v1.FenceKeyResponse\x12J\n" +
@@ -2347,7 +2532,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP() []byte {
 	return file_cluster_keeper_keeperpb_keeper_proto_rawDescData
 }
 
-var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*ConfigureRequest)(nil),    // 0: quorate.keeper.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),   // 1: quorate.keeper.v1.ConfigureResponse
@@ -2364,71 +2549,77 @@ var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*CheckRequest)(nil),        // 12: quorate.keeper.v1.CheckRequest
 	(*CheckResponse)(nil),       // 13: quorate.keeper.v1.CheckResponse
 	(*Finding)(nil),             // 14: quorate.keeper.v1.Finding
-	(*GrowRequest)(nil),         // 15: quorate.keeper.v1.GrowRequest
-	(*GrowResponse)(nil),        // 16: quorate.keeper.v1.GrowResponse
-	(*FormatRequest)(nil),       // 17: quorate.keeper.v1.FormatRequest
-	(*FormatResponse)(nil),      // 18: quorate.keeper.v1.FormatResponse
-	(*FenceKeyRequest)(nil),     // 19: quorate.keeper.v1.FenceKeyRequest
-	(*FenceKeyResponse)(nil),    // 20: quorate.keeper.v1.FenceKeyResponse
-	(*EvictRequest)(nil),        // 21: quorate.keeper.v1.EvictRequest
-	(*EvictResponse)(nil),       // 22: quorate.keeper.v1.EvictResponse
-	(*ReleaseRequest)(nil),      // 23: quorate.keeper.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),     // 24: quorate.keeper.v1.ReleaseResponse
-	(*StatusRequest)(nil),       // 25: quorate.keeper.v1.StatusRequest
-	(*StatusResponse)(nil),      // 26: quorate.keeper.v1.StatusResponse
-	(*LeaseStatus)(nil),         // 27: quorate.keeper.v1.LeaseStatus
-	(*VolumeStatus)(nil),        // 28: quorate.keeper.v1.VolumeStatus
-	(*Pauses)(nil),              // 29: quorate.keeper.v1.Pauses
-	(*HoldAddressRequest)(nil),  // 30: quorate.keeper.v1.HoldAddressRequest
-	(*HoldAddressResponse)(nil), // 31: quorate.keeper.v1.HoldAddressResponse
-	(*DropAddressRequest)(nil),  // 32: quorate.keeper.v1.DropAddressRequest
-	(*DropAddressResponse)(nil), // 33: quorate.keeper.v1.DropAddressResponse
-	(*RenewRequest)(nil),        // 34: quorate.keeper.v1.RenewRequest
-	(*RenewResponse)(nil),       // 35: quorate.keeper.v1.RenewResponse
+	(*AdoptRequest)(nil),        // 15: quorate.keeper.v1.AdoptRequest
+	(*AdoptResponse)(nil),       // 16: quorate.keeper.v1.AdoptResponse
+	(*GrowRequest)(nil),         // 17: quorate.keeper.v1.GrowRequest
+	(*GrowResponse)(nil),        // 18: quorate.keeper.v1.GrowResponse
+	(*FormatRequest)(nil),       // 19: quorate.keeper.v1.FormatRequest
+	(*FormatResponse)(nil),      // 20: quorate.keeper.v1.FormatResponse
+	(*FenceKeyRequest)(nil),     // 21: quorate.keeper.v1.FenceKeyRequest
+	(*FenceKeyResponse)(nil),    // 22: quorate.keeper.v1.FenceKeyResponse
+	(*EvictRequest)(nil),        // 23: quorate.keeper.v1.EvictRequest
+	(*EvictResponse)(nil),       // 24: quorate.keeper.v1.EvictResponse
+	(*ReleaseRequest)(nil),      // 25: quorate.keeper.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),     // 26: quorate.keeper.v1.ReleaseResponse
+	(*StatusRequest)(nil),       // 27: quorate.keeper.v1.StatusRequest
+	(*StatusResponse)(nil),      // 28: quorate.keeper.v1.StatusResponse
+	(*LeaseStatus)(nil),         // 29: quorate.keeper.v1.LeaseStatus
+	(*VolumeStatus)(nil),        // 30: quorate.keeper.v1.VolumeStatus
+	(*Pauses)(nil),              // 31: quorate.keeper.v1.Pauses
+	(*HoldAddressRequest)(nil),  // 32: quorate.keeper.v1.HoldAddressRequest
+	(*HoldAddressResponse)(nil), // 33: quorate.keeper.v1.HoldAddressResponse
+	(*DropAddressRequest)(nil),  // 34: quorate.keeper.v1.DropAddressRequest
+	(*DropAddressResponse)(nil), // 35: quorate.keeper.v1.DropAddressResponse
+	(*RenewRequest)(nil),        // 36: quorate.keeper.v1.RenewRequest
+	(*RenewResponse)(nil),       // 37: quorate.keeper.v1.RenewResponse
 }
 var file_cluster_keeper_keeperpb_keeper_proto_depIdxs = []int32{
 	2,  // 0: quorate.keeper.v1.AttachRequest.lun:type_name -> quorate.keeper.v1.Lun
 	3,  // 1: quorate.keeper.v1.AttachRequest.coordinator:type_name -> quorate.keeper.v1.Coordinator
-	14, // 2: quorate.keeper.v1.CheckResponse.findings:type_name -> quorate.keeper.v1.Finding
-	2,  // 3: quorate.keeper.v1.FormatRequest.lun:type_name -> quorate.keeper.v1.Lun
-	27, // 4: quorate.keeper.v1.StatusResponse.lease:type_name -> quorate.keeper.v1.LeaseStatus
-	28, // 5: quorate.keeper.v1.StatusResponse.volumes:type_name -> quorate.keeper.v1.VolumeStatus
-	29, // 6: quorate.keeper.v1.VolumeStatus.pauses:type_name -> quorate.keeper.v1.Pauses
-	0,  // 7: quorate.keeper.v1.KeeperService.Configure:input_type -> quorate.keeper.v1.ConfigureRequest
-	4,  // 8: quorate.keeper.v1.KeeperService.Attach:input_type -> quorate.keeper.v1.AttachRequest
-	6,  // 9: quorate.keeper.v1.KeeperService.Detach:input_type -> quorate.keeper.v1.DetachRequest
-	8,  // 10: quorate.keeper.v1.KeeperService.Coordinate:input_type -> quorate.keeper.v1.CoordinateRequest
-	10, // 11: quorate.keeper.v1.KeeperService.Relinquish:input_type -> quorate.keeper.v1.RelinquishRequest
-	12, // 12: quorate.keeper.v1.KeeperService.Check:input_type -> quorate.keeper.v1.CheckRequest
-	15, // 13: quorate.keeper.v1.KeeperService.Grow:input_type -> quorate.keeper.v1.GrowRequest
-	17, // 14: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
-	19, // 15: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
-	21, // 16: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
-	23, // 17: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
-	25, // 18: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
-	30, // 19: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
-	32, // 20: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
-	34, // 21: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
-	1,  // 22: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
-	5,  // 23: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
-	7,  // 24: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
-	9,  // 25: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
-	11, // 26: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
-	13, // 27: quorate.keeper.v1.KeeperService.Check:output_type -> quorate.keeper.v1.CheckResponse
-	16, // 28: quorate.keeper.v1.KeeperService.Grow:output_type -> quorate.keeper.v1.GrowResponse
-	18, // 29: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
-	20, // 30: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
-	22, // 31: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
-	24, // 32: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
-	26, // 33: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
-	31, // 34: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
-	33, // 35: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
-	35, // 36: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
-	22, // [22:37] is the sub-list for method output_type
-	7,  // [7:22] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	2,  // 2: quorate.keeper.v1.CheckRequest.lun:type_name -> quorate.keeper.v1.Lun
+	14, // 3: quorate.keeper.v1.CheckResponse.findings:type_name -> quorate.keeper.v1.Finding
+	2,  // 4: quorate.keeper.v1.AdoptRequest.lun:type_name -> quorate.keeper.v1.Lun
+	2,  // 5: quorate.keeper.v1.FormatRequest.lun:type_name -> quorate.keeper.v1.Lun
+	29, // 6: quorate.keeper.v1.StatusResponse.lease:type_name -> quorate.keeper.v1.LeaseStatus
+	30, // 7: quorate.keeper.v1.StatusResponse.volumes:type_name -> quorate.keeper.v1.VolumeStatus
+	31, // 8: quorate.keeper.v1.VolumeStatus.pauses:type_name -> quorate.keeper.v1.Pauses
+	0,  // 9: quorate.keeper.v1.KeeperService.Configure:input_type -> quorate.keeper.v1.ConfigureRequest
+	4,  // 10: quorate.keeper.v1.KeeperService.Attach:input_type -> quorate.keeper.v1.AttachRequest
+	6,  // 11: quorate.keeper.v1.KeeperService.Detach:input_type -> quorate.keeper.v1.DetachRequest
+	8,  // 12: quorate.keeper.v1.KeeperService.Coordinate:input_type -> quorate.keeper.v1.CoordinateRequest
+	10, // 13: quorate.keeper.v1.KeeperService.Relinquish:input_type -> quorate.keeper.v1.RelinquishRequest
+	12, // 14: quorate.keeper.v1.KeeperService.Check:input_type -> quorate.keeper.v1.CheckRequest
+	15, // 15: quorate.keeper.v1.KeeperService.Adopt:input_type -> quorate.keeper.v1.AdoptRequest
+	17, // 16: quorate.keeper.v1.KeeperService.Grow:input_type -> quorate.keeper.v1.GrowRequest
+	19, // 17: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
+	21, // 18: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
+	23, // 19: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
+	25, // 20: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
+	27, // 21: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
+	32, // 22: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
+	34, // 23: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
+	36, // 24: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
+	1,  // 25: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
+	5,  // 26: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
+	7,  // 27: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
+	9,  // 28: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
+	11, // 29: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
+	13, // 30: quorate.keeper.v1.KeeperService.Check:output_type -> quorate.keeper.v1.CheckResponse
+	16, // 31: quorate.keeper.v1.KeeperService.Adopt:output_type -> quorate.keeper.v1.AdoptResponse
+	18, // 32: quorate.keeper.v1.KeeperService.Grow:output_type -> quorate.keeper.v1.GrowResponse
+	20, // 33: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
+	22, // 34: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
+	24, // 35: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
+	26, // 36: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
+	28, // 37: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
+	33, // 38: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
+	35, // 39: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
+	37, // 40: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
+	25, // [25:41] is the sub-list for method output_type
+	9,  // [9:25] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_cluster_keeper_keeperpb_keeper_proto_init() }
@@ -2442,7 +2633,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_keeper_keeperpb_keeper_proto_rawDesc), len(file_cluster_keeper_keeperpb_keeper_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -104,6 +104,12 @@ const (
 	ClusterServiceCsvCheckProcedure = "/quorate.api.v1.ClusterService/CsvCheck"
 	// ClusterServiceCsvMoveProcedure is the fully-qualified name of the ClusterService's CsvMove RPC.
 	ClusterServiceCsvMoveProcedure = "/quorate.api.v1.ClusterService/CsvMove"
+	// ClusterServiceCsvMaintenanceProcedure is the fully-qualified name of the ClusterService's
+	// CsvMaintenance RPC.
+	ClusterServiceCsvMaintenanceProcedure = "/quorate.api.v1.ClusterService/CsvMaintenance"
+	// ClusterServiceCsvRemoveProcedure is the fully-qualified name of the ClusterService's CsvRemove
+	// RPC.
+	ClusterServiceCsvRemoveProcedure = "/quorate.api.v1.ClusterService/CsvRemove"
 	// ClusterServiceCsvGrowProcedure is the fully-qualified name of the ClusterService's CsvGrow RPC.
 	ClusterServiceCsvGrowProcedure = "/quorate.api.v1.ClusterService/CsvGrow"
 	// ClusterServiceVmCreateProcedure is the fully-qualified name of the ClusterService's VmCreate RPC.
@@ -667,6 +673,10 @@ type ClusterServiceClient interface {
 	// CsvCheck checks a volume's metadata where it is coordinated.
 	CsvCheck(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 	CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error)
+	// CsvMaintenance answers when the volume is closed, or open, on every node.
+	CsvMaintenance(context.Context, *connect.Request[apipb.CsvMaintenanceRequest]) (*connect.Response[apipb.CsvMaintenanceResponse], error)
+	// CsvRemove answers when the volume is none of the cluster's any more.
+	CsvRemove(context.Context, *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error)
 	// CsvGrow takes what a volume's LUN has grown by into the volume.
 	CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
@@ -787,6 +797,18 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("CsvMove")),
 			connect.WithClientOptions(opts...),
 		),
+		csvMaintenance: connect.NewClient[apipb.CsvMaintenanceRequest, apipb.CsvMaintenanceResponse](
+			httpClient,
+			baseURL+ClusterServiceCsvMaintenanceProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("CsvMaintenance")),
+			connect.WithClientOptions(opts...),
+		),
+		csvRemove: connect.NewClient[apipb.CsvRemoveRequest, apipb.CsvRemoveResponse](
+			httpClient,
+			baseURL+ClusterServiceCsvRemoveProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("CsvRemove")),
+			connect.WithClientOptions(opts...),
+		),
 		csvGrow: connect.NewClient[apipb.CsvGrowRequest, apipb.CsvGrowResponse](
 			httpClient,
 			baseURL+ClusterServiceCsvGrowProcedure,
@@ -902,6 +924,8 @@ type clusterServiceClient struct {
 	csvAdd         *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
 	csvCheck       *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
 	csvMove        *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
+	csvMaintenance *connect.Client[apipb.CsvMaintenanceRequest, apipb.CsvMaintenanceResponse]
+	csvRemove      *connect.Client[apipb.CsvRemoveRequest, apipb.CsvRemoveResponse]
 	csvGrow        *connect.Client[apipb.CsvGrowRequest, apipb.CsvGrowResponse]
 	vmCreate       *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
 	vmAdd          *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
@@ -988,6 +1012,16 @@ func (c *clusterServiceClient) CsvCheck(ctx context.Context, req *connect.Reques
 // CsvMove calls quorate.api.v1.ClusterService.CsvMove.
 func (c *clusterServiceClient) CsvMove(ctx context.Context, req *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {
 	return c.csvMove.CallUnary(ctx, req)
+}
+
+// CsvMaintenance calls quorate.api.v1.ClusterService.CsvMaintenance.
+func (c *clusterServiceClient) CsvMaintenance(ctx context.Context, req *connect.Request[apipb.CsvMaintenanceRequest]) (*connect.Response[apipb.CsvMaintenanceResponse], error) {
+	return c.csvMaintenance.CallUnary(ctx, req)
+}
+
+// CsvRemove calls quorate.api.v1.ClusterService.CsvRemove.
+func (c *clusterServiceClient) CsvRemove(ctx context.Context, req *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error) {
+	return c.csvRemove.CallUnary(ctx, req)
 }
 
 // CsvGrow calls quorate.api.v1.ClusterService.CsvGrow.
@@ -1091,6 +1125,10 @@ type ClusterServiceHandler interface {
 	// CsvCheck checks a volume's metadata where it is coordinated.
 	CsvCheck(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 	CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error)
+	// CsvMaintenance answers when the volume is closed, or open, on every node.
+	CsvMaintenance(context.Context, *connect.Request[apipb.CsvMaintenanceRequest]) (*connect.Response[apipb.CsvMaintenanceResponse], error)
+	// CsvRemove answers when the volume is none of the cluster's any more.
+	CsvRemove(context.Context, *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error)
 	// CsvGrow takes what a volume's LUN has grown by into the volume.
 	CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
@@ -1205,6 +1243,18 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceCsvMoveProcedure,
 		svc.CsvMove,
 		connect.WithSchema(clusterServiceMethods.ByName("CsvMove")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceCsvMaintenanceHandler := connect.NewUnaryHandler(
+		ClusterServiceCsvMaintenanceProcedure,
+		svc.CsvMaintenance,
+		connect.WithSchema(clusterServiceMethods.ByName("CsvMaintenance")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceCsvRemoveHandler := connect.NewUnaryHandler(
+		ClusterServiceCsvRemoveProcedure,
+		svc.CsvRemove,
+		connect.WithSchema(clusterServiceMethods.ByName("CsvRemove")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceCsvGrowHandler := connect.NewUnaryHandler(
@@ -1333,6 +1383,10 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceCsvCheckHandler.ServeHTTP(w, r)
 		case ClusterServiceCsvMoveProcedure:
 			clusterServiceCsvMoveHandler.ServeHTTP(w, r)
+		case ClusterServiceCsvMaintenanceProcedure:
+			clusterServiceCsvMaintenanceHandler.ServeHTTP(w, r)
+		case ClusterServiceCsvRemoveProcedure:
+			clusterServiceCsvRemoveHandler.ServeHTTP(w, r)
 		case ClusterServiceCsvGrowProcedure:
 			clusterServiceCsvGrowHandler.ServeHTTP(w, r)
 		case ClusterServiceVmCreateProcedure:
@@ -1428,6 +1482,14 @@ func (UnimplementedClusterServiceHandler) CsvCheck(context.Context, *connect.Req
 
 func (UnimplementedClusterServiceHandler) CsvMove(context.Context, *connect.Request[apipb.CsvMoveRequest]) (*connect.Response[apipb.CsvMoveResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvMove is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) CsvMaintenance(context.Context, *connect.Request[apipb.CsvMaintenanceRequest]) (*connect.Response[apipb.CsvMaintenanceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvMaintenance is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) CsvRemove(context.Context, *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvRemove is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error) {

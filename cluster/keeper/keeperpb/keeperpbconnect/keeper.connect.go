@@ -53,6 +53,8 @@ const (
 	KeeperServiceRelinquishProcedure = "/quorate.keeper.v1.KeeperService/Relinquish"
 	// KeeperServiceCheckProcedure is the fully-qualified name of the KeeperService's Check RPC.
 	KeeperServiceCheckProcedure = "/quorate.keeper.v1.KeeperService/Check"
+	// KeeperServiceAdoptProcedure is the fully-qualified name of the KeeperService's Adopt RPC.
+	KeeperServiceAdoptProcedure = "/quorate.keeper.v1.KeeperService/Adopt"
 	// KeeperServiceGrowProcedure is the fully-qualified name of the KeeperService's Grow RPC.
 	KeeperServiceGrowProcedure = "/quorate.keeper.v1.KeeperService/Grow"
 	// KeeperServiceFormatProcedure is the fully-qualified name of the KeeperService's Format RPC.
@@ -91,6 +93,8 @@ type KeeperServiceClient interface {
 	Relinquish(context.Context, *connect.Request[keeperpb.RelinquishRequest]) (*connect.Response[keeperpb.RelinquishResponse], error)
 	// Check checks the metadata of a volume that this node coordinates.
 	Check(context.Context, *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error)
+	// Adopt makes a volume that is there already one of this cluster.
+	Adopt(context.Context, *connect.Request[keeperpb.AdoptRequest]) (*connect.Response[keeperpb.AdoptResponse], error)
 	// Grow reads the LUN's size again, and, where it is not to look only, has the
 	// coordinator take what the LUN has grown by into the volume.
 	Grow(context.Context, *connect.Request[keeperpb.GrowRequest]) (*connect.Response[keeperpb.GrowResponse], error)
@@ -156,6 +160,12 @@ func NewKeeperServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(keeperServiceMethods.ByName("Check")),
 			connect.WithClientOptions(opts...),
 		),
+		adopt: connect.NewClient[keeperpb.AdoptRequest, keeperpb.AdoptResponse](
+			httpClient,
+			baseURL+KeeperServiceAdoptProcedure,
+			connect.WithSchema(keeperServiceMethods.ByName("Adopt")),
+			connect.WithClientOptions(opts...),
+		),
 		grow: connect.NewClient[keeperpb.GrowRequest, keeperpb.GrowResponse](
 			httpClient,
 			baseURL+KeeperServiceGrowProcedure,
@@ -215,6 +225,7 @@ type keeperServiceClient struct {
 	coordinate  *connect.Client[keeperpb.CoordinateRequest, keeperpb.CoordinateResponse]
 	relinquish  *connect.Client[keeperpb.RelinquishRequest, keeperpb.RelinquishResponse]
 	check       *connect.Client[keeperpb.CheckRequest, keeperpb.CheckResponse]
+	adopt       *connect.Client[keeperpb.AdoptRequest, keeperpb.AdoptResponse]
 	grow        *connect.Client[keeperpb.GrowRequest, keeperpb.GrowResponse]
 	format      *connect.Client[keeperpb.FormatRequest, keeperpb.FormatResponse]
 	fenceKey    *connect.Client[keeperpb.FenceKeyRequest, keeperpb.FenceKeyResponse]
@@ -253,6 +264,11 @@ func (c *keeperServiceClient) Relinquish(ctx context.Context, req *connect.Reque
 // Check calls quorate.keeper.v1.KeeperService.Check.
 func (c *keeperServiceClient) Check(ctx context.Context, req *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error) {
 	return c.check.CallUnary(ctx, req)
+}
+
+// Adopt calls quorate.keeper.v1.KeeperService.Adopt.
+func (c *keeperServiceClient) Adopt(ctx context.Context, req *connect.Request[keeperpb.AdoptRequest]) (*connect.Response[keeperpb.AdoptResponse], error) {
+	return c.adopt.CallUnary(ctx, req)
 }
 
 // Grow calls quorate.keeper.v1.KeeperService.Grow.
@@ -311,6 +327,8 @@ type KeeperServiceHandler interface {
 	Relinquish(context.Context, *connect.Request[keeperpb.RelinquishRequest]) (*connect.Response[keeperpb.RelinquishResponse], error)
 	// Check checks the metadata of a volume that this node coordinates.
 	Check(context.Context, *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error)
+	// Adopt makes a volume that is there already one of this cluster.
+	Adopt(context.Context, *connect.Request[keeperpb.AdoptRequest]) (*connect.Response[keeperpb.AdoptResponse], error)
 	// Grow reads the LUN's size again, and, where it is not to look only, has the
 	// coordinator take what the LUN has grown by into the volume.
 	Grow(context.Context, *connect.Request[keeperpb.GrowRequest]) (*connect.Response[keeperpb.GrowResponse], error)
@@ -370,6 +388,12 @@ func NewKeeperServiceHandler(svc KeeperServiceHandler, opts ...connect.HandlerOp
 		KeeperServiceCheckProcedure,
 		svc.Check,
 		connect.WithSchema(keeperServiceMethods.ByName("Check")),
+		connect.WithHandlerOptions(opts...),
+	)
+	keeperServiceAdoptHandler := connect.NewUnaryHandler(
+		KeeperServiceAdoptProcedure,
+		svc.Adopt,
+		connect.WithSchema(keeperServiceMethods.ByName("Adopt")),
 		connect.WithHandlerOptions(opts...),
 	)
 	keeperServiceGrowHandler := connect.NewUnaryHandler(
@@ -434,6 +458,8 @@ func NewKeeperServiceHandler(svc KeeperServiceHandler, opts ...connect.HandlerOp
 			keeperServiceRelinquishHandler.ServeHTTP(w, r)
 		case KeeperServiceCheckProcedure:
 			keeperServiceCheckHandler.ServeHTTP(w, r)
+		case KeeperServiceAdoptProcedure:
+			keeperServiceAdoptHandler.ServeHTTP(w, r)
 		case KeeperServiceGrowProcedure:
 			keeperServiceGrowHandler.ServeHTTP(w, r)
 		case KeeperServiceFormatProcedure:
@@ -481,6 +507,10 @@ func (UnimplementedKeeperServiceHandler) Relinquish(context.Context, *connect.Re
 
 func (UnimplementedKeeperServiceHandler) Check(context.Context, *connect.Request[keeperpb.CheckRequest]) (*connect.Response[keeperpb.CheckResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.keeper.v1.KeeperService.Check is not implemented"))
+}
+
+func (UnimplementedKeeperServiceHandler) Adopt(context.Context, *connect.Request[keeperpb.AdoptRequest]) (*connect.Response[keeperpb.AdoptResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.keeper.v1.KeeperService.Adopt is not implemented"))
 }
 
 func (UnimplementedKeeperServiceHandler) Grow(context.Context, *connect.Request[keeperpb.GrowRequest]) (*connect.Response[keeperpb.GrowResponse], error) {
