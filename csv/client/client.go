@@ -35,7 +35,34 @@ type Options struct {
 	// Now is the clock for files' times.
 	Now func() time.Time
 	Log *zap.Logger
+
+	// Resumed is what a process of the same incarnation before this one has left, whose
+	// I/O is over; nil where there was none.
+	Resumed *Resumed
+	// Keep notes what must outlive the process, before anybody is told; it may be nil.
+	Keep Keep
 }
+
+// Resumed is what a client goes on with in the place of one that was killed.
+type Resumed struct {
+	// Turn counts the processes of the incarnation; the first is 0.
+	Turn uint32
+	// Opens are how often each inode is open.
+	Opens map[uint64]int
+	Locks []csv.Lock
+}
+
+// Keep is where a client's locks are noted.
+type Keep interface {
+	Locked(l csv.Lock)
+	Unlocked(ino, owner uint64)
+}
+
+// noKeep is where there is none.
+type noKeep struct{}
+
+func (noKeep) Locked(csv.Lock)         {}
+func (noKeep) Unlocked(uint64, uint64) {}
 
 // Validate returns every fault of the options.
 func (o Options) Validate() error {
@@ -59,8 +86,20 @@ func (o Options) Validate() error {
 // maxInodes is how many inodes a client remembers.
 const maxInodes = 8192
 
-// Client is one node's use of one volume.
+// Client is one node's use of one volume, on behalf of one thing that the kernel asks
+// for where it is From's.
 type Client struct {
+	*state
+	origin uint64
+}
+
+// From returns the client for one thing that the kernel asks for, whose name the caller
+// gives: a change that is asked for under the same name again, also by a later process
+// of the incarnation, is not done twice.
+func (c *Client) From(origin uint64) *Client { return &Client{c.state, origin} }
+
+// state is what all share that use the client.
+type state struct {
 	o         Options
 	log       *zap.Logger
 	ctx       context.Context // ends with Abort or Close
@@ -85,14 +124,39 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("client of a volume: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &Client{
+	c := &Client{state: &state{
 		o: o, log: o.Log.With(zap.String("volume", o.Volume)), ctx: ctx, cancel: cancel,
 		blockSize: int64(o.Device.Info().BlockSize),
 		inodes:    map[uint64]*inode{}, opens: map[uint64]int{}, locks: csv.NewLocks(),
 		link: link{calls: map[uint64]*call{}, nextID: 1, changed: make(chan struct{}), outgoing: make(chan struct{}, 1)},
-	}
+	}}
+	c.resume()
 	c.work.Go(c.connect)
 	return c, nil
+}
+
+// requestsOfATurn is how many requests a process may have; the ids of the next one's are
+// above them.
+const requestsOfATurn = 1 << 40
+
+// resume takes up what a process before has left.
+func (c *Client) resume() {
+	if c.o.Keep == nil {
+		c.o.Keep = noKeep{}
+	}
+	r := c.o.Resumed
+	if r == nil {
+		return
+	}
+	c.link.nextID = uint64(r.Turn)*requestsOfATurn + 1
+	c.link.first = c.link.nextID
+	for ino, n := range r.Opens {
+		c.opens[ino] = n
+	}
+	for _, l := range r.Locks {
+		l.Owner.Node = c.o.Node
+		c.locks.Set(l)
+	}
 }
 
 // SetCoordinator tells where the volume's coordinator is, and by which epoch.

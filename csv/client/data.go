@@ -114,7 +114,7 @@ func (c *Client) writeOnce(in *inode, p []byte, off int64, wide bool) (bool, err
 		c.mu.Unlock()
 		return true, nil
 	}
-	if err := c.commit(in, h, off, to); err != nil {
+	if err := c.commit(in, h, off, to, false); err != nil {
 		return false, err
 	}
 	return true, nil
@@ -149,8 +149,9 @@ func (c *Client) writeSegments(h held, p []byte, off int64) error {
 	return nil
 }
 
-// commit tells the coordinator what was written. The inode is pinned.
-func (c *Client) commit(in *inode, h held, off, to int64) error {
+// commit tells the coordinator what was written; what appends must not be done twice.
+// The inode is pinned.
+func (c *Client) commit(in *inode, h held, off, to int64, appends bool) error {
 	m := &csvpb.Commit{Ino: in.ino, Mtime: c.o.Now().UnixNano()}
 	if to > h.size {
 		m.Size = to
@@ -161,7 +162,11 @@ func (c *Client) commit(in *inode, h held, off, to int64) error {
 			m.Written = append(m.Written, &csvpb.Extent{File: e.File, N: e.N, Phys: e.Phys, Written: true})
 		}
 	}
-	_, err := c.do(&csvpb.Request{Op: &csvpb.Request_Commit{Commit: m}}, nil, nil)
+	req := &csvpb.Request{Op: &csvpb.Request_Commit{Commit: m}}
+	if appends {
+		req.Origin = c.origin
+	}
+	_, err := c.do(req, nil, nil)
 	if errors.Is(err, syscall.ESTALE) {
 		c.mu.Lock()
 		in.lowerStale()

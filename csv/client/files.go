@@ -58,7 +58,7 @@ func (c *Client) Allocate(ino uint64, mode uint32, off, n int64) error {
 	if mode&growOnly != 0 {
 		return syscall.EOPNOTSUPP
 	}
-	_, err := c.do(&csvpb.Request{Op: &csvpb.Request_Allocate{Allocate: &csvpb.Allocate{Ino: ino, Mode: mode, Off: off, Len: n}}}, nil, nil)
+	_, err := c.do(&csvpb.Request{Op: &csvpb.Request_Allocate{Allocate: &csvpb.Allocate{Ino: ino, Mode: mode, Off: off, Len: n}}, Origin: c.origin}, nil, nil)
 	return err
 }
 
@@ -70,6 +70,7 @@ func (c *Client) SetLock(l csv.Lock, wait bool, stop <-chan struct{}) error {
 	_, err := c.do(&csvpb.Request{Op: &csvpb.Request_SetLock{SetLock: &csvpb.SetLock{Lock: lockTo(l), Wait: wait}}}, func(r *csvpb.Response) {
 		if r.Errno == 0 {
 			c.locks.Set(l)
+			c.o.Keep.Locked(l)
 		}
 	}, stop)
 	return err
@@ -99,6 +100,7 @@ func (c *Client) ReleaseLocks(ino, owner uint64) error {
 	}
 	_, err := c.do(&csvpb.Request{Op: &csvpb.Request_ReleaseLocks{ReleaseLocks: &csvpb.ReleaseLocks{Ino: ino, Owner: owner}}}, func(*csvpb.Response) {
 		c.locks.Release(ino, o)
+		c.o.Keep.Unlocked(ino, owner)
 	}, nil)
 	return err
 }

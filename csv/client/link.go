@@ -42,6 +42,7 @@ type link struct {
 	outgoing chan struct{}
 	calls    map[uint64]*call
 	nextID   uint64
+	first    uint64 // the lowest id of this process; 0 where it is the first
 }
 
 // call is one request under way.
@@ -201,7 +202,7 @@ func (c *Client) once(addr string) error {
 // hello says what this node holds. It is called with mu held, while no connection
 // is up.
 func (c *Client) hello() *csvpb.Hello {
-	h := &csvpb.Hello{Volume: c.o.Volume, Node: uint64(c.o.Node), Incarnation: c.o.Incarnation}
+	h := &csvpb.Hello{Volume: c.o.Volume, Node: uint64(c.o.Node), Incarnation: c.o.Incarnation, First: c.link.first}
 	for ino, in := range c.inodes {
 		in.seen = 0
 		if in.mode != csv.None {

@@ -1,6 +1,9 @@
 package client
 
 import (
+	"fmt"
+	"syscall"
+
 	"quorate/csv"
 	"quorate/csv/csvpb"
 )
@@ -62,14 +65,14 @@ func (c *Client) Stat(ino uint64) (*csvpb.Inode, error) {
 // Create makes an inode under a new name.
 func (c *Client) Create(m *csvpb.Create) (*csvpb.Inode, error) {
 	m.Open = false
-	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_Create{Create: m}}, m.Dir)
+	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_Create{Create: m}, Origin: c.origin}, m.Dir)
 }
 
 // CreateOpen makes a file, or takes the one that is there unless m.Exclusive, and
 // opens it.
 func (c *Client) CreateOpen(m *csvpb.Create) (*csvpb.Inode, error) {
 	m.Open = true
-	resp, err := c.do(&csvpb.Request{Op: &csvpb.Request_Create{Create: m}}, func(r *csvpb.Response) {
+	resp, err := c.do(&csvpb.Request{Op: &csvpb.Request_Create{Create: m}, Origin: c.origin}, func(r *csvpb.Response) {
 		if r.Errno == 0 && r.Inode != nil {
 			c.opens[r.Inode.Ino]++
 			c.doubt(m.Dir)
@@ -78,6 +81,9 @@ func (c *Client) CreateOpen(m *csvpb.Create) (*csvpb.Inode, error) {
 	if err != nil {
 		return nil, err
 	}
+	if resp.Inode == nil {
+		return nil, fmt.Errorf("%q was made, and removed since: %w", m.Name, syscall.ESTALE)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.overlay(resp.Inode), nil
@@ -85,12 +91,12 @@ func (c *Client) CreateOpen(m *csvpb.Create) (*csvpb.Inode, error) {
 
 // Link gives an inode another name.
 func (c *Client) Link(ino, dir uint64, name string) (*csvpb.Inode, error) {
-	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_Link{Link: &csvpb.Link{Ino: ino, Dir: dir, Name: name}}}, dir)
+	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_Link{Link: &csvpb.Link{Ino: ino, Dir: dir, Name: name}}, Origin: c.origin}, dir)
 }
 
 // Remove removes a name; directory says that it must be a directory's.
 func (c *Client) Remove(dir uint64, name string, directory bool) error {
-	req := &csvpb.Request{Op: &csvpb.Request_Remove{Remove: &csvpb.Remove{Dir: dir, Name: name, Directory: directory}}}
+	req := &csvpb.Request{Op: &csvpb.Request_Remove{Remove: &csvpb.Remove{Dir: dir, Name: name, Directory: directory}}, Origin: c.origin}
 	_, err := c.do(req, func(r *csvpb.Response) {
 		if r.Errno == 0 {
 			c.doubt(dir)
@@ -106,7 +112,7 @@ func (c *Client) Remove(dir uint64, name string, directory bool) error {
 func (c *Client) Rename(dir uint64, name string, newDir uint64, newName string, flags uint32) error {
 	req := &csvpb.Request{Op: &csvpb.Request_Rename{Rename: &csvpb.Rename{
 		Dir: dir, Name: name, NewDir: newDir, NewName: newName, Flags: flags,
-	}}}
+	}}, Origin: c.origin}
 	_, err := c.do(req, func(r *csvpb.Response) {
 		if r.Errno != 0 {
 			return
@@ -131,7 +137,7 @@ func (c *Client) SetAttr(m *csvpb.SetAttr) (*csvpb.Inode, error) {
 		}
 		c.mu.Unlock()
 	}
-	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_SetAttr{SetAttr: m}})
+	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_SetAttr{SetAttr: m}, Origin: c.origin})
 }
 
 // ReadDir lists a directory in whole, without "." and "..".

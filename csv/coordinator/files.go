@@ -81,6 +81,11 @@ func (r *request) commitWrite(m *csvpb.Commit) (*csvpb.Response, error) {
 	if r.stopping || r.s.gone {
 		return nil, errSilent
 	}
+	if r.key&byOrigin != 0 { // an append, which must not be done twice
+		if resp, ok := r.once(); ok {
+			return resp, nil
+		}
+	}
 	if r.leases.Mode(r.s.node, m.Ino) != csv.Exclusive {
 		return nil, fmt.Errorf("inode %d: the exclusive lease was lost: %w", m.Ino, syscall.ESTALE)
 	}
@@ -91,6 +96,10 @@ func (r *request) commitWrite(m *csvpb.Commit) (*csvpb.Response, error) {
 	i, err := r.v.Commit(m.Ino, es, m.Size, m.Mtime)
 	if err != nil {
 		return nil, err
+	}
+	if r.key&byOrigin != 0 {
+		r.v.Record(r.s.incarnation, r.key, i.Ino)
+		r.s.remember(r.Coordinator, r.key)
 	}
 	r.changedLocked()
 	resp := r.withLease(i, csv.Exclusive)

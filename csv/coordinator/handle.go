@@ -21,6 +21,8 @@ type request struct {
 	*Coordinator
 	s  *session
 	id uint64
+	// key is by what the request's result is kept.
+	key uint64
 }
 
 // handle carries out one request.
@@ -31,7 +33,7 @@ func (c *Coordinator) handle(s *session, m *csvpb.Request) {
 		delete(s.running, m.Id)
 		delete(s.cancelled, m.Id)
 	}()
-	r := &request{Coordinator: c, s: s, id: m.Id}
+	r := &request{Coordinator: c, s: s, id: m.Id, key: resultKey(m)}
 	resp, err := r.dispatch(m)
 	if errors.Is(err, errSilent) {
 		return
@@ -166,7 +168,7 @@ func (c *Coordinator) recall(ask []csv.Recall) {
 
 // once answers a request that was done before, by the result kept for it.
 func (r *request) once() (*csvpb.Response, bool) {
-	ino, ok := r.v.Result(r.s.incarnation, r.id)
+	ino, ok := r.v.Result(r.s.incarnation, r.key)
 	if !ok {
 		return nil, false
 	}
@@ -179,7 +181,8 @@ func (r *request) once() (*csvpb.Response, bool) {
 
 // done records a change that must not be done twice, and answers.
 func (r *request) done(i volume.Inode, grant csv.Mode) *csvpb.Response {
-	r.v.Record(r.s.incarnation, r.id, i.Ino)
+	r.v.Record(r.s.incarnation, r.key, i.Ino)
+	r.s.remember(r.Coordinator, r.key)
 	r.changedLocked()
 	return r.withLease(i, grant)
 }

@@ -43,6 +43,8 @@ type session struct {
 	// written are redirected writes that were done and whose answers the client may
 	// not have: a repeat of one must not be done again, over what came after it.
 	written map[uint64]bool
+	// origins are keys of results by origin, oldest first.
+	origins []uint64
 	gone    bool // evicted, or said goodbye
 }
 
@@ -107,7 +109,7 @@ func (c *Coordinator) Serve(ctx context.Context, conn net.Conn, h *csvpb.Hello) 
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); c.write(s, conn, turn) }()
-	err = c.read(s, conn)
+	err = c.read(s, conn, turn)
 	c.mu.Lock()
 	if s.turn == turn {
 		s.hangUp()
@@ -148,10 +150,14 @@ func (c *Coordinator) attach(conn net.Conn, h *csvpb.Hello) (*session, int, erro
 	}
 	if s == nil {
 		s = &session{node: n, incarnation: h.Incarnation, running: map[uint64]bool{}, written: map[uint64]bool{}, cancelled: map[uint64]bool{}}
+		s.takeUp(c.v)
 		c.sessions[n] = s
 	}
 	s.hangUp()
 	s.turn++
+	if err := c.quietLocked(s, h.First); err != nil {
+		return nil, 0, err
+	}
 	s.conn = conn
 	c.claimLocked(n, h)
 	delete(c.awaited, n)
@@ -161,6 +167,25 @@ func (c *Coordinator) attach(conn net.Conn, h *csvpb.Hello) (*session, int, erro
 	c.log.Info("node connected", zap.Uint64("node", h.Node), zap.Int("claims", len(h.Claims)),
 		zap.Int("open", len(h.Open)), zap.Int("locks", len(h.Locks)), zap.Int("awaited", len(c.awaited)))
 	return s, s.turn, nil
+}
+
+// quietLocked gives up what a process asked for in whose place another goes on, and waits
+// until nothing of it is under way on the LUN.
+func (c *Coordinator) quietLocked(s *session, first uint64) error {
+	turn, old := s.turn, false
+	for id := range s.running {
+		if id < first {
+			s.cancelled[id], old = true, true
+		}
+	}
+	c.cond.Broadcast()
+	for old && s.onDevice > 0 && s.turn == turn && !s.gone && !c.stopping {
+		c.cond.Wait()
+	}
+	if s.turn != turn || s.gone || c.stopping {
+		return fmt.Errorf("node %d has connected anew: %w", s.node, syscall.EAGAIN)
+	}
+	return nil
 }
 
 // claimLocked takes what a node says it holds for what it holds.
@@ -230,7 +255,7 @@ func (c *Coordinator) beginLocked(s *session, m *csvpb.Request) {
 }
 
 // read takes frames in until the connection ends.
-func (c *Coordinator) read(s *session, conn net.Conn) error {
+func (c *Coordinator) read(s *session, conn net.Conn, turn int) error {
 	for {
 		f := &csvpb.ToCoordinator{}
 		if err := csvpb.Read(conn, f); err != nil {
@@ -243,8 +268,13 @@ func (c *Coordinator) read(s *session, conn net.Conn) error {
 				c.mu.Unlock()
 				return fmt.Errorf("node %d has more than %d requests under way", s.node, maxRequests)
 			}
-			c.beginLocked(s, b.Request)
+			if s.turn == turn { // else it comes again, or nobody wants it
+				c.beginLocked(s, b.Request)
+			}
 		case *csvpb.ToCoordinator_Settled:
+			if s.turn != turn {
+				break // of a connection that is over
+			}
 			c.leases.Settle(s.node, b.Settled.Ino, csv.Mode(b.Settled.Mode), b.Settled.Seen)
 			c.cond.Broadcast()
 		case *csvpb.ToCoordinator_Cancel:

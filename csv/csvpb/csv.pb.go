@@ -255,13 +255,17 @@ func (*ToClient_Recall) isToClient_Body() {}
 
 // Hello opens a session, or takes one up again with all that the client holds.
 type Hello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
-	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
-	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // drawn by the client's process at its start
-	Claims        []*Claim               `protobuf:"bytes,4,rep,name=claims,proto3" json:"claims,omitempty"`
-	Open          []uint64               `protobuf:"varint,5,rep,packed,name=open,proto3" json:"open,omitempty"`
-	Locks         []*Lock                `protobuf:"bytes,6,rep,name=locks,proto3" json:"locks,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Volume      string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Node        uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	Incarnation uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // drawn by the client's process at its start
+	Claims      []*Claim               `protobuf:"bytes,4,rep,name=claims,proto3" json:"claims,omitempty"`
+	Open        []uint64               `protobuf:"varint,5,rep,packed,name=open,proto3" json:"open,omitempty"`
+	Locks       []*Lock                `protobuf:"bytes,6,rep,name=locks,proto3" json:"locks,omitempty"`
+	// first is the lowest id of this process's requests. It is raised by a process that
+	// goes on in the place of one that was killed, under the same incarnation: what that
+	// one had asked for is given up, and nothing of it is under way when it is welcomed.
+	First         uint64 `protobuf:"varint,7,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -336,6 +340,13 @@ func (x *Hello) GetLocks() []*Lock {
 		return x.Locks
 	}
 	return nil
+}
+
+func (x *Hello) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
 }
 
 type Claim struct {
@@ -999,6 +1010,10 @@ type Request struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Id       uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`             // rises by one with each request of an incarnation
 	Answered uint64                 `protobuf:"varint,2,opt,name=answered,proto3" json:"answered,omitempty"` // all requests below this were answered
+	// origin names what the kernel asked for, by which this was asked for; 0: nothing
+	// that may be asked for again. A change of the same origin is not done twice, be it by
+	// another process of the incarnation.
+	Origin uint64 `protobuf:"varint,3,opt,name=origin,proto3" json:"origin,omitempty"`
 	// Types that are valid to be assigned to Op:
 	//
 	//	*Request_Lookup
@@ -1067,6 +1082,13 @@ func (x *Request) GetId() uint64 {
 func (x *Request) GetAnswered() uint64 {
 	if x != nil {
 		return x.Answered
+	}
+	return 0
+}
+
+func (x *Request) GetOrigin() uint64 {
+	if x != nil {
+		return x.Origin
 	}
 	return 0
 }
@@ -2767,14 +2789,15 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\awelcome\x18\x01 \x01(\v2\x17.quorate.csv.v1.WelcomeH\x00R\awelcome\x126\n" +
 	"\bresponse\x18\x02 \x01(\v2\x18.quorate.csv.v1.ResponseH\x00R\bresponse\x120\n" +
 	"\x06recall\x18\x03 \x01(\v2\x16.quorate.csv.v1.RecallH\x00R\x06recallB\x06\n" +
-	"\x04body\"\xc4\x01\n" +
+	"\x04body\"\xda\x01\n" +
 	"\x05Hello\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12-\n" +
 	"\x06claims\x18\x04 \x03(\v2\x15.quorate.csv.v1.ClaimR\x06claims\x12\x12\n" +
 	"\x04open\x18\x05 \x03(\x04R\x04open\x12*\n" +
-	"\x05locks\x18\x06 \x03(\v2\x14.quorate.csv.v1.LockR\x05locks\"-\n" +
+	"\x05locks\x18\x06 \x03(\v2\x14.quorate.csv.v1.LockR\x05locks\x12\x14\n" +
+	"\x05first\x18\a \x01(\x04R\x05first\"-\n" +
 	"\x05Claim\x12\x10\n" +
 	"\x03ino\x18\x01 \x01(\x04R\x03ino\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\"O\n" +
@@ -2822,10 +2845,11 @@ const file_csv_csvpb_csv_proto_rawDesc = "" +
 	"\x05Entry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
-	"\x04type\x18\x03 \x01(\rR\x04type\"\xa4\t\n" +
+	"\x04type\x18\x03 \x01(\rR\x04type\"\xbc\t\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
-	"\banswered\x18\x02 \x01(\x04R\banswered\x120\n" +
+	"\banswered\x18\x02 \x01(\x04R\banswered\x12\x16\n" +
+	"\x06origin\x18\x03 \x01(\x04R\x06origin\x120\n" +
 	"\x06lookup\x18\n" +
 	" \x01(\v2\x16.quorate.csv.v1.LookupH\x00R\x06lookup\x127\n" +
 	"\tget_inode\x18\v \x01(\v2\x18.quorate.csv.v1.GetInodeH\x00R\bgetInode\x120\n" +

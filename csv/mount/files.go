@@ -12,8 +12,17 @@ import (
 const openFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 
 func (f *fileSystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	if fh, ok := f.openedBefore(&in.InHeader); ok {
+		i, err := f.c.Stat(f.handle(fh).ino)
+		if err != nil {
+			return status(err)
+		}
+		fillEntry(i, &out.EntryOut)
+		out.Fh, out.OpenFlags = fh, openFlags
+		return fuse.OK
+	}
 	mode := in.Mode&0o7777 | syscall.S_IFREG
-	i, err := f.c.CreateOpen(&csvpb.Create{
+	i, err := f.on(&in.InHeader).CreateOpen(&csvpb.Create{
 		Dir: in.NodeId, Name: name, Mode: mode, Uid: in.Uid, Gid: in.Gid, Exclusive: in.Flags&syscall.O_EXCL != 0,
 	})
 	if err != nil {
@@ -21,34 +30,43 @@ func (f *fileSystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, o
 	}
 	fillEntry(i, &out.EntryOut)
 	out.Fh, out.OpenFlags = f.add(i.Ino), openFlags
+	f.keep.Opened(out.Fh, i.Ino, in.Unique&^resent)
 	return fuse.OK
 }
 
 func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if fh, ok := f.openedBefore(&in.InHeader); ok {
+		out.Fh, out.OpenFlags = fh, openFlags
+		return fuse.OK
+	}
 	if err := f.c.Open(in.NodeId); err != nil {
 		return status(err)
 	}
 	if in.Flags&syscall.O_TRUNC != 0 {
 		zero := int64(0)
-		if _, err := f.c.SetAttr(&csvpb.SetAttr{Ino: in.NodeId, Size: &zero}); err != nil {
+		if _, err := f.on(&in.InHeader).SetAttr(&csvpb.SetAttr{Ino: in.NodeId, Size: &zero}); err != nil {
 			_ = f.c.Release(in.NodeId)
 			return status(err)
 		}
 	}
 	out.Fh, out.OpenFlags = f.add(in.NodeId), openFlags
+	f.keep.Opened(out.Fh, in.NodeId, in.Unique&^resent)
 	return fuse.OK
 }
 
 func (f *fileSystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
-	if h := f.drop(in.Fh); h != nil {
-		h.Lock()
-		for o := range h.owners {
-			_ = f.c.ReleaseLocks(in.NodeId, o)
-		}
-		h.Unlock()
+	h := f.drop(in.Fh)
+	if h == nil {
+		return // an earlier process was told
 	}
+	h.Lock()
+	for o := range h.owners {
+		_ = f.c.ReleaseLocks(in.NodeId, o)
+	}
+	h.Unlock()
 	_ = f.c.ReleaseLocks(in.NodeId, in.LockOwner)
 	_ = f.c.Release(in.NodeId)
+	f.keep.Closed(in.Fh)
 }
 
 func (f *fileSystem) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
@@ -68,7 +86,7 @@ func (f *fileSystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if in.Flags&syscall.O_APPEND != 0 {
 		off = -1 // the kernel's idea of the end may be old
 	}
-	if err := f.c.Write(in.NodeId, data, off); err != nil {
+	if err := f.on(&in.InHeader).Write(in.NodeId, data, off); err != nil {
 		return 0, status(err)
 	}
 	if in.Flags&(syscall.O_SYNC|syscall.O_DSYNC) != 0 {
@@ -87,7 +105,7 @@ func (f *fileSystem) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 }
 
 func (f *fileSystem) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
-	return status(f.c.Allocate(in.NodeId, in.Mode, int64(in.Offset), int64(in.Length)))
+	return status(f.on(&in.InHeader).Allocate(in.NodeId, in.Mode, int64(in.Offset), int64(in.Length)))
 }
 
 // Whence of lseek(2) that the kernel passes on.
@@ -157,7 +175,10 @@ func (f *fileSystem) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
 func (f *fileSystem) setLock(cancel <-chan struct{}, in *fuse.LkIn, wait bool) fuse.Status {
 	if h := f.handle(in.Fh); h != nil {
 		h.Lock()
-		h.owners[in.Owner] = true
+		if !h.owners[in.Owner] {
+			h.owners[in.Owner] = true
+			f.keep.Owner(in.Fh, in.Owner)
+		}
 		h.Unlock()
 	}
 	if !wait {

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"errors"
+	"maps"
 	"sync"
 	"syscall"
 	"time"
@@ -14,13 +15,55 @@ import (
 // fileSystem answers the kernel.
 type fileSystem struct {
 	fuse.RawFileSystem
-	c     Volume
-	begun chan struct{} // closed with the kernel's first request
+	c    Volume
+	from func(uint64) Volume
+	keep Keep
 
 	mu sync.Mutex
 	// All below is guarded by mu.
 	handles map[uint64]*handle
 	next    uint64
+	again   map[uint64]uint64 // handles of an earlier process, by the request that opened them
+}
+
+// handlesOfATurn is how many handles a process may give out.
+const handlesOfATurn = 1 << 40
+
+func newFileSystem(o Options) *fileSystem {
+	f := &fileSystem{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), c: o.Volume, from: o.From, keep: o.Keep, handles: map[uint64]*handle{}, next: 1,
+		again: map[uint64]uint64{},
+	}
+	if in := o.Inherited; in != nil {
+		f.next += uint64(in.Turn) * handlesOfATurn
+		for fh, h := range in.Handles {
+			f.handles[fh] = &handle{ino: h.Ino, owners: maps.Clone(h.Owners)}
+			f.again[h.Origin] = fh
+		}
+	}
+	return f
+}
+
+// resent marks a request that the kernel asks for again (FUSE_UNIQUE_RESEND).
+const resent = 1 << 63
+
+// on is the volume on behalf of a request that changes something.
+func (f *fileSystem) on(h *fuse.InHeader) Volume {
+	if f.from == nil {
+		return f.c
+	}
+	return f.from(h.Unique &^ resent)
+}
+
+// openedBefore finds the handle that an earlier process has made for a request.
+func (f *fileSystem) openedBefore(h *fuse.InHeader) (uint64, bool) {
+	if h.Unique&resent == 0 {
+		return 0, false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fh, ok := f.again[h.Unique&^resent]
+	return fh, ok
 }
 
 // handle is an open file or directory.
@@ -32,9 +75,6 @@ type handle struct {
 }
 
 func (f *fileSystem) String() string { return "quorate" }
-
-// Init notes that the kernel's first request is answered.
-func (f *fileSystem) Init(*fuse.Server) { close(f.begun) }
 
 func (f *fileSystem) add(ino uint64) uint64 {
 	f.mu.Lock()
@@ -140,7 +180,7 @@ func (f *fileSystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 		n := v.UnixNano()
 		m.Mtime = &n
 	}
-	i, err := f.c.SetAttr(m)
+	i, err := f.on(&in.InHeader).SetAttr(m)
 	if err == nil && i == nil {
 		i, err = f.c.Stat(in.NodeId)
 	}

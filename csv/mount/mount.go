@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"sync"
 	"syscall"
@@ -19,8 +18,6 @@ const (
 	maxWrite = 1 << 20
 	// maxBackground is how many asynchronous requests the kernel sends at once.
 	maxBackground = 256
-	// beginTimeout bounds the wait for the kernel's first request.
-	beginTimeout = 10 * time.Second
 )
 
 // Options are what a mount needs.
@@ -31,7 +28,14 @@ type Options struct {
 	Name string
 	// Volume is what is shown.
 	Volume Volume
-	Log    *zap.Logger
+	// From is Volume on behalf of one request of the kernel, whose number it is given.
+	// It may be nil.
+	From func(request uint64) Volume
+	// Keep notes the open handles, before the kernel is told; it may be nil.
+	Keep Keep
+	// Inherited is the mount of a process before this one; nil where there is none.
+	Inherited *Inherited
+	Log       *zap.Logger
 }
 
 // Validate returns every fault of the options.
@@ -57,37 +61,35 @@ type Mount struct {
 	path   string
 	server *fuse.Server
 	served sync.WaitGroup
+
+	// dev is the kernel's end, init the first message that came over it.
+	dev  *os.File
+	init []byte
 }
 
-// New mounts the volume and begins to serve it.
+// New mounts the volume and begins to serve it, or goes on with what Inherited says.
 func New(o Options) (*Mount, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("mount: %w", err)
 	}
-	if err := os.MkdirAll(o.Path, 0o755); err != nil {
-		return nil, fmt.Errorf("mount %s: %w", o.Path, err)
+	if o.Keep == nil {
+		o.Keep = noKeep{}
 	}
-	fs := &fileSystem{
-		RawFileSystem: fuse.NewDefaultRawFileSystem(), c: o.Volume, handles: map[uint64]*handle{}, next: 1, begun: make(chan struct{}),
-	}
-	server, err := fuse.NewServer(fs, o.Path, &fuse.MountOptions{
-		AllowOther: true, Name: "quorate", FsName: o.Name, DirectMountStrict: true,
-		DirectMountFlags: syscall.MS_NOSUID | syscall.MS_NODEV, Options: []string{"default_permissions"},
-		MaxWrite: maxWrite, MaxBackground: maxBackground, EnableLocks: true, DisableXAttrs: true,
-		ExtraCapabilities: fuse.CAP_ASYNC_DIO | fuse.CAP_PARALLEL_DIROPS,
-		Logger:            log.New(zapWriter{o.Log}, "", 0),
-	})
-	if err != nil {
+	m := &Mount{path: o.Path}
+	var err error
+	if in := o.Inherited; in != nil {
+		m.dev, m.init = in.Dev, in.Init
+	} else if m.dev, m.init, err = attach(o); err != nil {
 		return nil, fmt.Errorf("mount %s: %w (is /dev/fuse there, and is this root?)", o.Path, err)
 	}
-	m := &Mount{path: o.Path, server: server}
-	m.served.Go(server.Serve)
-	select { // not WaitMount, which asks for a file, and so for a coordinator
-	case <-fs.begun:
-		return m, nil
-	case <-time.After(beginTimeout):
-		return nil, errors.Join(fmt.Errorf("mount %s: the kernel asked nothing within %v", o.Path, beginTimeout), m.Unmount(context.Background(), true))
+	if err := m.serve(o); err != nil {
+		_ = m.dev.Close()
+		if o.Inherited == nil {
+			_ = syscall.Unmount(o.Path, syscall.MNT_DETACH|syscall.MNT_FORCE)
+		}
+		return nil, fmt.Errorf("mount %s: %w", o.Path, err)
 	}
+	return m, nil
 }
 
 // Path is where the volume is mounted.
@@ -108,6 +110,7 @@ func (m *Mount) Unmount(ctx context.Context, force bool) error {
 	if err := syscall.Unmount(m.path, flags); err != nil && !errors.Is(err, syscall.EINVAL) {
 		return fmt.Errorf("unmount %s: %w", m.path, err)
 	}
+	_ = m.dev.Close()
 	if force {
 		return nil
 	}

@@ -8,8 +8,8 @@ import (
 	"quorate/csv/csvpb"
 )
 
-func (f *fileSystem) create(m *csvpb.Create, out *fuse.EntryOut) fuse.Status {
-	i, err := f.c.Create(m)
+func (f *fileSystem) create(h *fuse.InHeader, m *csvpb.Create, out *fuse.EntryOut) fuse.Status {
+	i, err := f.on(h).Create(m)
 	if err != nil {
 		return status(err)
 	}
@@ -25,16 +25,16 @@ func (f *fileSystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out
 	if mode&syscall.S_IFMT == 0 {
 		mode |= syscall.S_IFREG
 	}
-	return f.create(&csvpb.Create{Dir: in.NodeId, Name: name, Mode: mode, Uid: in.Uid, Gid: in.Gid, Rdev: in.Rdev}, out)
+	return f.create(&in.InHeader, &csvpb.Create{Dir: in.NodeId, Name: name, Mode: mode, Uid: in.Uid, Gid: in.Gid, Rdev: in.Rdev}, out)
 }
 
 func (f *fileSystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	mode := in.Mode&0o7777 | syscall.S_IFDIR
-	return f.create(&csvpb.Create{Dir: in.NodeId, Name: name, Mode: mode, Uid: in.Uid, Gid: in.Gid}, out)
+	return f.create(&in.InHeader, &csvpb.Create{Dir: in.NodeId, Name: name, Mode: mode, Uid: in.Uid, Gid: in.Gid}, out)
 }
 
 func (f *fileSystem) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	return f.create(&csvpb.Create{
+	return f.create(h, &csvpb.Create{
 		Dir: h.NodeId, Name: name, Mode: syscall.S_IFLNK | 0o777, Uid: h.Uid, Gid: h.Gid, Target: target,
 	}, out)
 }
@@ -48,19 +48,19 @@ func (f *fileSystem) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse
 }
 
 func (f *fileSystem) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return status(f.c.Remove(h.NodeId, name, false))
+	return status(f.on(h).Remove(h.NodeId, name, false))
 }
 
 func (f *fileSystem) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return status(f.c.Remove(h.NodeId, name, true))
+	return status(f.on(h).Remove(h.NodeId, name, true))
 }
 
 func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName string) fuse.Status {
-	return status(f.c.Rename(in.NodeId, name, in.Newdir, newName, in.Flags))
+	return status(f.on(&in.InHeader).Rename(in.NodeId, name, in.Newdir, newName, in.Flags))
 }
 
 func (f *fileSystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	i, err := f.c.Link(in.Oldnodeid, in.NodeId, name)
+	i, err := f.on(&in.InHeader).Link(in.Oldnodeid, in.NodeId, name)
 	if err != nil {
 		return status(err)
 	}

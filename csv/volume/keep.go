@@ -103,6 +103,30 @@ func (v *Volume) Result(client, request uint64) (ino uint64, ok bool) {
 	return d.u64(), d.err == nil
 }
 
+// Results lists the requests of a client, from one on, whose results are kept, up to
+// limit.
+func (v *Volume) Results(client, from uint64, limit int) []uint64 {
+	prefix := key(prefixResult, client)
+	var out []uint64
+	v.tree.ascend(key(prefixResult, client, from), func(k string, _ []byte) bool {
+		n, ok := keyNum(k, 1)
+		if !strings.HasPrefix(k, prefix) || len(out) >= limit {
+			return false
+		}
+		if ok {
+			out = append(out, n)
+		}
+		return true
+	})
+	return out
+}
+
+// ForgetOne drops the result of one request.
+func (v *Volume) ForgetOne(client, request uint64) {
+	v.del(key(prefixResult, client, request))
+	v.end()
+}
+
 // Forget drops the results of a client's requests below one, which it will not
 // repeat.
 func (v *Volume) Forget(client, below uint64) {
