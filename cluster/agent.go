@@ -283,9 +283,13 @@ func Act(s *pb.State, l Local) []Action {
 // of the cluster's are none of them. They are in the order of their names.
 func concerned(s *pb.State, l Local) []*pb.Group {
 	var out []*pb.Group
-	for name, g := range s.Groups {
-		_, here := l.Machines[name]
-		if g.Type != TypeCluster && (here || g.Owner == l.Node || g.Migration.GetFrom() == l.Node) {
+	for _, g := range s.Groups { // of many: nothing is looked up for each
+		if mine := g.Owner == l.Node || g.Migration != nil && g.Migration.From == l.Node; mine && g.Type != TypeCluster {
+			out = append(out, g)
+		}
+	}
+	for name := range l.Machines {
+		if g := s.Groups[name]; g != nil && g.Type != TypeCluster && g.Owner != l.Node && g.Migration.GetFrom() != l.Node {
 			out = append(out, g)
 		}
 	}

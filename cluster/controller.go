@@ -107,7 +107,7 @@ func (c *Controller) Step(in Input) Decisions {
 		cmd.Term = in.Term
 	}
 	// Whoever is away is remembered in any case.
-	if view := c.votes.View(in); !in.Changing || mutant.On("votes decided blindly") {
+	if view := c.votes.View(in); !in.Changing {
 		d.Changes = quorum.Next(view)
 	}
 	return d
@@ -325,6 +325,11 @@ func (c *Controller) coordinator(in Input, v *pb.Volume, have map[uint64]int) ui
 	return best
 }
 
+// maxAssigned is to how many groups one step gives another owner: the others follow once
+// these are committed. To plan for all that a site has lost, again at each commit, would
+// take longer than the commits.
+const maxAssigned = 64
+
 // groups gives those whose owner is gone, or cannot start them, another.
 func (c *Controller) groups(in Input) []*pb.Command {
 	homeless := map[string]string{} // with the reason
@@ -339,6 +344,9 @@ func (c *Controller) groups(in Input) []*pb.Command {
 	var out []*pb.Command
 	candidates := Candidates(in.State)
 	for _, name := range slices.Sorted(maps.Keys(homeless)) {
+		if len(out) == maxAssigned {
+			break
+		}
 		g, reason := in.State.Groups[name], homeless[name]
 		set := slices.Clone(candidates)
 		for i := range set {

@@ -54,7 +54,8 @@ func DecisionLane(c *pb.Command) string {
 	case *pb.Command_NodeDown:
 		return fmt.Sprintf("node-down/%d/%d/%d", k.NodeDown.Node, k.NodeDown.Epoch, k.NodeDown.Fencer)
 	case *pb.Command_GroupAssign:
-		return fmt.Sprintf("group-assign/%s/%d/%d", k.GroupAssign.Name, k.GroupAssign.Epoch, k.GroupAssign.To)
+		// To whom may change with each other group that is given away.
+		return fmt.Sprintf("group-assign/%s/%d", k.GroupAssign.Name, k.GroupAssign.Epoch)
 	}
 	return fmt.Sprint(c)
 }
