@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pb "quorate/cluster/clusterpb"
+	"quorate/internal/mutant"
 	"quorate/quorum"
 )
 
@@ -67,7 +68,7 @@ func ElectorateOf(s *pb.State, conf quorum.Configuration, here func(uint64) bool
 	q := s.Quorum
 	e := quorum.Electorate{Mode: quorum.Mode(ModeOf(q.GetMode())), Voting: conf.Voters}
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
-		e.Nodes = append(e.Nodes, quorum.Node{ID: id, Site: s.Nodes[id].Site, Here: here(id), Leaving: s.Nodes[id].Leaving})
+		e.Nodes = append(e.Nodes, quorum.Node{ID: id, Site: s.Nodes[id].Site, Here: here(id), Leaving: s.Nodes[id].Leaving && !mutant.On("removed with its vote")})
 	}
 	if !e.Mode.NeedsWitness() {
 		return e

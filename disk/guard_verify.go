@@ -47,7 +47,7 @@ func (g *Guard) Admit(ctx context.Context, key Key) error {
 func (g *Guard) admit(ctx context.Context, key, old Key) error {
 	session := sessionOf(g.lun)
 	ctx = OnSession(ctx, session)
-	if err := g.o.Permit(); err != nil {
+	if err := g.permit(); err != nil {
 		return fmt.Errorf("%w: not permitted: %w", ErrFenced, err)
 	}
 	if err := g.reserve(ctx, ReserveOut{Action: RegisterIgnore, ServiceKey: key}); err != nil {
@@ -129,7 +129,7 @@ func (g *Guard) examine(ctx context.Context, session uint64) error {
 	case r.Generation <= seen, mutant.On("key taken back"):
 		// A preempt would have raised the generation, so the target
 		// restarted and forgot everybody's key: the permit decides.
-		if err = g.o.Permit(); err != nil {
+		if err = g.permit(); err != nil {
 			return fmt.Errorf("%w: the target forgot the keys, and to register again is not permitted: %w", ErrFenced, err)
 		}
 		g.forget()
@@ -160,7 +160,7 @@ func (g *Guard) rebind(ctx context.Context, key Key) error {
 	if err == nil || !errors.Is(err, ErrConflict) {
 		return err
 	}
-	if err := g.o.Permit(); err != nil {
+	if err := g.permit(); err != nil {
 		return fmt.Errorf("%w: not permitted: %w", ErrFenced, err)
 	}
 	if err := g.reserve(ctx, ReserveOut{Action: RegisterIgnore, ServiceKey: key}); err != nil {
@@ -202,7 +202,7 @@ func (g *Guard) confirm(ctx context.Context, session uint64, key Key) error {
 	case r.Type == WriteExclusive && r.Holder != key:
 		return g.latch(fmt.Errorf("%w: %s is reserved by %s: %w", ErrFenced, g.Info().URL, r.Holder, ErrConflict))
 	}
-	if err := g.o.Permit(); err != nil {
+	if err := g.permit(); err != nil {
 		return fmt.Errorf("%w: not permitted: %w", ErrFenced, err)
 	}
 	g.mu.Lock()

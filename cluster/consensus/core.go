@@ -338,6 +338,9 @@ func (c *Core) Process(ctx context.Context) (Output, error) {
 			return out, err
 		}
 	}
+	if mutant.On("applied before it is committed") && c.Leader() {
+		rest = slices.Concat(rest, slices.DeleteFunc(slices.Clone(rd.Entries), isChange))
+	}
 	c.send(messages)
 	for _, m := range messages {
 		if m.GetType() == raftpb.MsgSnap {
@@ -412,7 +415,7 @@ func hurried(ms []*raftpb.Message) (early, late []*raftpb.Message) {
 // configuration change counts from then on, so that its commit must be durable first. A
 // voter that started again with the votes of before could wait for one that is gone.
 func (c *Core) persist(ctx context.Context, rd raft.Ready, rest []*raftpb.Entry, out *Output) error {
-	unsafe := lastChange(rest) > c.durable && !mutant.On("votes not durable")
+	unsafe := lastChange(rest) > c.durable
 	if !raft.IsEmptySnap(rd.Snapshot) {
 		if err := c.cfg.Log.Compact(ctx, rd.Snapshot, c.hard, rd.Entries); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
 	"quorate/disk"
+	"quorate/internal/mutant"
 )
 
 // look is the agent's loop once: see what is here, ask what is to be done, begin it.
@@ -31,7 +32,7 @@ func (c *clusterd) look() bool {
 func (c *clusterd) again() {
 	soon := time.Millisecond
 	if c.many() {
-		soon = 50 * time.Millisecond
+		soon = 300 * time.Millisecond
 	}
 	if !c.acting {
 		c.acting = true
@@ -205,11 +206,11 @@ func (c *clusterd) startMachine(act cluster.StartMachine) error {
 	if err := c.report(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_STARTING, ""); err != nil {
 		return err
 	}
-	c.w.e.sleep(c.w.e.between(20*time.Millisecond, 400*time.Millisecond))
+	c.w.e.sleep(c.w.e.between(20*time.Millisecond, 400*time.Millisecond) + c.n.slowStart)
 	for end := c.w.e.now + 30*time.Second; c.n.dying(act.Group) && c.w.e.now < end; {
 		c.w.e.sleep(100 * time.Millisecond)
 	}
-	if d := c.n.noded; d == nil || d.state != "active" || d.conf.epoch != act.NodeEpoch {
+	if d := c.n.noded; d == nil || d.state != "active" || d.conf.epoch != act.NodeEpoch && !mutant.On("epoch ignored") {
 		return errKeeper // what this node had is over
 	}
 	if c.w.e.chance(40) || c.n.launch(act.Group, act.Volume, false) == nil {

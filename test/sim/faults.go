@@ -69,6 +69,7 @@ var kinds = []kind{
 	{"site is cut off", 20 * time.Second, ""},
 	{"wall clock jumps", 0, ""},
 	{"machines do not start", 40 * time.Second, ""},
+	{"machines start slowly", 40 * time.Second, ""},
 	{"leader is not heard by one, and others restart", 12 * time.Second, ""},
 	{"QEMU crashes", 0, ""},
 	{"QEMU hangs", 8 * time.Second, ""},
@@ -94,7 +95,7 @@ const (
 
 func (f *faults) begin() {
 	f.undo, f.armed = map[int]func(){}, map[moment][]int{}
-	if f.w.opt.Losses > 0 {
+	if f.w.opt.Losses > 0 || f.w.opt.LostSite != "" {
 		f.losses()
 		return
 	}
@@ -127,10 +128,15 @@ func (f *faults) begin() {
 	}
 }
 
-// losses is the plan of Options.Losses.
+// losses is the plan of Options.Losses and LostSite.
 func (f *faults) losses() {
 	third := f.w.opt.Length / 3
-	lost := f.w.nodes[:f.w.opt.Losses]
+	lost := slices.Clone(f.w.nodes[:f.w.opt.Losses])
+	for _, n := range f.w.nodes {
+		if n.site != "" && n.site == f.w.opt.LostSite {
+			lost = append(lost, n)
+		}
+	}
 	f.w.e.after(third, nil, func() {
 		for _, n := range lost {
 			n.powerOff()
@@ -257,6 +263,9 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 	case "disk fails":
 		n.disk.broken = true
 		return "the disk of " + n.name + " fails", func() { n.disk.broken = false }
+	case "machines start slowly":
+		n.slowStart = time.Duration(x.b%9000) * time.Millisecond
+		return fmt.Sprintf("machines start slowly on %s, by %v", n.name, n.slowStart), func() { n.slowStart = 0 }
 	case "machines do not start":
 		n.broken = true
 		return "machines do not start on " + n.name, func() { n.broken = false }

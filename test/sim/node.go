@@ -35,7 +35,8 @@ type node struct {
 	held     map[string]bool // addresses of the cluster on its interfaces
 
 	powered, frozen bool
-	broken          bool // no QEMU can be started
+	broken          bool          // no QEMU can be started
+	slowStart       time.Duration // how much longer it takes until one runs
 	boots           int
 	starts          int // of clusterd
 	clusterd        *clusterd

@@ -68,6 +68,7 @@ var themes = []theme{
 		{"QEMU hangs", 3, ""},
 		{"writes linger", 2, ""},
 		{"machines do not start", 2, ""},
+		{"machines start slowly", 2, ""},
 		{"leader is not heard by one, and others restart", 1, ""},
 		{"power fails", 3, whileFlushing},
 		{"power fails", 1, whileCompacting},
@@ -135,6 +136,12 @@ var themes = []theme{
 		{"clusterd restarts", 4, ""},
 		{"path to a LUN is lost", 2, ""},
 	}, mixture},
+	{"leaving", []chance{
+		{"power fails", 10, ""}, {"node is cut off", 4, ""}, {"clusterd restarts", 6, ""}, {"network is slow", 6, ""}, {"disk is slow", 4, ""},
+	}, []chance{{"wish", 10, ""}, {"add", 30, ""}, {"evict", 50, ""}}},
+	{"witnesses", []chance{
+		{"node is cut off", 12, ""}, {"node hangs, and wakes cut off", 6, ""}, {"power fails", 8, ""}, {"clusterd restarts", 4, ""}, {"target loses power", 2, ""},
+	}, []chance{{"wish", 10, ""}, {"mode", 60, ""}}},
 	{"fences", []chance{
 		{"writes linger", 10, ""}, {"node is cut off", 14, ""}, {"node is not heard", 4, ""}, {"power fails", 2, ""},
 	}, mixture},
@@ -142,7 +149,7 @@ var themes = []theme{
 		{"node hangs", 10, ""}, {"noded hangs", 6, ""}, {"target restarts", 14, ""},
 	}, mixture},
 	{"starts", []chance{
-		{"machines do not start", 8, ""}, {"network is slow", 8, ""}, {"QEMU crashes", 10, ""}, {"power fails", 2, ""}, {"clusterd hangs", 2, ""}, {"noded crashes", 2, ""},
+		{"machines do not start", 8, ""}, {"machines start slowly", 14, ""}, {"node is cut off", 10, ""}, {"network is slow", 8, ""}, {"QEMU crashes", 10, ""}, {"power fails", 2, ""}, {"clusterd hangs", 2, ""}, {"noded crashes", 2, ""},
 	}, []chance{{"read", 10, ""}, {"wish", 60, ""}, {"move", 30, ""}}},
 	{"votes", []chance{
 		{"leader is not heard by one, and others restart", 10, ""},

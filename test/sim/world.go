@@ -40,6 +40,9 @@ type Options struct {
 	// Losses, where it is not 0, stands for all other faults: the power of so many
 	// nodes fails at a third of the run and is back at two.
 	Losses int
+	// LostSite, where it is not empty, stands for all other faults in the same way: the
+	// power of a site fails.
+	LostSite string
 }
 
 // DefaultLength is that of a run, where nothing else is said.
