@@ -273,8 +273,10 @@ func Act(s *pb.State, l Local) []Action {
 		out = append(out, volume(s, l, s.Volumes[name])...)
 	}
 	out = append(out, addresses(s, l)...)
-	for _, g := range concerned(s, l) {
-		out = append(out, group(l, g)...)
+	mine := concerned(s, l)
+	moves := moving{s: s, node: l.Node}
+	for _, g := range mine {
+		out = append(out, group(l, g, &moves)...)
 	}
 	return out
 }
@@ -425,7 +427,7 @@ func usable(l Local, name string) bool {
 	return st == "direct" || st == "redirected"
 }
 
-func group(l Local, g *pb.Group) []Action {
+func group(l Local, g *pb.Group, moves *moving) []Action {
 	m, here := l.Machines[g.Name]
 	if g.Migration.GetCancel() && g.Migration.From == l.Node {
 		return []Action{CancelMove{Group: g.Name}}
@@ -445,7 +447,7 @@ func group(l Local, g *pb.Group) []Action {
 	if !here {
 		return absent(l, g)
 	}
-	return present(l, g, m)
+	return present(l, g, m, moves)
 }
 
 // absent: this node owns the group, and it has no process.
@@ -476,7 +478,7 @@ func delayed(l Local, g *pb.Group) bool {
 }
 
 // present: this node owns the group, and its process is here.
-func present(l Local, g *pb.Group, m LocalMachine) []Action {
+func present(l Local, g *pb.Group, m LocalMachine, moves *moving) []Action {
 	if g.Desire == pb.Desire_DESIRE_STOPPED {
 		return append(report(l, g, pb.GroupState_GROUP_STATE_STOPPING, ""), StopMachine{Group: g.Name, Hard: g.HardStop})
 	}
@@ -493,10 +495,33 @@ func present(l Local, g *pb.Group, m LocalMachine) []Action {
 		return []Action{RecoverMachine{Group: g.Name, Incoming: m.Incoming}}
 	}
 	out := report(l, g, pb.GroupState_GROUP_STATE_ONLINE, "")
-	if mig := g.Migration; mig != nil && len(out) == 0 {
-		out = append(out, MoveMachine{Group: g.Name, Migration: mig.Id, From: mig.From, To: mig.To, Epoch: mig.Epoch})
+	if g.Migration != nil && len(out) == 0 {
+		out = append(out, moves.move(g)...)
 	}
 	return out
+}
+
+// moving are the migrations, as far as a node has any.
+type moving struct {
+	s      *pb.State
+	node   uint64
+	asked  bool
+	begins map[string]*pb.Migration
+}
+
+// move drives a group's migration, or has it begin when it is its turn.
+func (v *moving) move(g *pb.Group) []Action {
+	mig := g.Migration
+	if underWay(v.s, mig) {
+		return []Action{MoveMachine{Group: g.Name, Migration: mig.Id, From: mig.From, To: mig.To, Epoch: mig.Epoch}}
+	}
+	if !v.asked { // all groups are looked at, so only where there is something to ask
+		v.asked, v.begins = true, mayBegin(v.s, v.node)
+	}
+	if v.begins[g.Name] == nil {
+		return nil
+	}
+	return []Action{Report{What: "move/" + g.Name, Command: &pb.Command{Kind: &pb.Command_MigrationBegin{MigrationBegin: &pb.MigrationBegin{Group: g.Name, Id: mig.Id}}}}}
 }
 
 func endMove(g *pb.Group, reason string) Action {

@@ -165,6 +165,10 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.groupReport(c, k.GroupReport)
 	case *pb.Command_MigrationStart:
 		return d.migrationStart(c, k.MigrationStart)
+	case *pb.Command_MigrationBegin:
+		return d.migrationBegin(c, k.MigrationBegin)
+	case *pb.Command_MigrationSet:
+		return d.migrationSet(c, k.MigrationSet)
 	case *pb.Command_MigrationSwitch:
 		return d.migrationSwitch(c, k.MigrationSwitch)
 	case *pb.Command_MigrationEnd:

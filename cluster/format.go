@@ -42,6 +42,11 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.Command.volume_removed":     4,
 	"quorate.cluster.v1.VolumeAdd.epoch":            4,
 	"quorate.cluster.v1.VolumeReport.close_epoch":   4,
+	"quorate.cluster.v1.Command.migration_begin":    4,
+	"quorate.cluster.v1.Command.migration_set":      4,
+	"quorate.cluster.v1.MigrationStart.options":     4,
+	"quorate.cluster.v1.MigrationStart.priority":    4,
+	"quorate.cluster.v1.NetworkSet.migration_order": 4,
 }
 
 // whole are the messages within commands that are kept as they come: what an older

@@ -99,6 +99,11 @@ func (d *Database) networkSet(c *pb.Command, k *pb.NetworkSet) *pb.Result {
 	if len(k.Name) > maxName {
 		return refuse(pb.Code_CODE_INVALID, "the name of a network has at most %d characters", maxName)
 	}
+	for _, other := range d.s.Networks {
+		if o := k.MigrationOrder.GetOrder(); o != 0 && other != n && other.MigrationOrder == o {
+			return refuse(pb.Code_CODE_REFUSED, "%s is number %d for migration already: give it another number first, or 0 for none", other.Name, o)
+		}
+	}
 	if k.Role != pb.NetworkRole_NETWORK_ROLE_UNSPECIFIED && k.Role != n.Role {
 		if res := d.mayHaveRole(n, k.Role); res != nil {
 			return res
@@ -113,6 +118,10 @@ func (d *Database) networkSet(c *pb.Command, k *pb.NetworkSet) *pb.Result {
 	if k.Metric != 0 && k.Metric != n.Metric {
 		d.event(c, Info, "network-set", n.Name, "the metric of %s is %d now, before it was %d", n.Name, k.Metric, n.Metric)
 		n.Metric = k.Metric
+	}
+	if o := k.MigrationOrder; o != nil && o.Order != n.MigrationOrder {
+		d.event(c, Info, "network-set", n.Name, "the place of %s among the networks for migration is %d now, before it was %d", n.Name, o.Order, n.MigrationOrder)
+		n.MigrationOrder = o.Order
 	}
 	n.Kept = n.Kept || k.Role != pb.NetworkRole_NETWORK_ROLE_UNSPECIFIED || k.Metric != 0
 	return ok()

@@ -606,6 +606,7 @@ type Cluster struct {
 	Sensitivity      string                 `protobuf:"bytes,50,opt,name=sensitivity,proto3" json:"sensitivity,omitempty"`                                    // the name of a profile of timings
 	SensitivityEpoch uint64                 `protobuf:"varint,51,opt,name=sensitivity_epoch,json=sensitivityEpoch,proto3" json:"sensitivity_epoch,omitempty"` // raised with each
 	Format           uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"`                                            // of the database; 0 is the first, as 1 is
+	Migration        *MigrationSettings     `protobuf:"bytes,150,opt,name=migration,proto3" json:"migration,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -703,21 +704,184 @@ func (x *Cluster) GetFormat() uint32 {
 	return 0
 }
 
-// Network is a subnet on which nodes have addresses.
-type Network struct {
+func (x *Cluster) GetMigration() *MigrationSettings {
+	if x != nil {
+		return x.Migration
+	}
+	return nil
+}
+
+// MigrationSettings hold for all migrations. What is 0 or empty is left to the
+// defaults.
+type MigrationSettings struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Subnet        string                 `protobuf:"bytes,1,opt,name=subnet,proto3" json:"subnet,omitempty"` // "192.168.100.0/24"
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`     // "Cluster Network 1"
-	Role          NetworkRole            `protobuf:"varint,3,opt,name=role,proto3,enum=quorate.cluster.v1.NetworkRole" json:"role,omitempty"`
-	Metric        uint32                 `protobuf:"varint,4,opt,name=metric,proto3" json:"metric,omitempty"` // of two networks the one with less is preferred
-	Kept          bool                   `protobuf:"varint,5,opt,name=kept,proto3" json:"kept,omitempty"`     // an administrator has set something: only he changes it
+	Out           uint32                 `protobuf:"varint,1,opt,name=out,proto3" json:"out,omitempty"`                                          // at once from a node
+	In            uint32                 `protobuf:"varint,2,opt,name=in,proto3" json:"in,omitempty"`                                            // at once to a node
+	NodeBandwidth uint64                 `protobuf:"varint,3,opt,name=node_bandwidth,json=nodeBandwidth,proto3" json:"node_bandwidth,omitempty"` // of all that leave a node together, bytes a second
+	Options       *MigrationOptions      `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *MigrationSettings) Reset() {
+	*x = MigrationSettings{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationSettings) ProtoMessage() {}
+
+func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
+func (*MigrationSettings) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MigrationSettings) GetOut() uint32 {
+	if x != nil {
+		return x.Out
+	}
+	return 0
+}
+
+func (x *MigrationSettings) GetIn() uint32 {
+	if x != nil {
+		return x.In
+	}
+	return 0
+}
+
+func (x *MigrationSettings) GetNodeBandwidth() uint64 {
+	if x != nil {
+		return x.NodeBandwidth
+	}
+	return 0
+}
+
+func (x *MigrationSettings) GetOptions() *MigrationOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+// MigrationOptions are how a machine goes over.
+type MigrationOptions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Streams       uint32                 `protobuf:"varint,1,opt,name=streams,proto3" json:"streams,omitempty"`
+	Compression   string                 `protobuf:"bytes,2,opt,name=compression,proto3" json:"compression,omitempty"`                        // auto, on, off
+	Bandwidth     uint64                 `protobuf:"varint,3,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`                           // bytes a second
+	MaxBandwidth  uint64                 `protobuf:"varint,4,opt,name=max_bandwidth,json=maxBandwidth,proto3" json:"max_bandwidth,omitempty"` // where the copy does not settle
+	Remedies      string                 `protobuf:"bytes,5,opt,name=remedies,proto3" json:"remedies,omitempty"`                              // in their order, by commas
+	MaxPauseMs    uint32                 `protobuf:"varint,6,opt,name=max_pause_ms,json=maxPauseMs,proto3" json:"max_pause_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationOptions) Reset() {
+	*x = MigrationOptions{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationOptions) ProtoMessage() {}
+
+func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
+func (*MigrationOptions) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *MigrationOptions) GetStreams() uint32 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *MigrationOptions) GetCompression() string {
+	if x != nil {
+		return x.Compression
+	}
+	return ""
+}
+
+func (x *MigrationOptions) GetBandwidth() uint64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
+func (x *MigrationOptions) GetMaxBandwidth() uint64 {
+	if x != nil {
+		return x.MaxBandwidth
+	}
+	return 0
+}
+
+func (x *MigrationOptions) GetRemedies() string {
+	if x != nil {
+		return x.Remedies
+	}
+	return ""
+}
+
+func (x *MigrationOptions) GetMaxPauseMs() uint32 {
+	if x != nil {
+		return x.MaxPauseMs
+	}
+	return 0
+}
+
+// Network is a subnet on which nodes have addresses.
+type Network struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Subnet         string                 `protobuf:"bytes,1,opt,name=subnet,proto3" json:"subnet,omitempty"` // "192.168.100.0/24"
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`     // "Cluster Network 1"
+	Role           NetworkRole            `protobuf:"varint,3,opt,name=role,proto3,enum=quorate.cluster.v1.NetworkRole" json:"role,omitempty"`
+	Metric         uint32                 `protobuf:"varint,4,opt,name=metric,proto3" json:"metric,omitempty"`                                         // of two networks the one with less is preferred
+	Kept           bool                   `protobuf:"varint,5,opt,name=kept,proto3" json:"kept,omitempty"`                                             // an administrator has set something: only he changes it
+	MigrationOrder uint32                 `protobuf:"varint,150,opt,name=migration_order,json=migrationOrder,proto3" json:"migration_order,omitempty"` // from 1 on; machines move over the first that both nodes have. 0: not meant for it
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[2]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +893,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[2]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +906,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{2}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Network) GetSubnet() string {
@@ -780,6 +944,13 @@ func (x *Network) GetKept() bool {
 	return false
 }
 
+func (x *Network) GetMigrationOrder() uint32 {
+	if x != nil {
+		return x.MigrationOrder
+	}
+	return 0
+}
+
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -803,7 +974,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[3]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +986,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[3]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +999,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{3}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Node) GetId() uint64 {
@@ -947,7 +1118,7 @@ type Unreached struct {
 
 func (x *Unreached) Reset() {
 	*x = Unreached{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[4]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1130,7 @@ func (x *Unreached) String() string {
 func (*Unreached) ProtoMessage() {}
 
 func (x *Unreached) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[4]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1143,7 @@ func (x *Unreached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unreached.ProtoReflect.Descriptor instead.
 func (*Unreached) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{4}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Unreached) GetNetwork() string {
@@ -1000,7 +1171,7 @@ type NodeAddress struct {
 
 func (x *NodeAddress) Reset() {
 	*x = NodeAddress{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1183,7 @@ func (x *NodeAddress) String() string {
 func (*NodeAddress) ProtoMessage() {}
 
 func (x *NodeAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1196,7 @@ func (x *NodeAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddress.ProtoReflect.Descriptor instead.
 func (*NodeAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeAddress) GetNetwork() string {
@@ -1069,7 +1240,7 @@ type NodeFacts struct {
 
 func (x *NodeFacts) Reset() {
 	*x = NodeFacts{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1252,7 @@ func (x *NodeFacts) String() string {
 func (*NodeFacts) ProtoMessage() {}
 
 func (x *NodeFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1265,7 @@ func (x *NodeFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFacts.ProtoReflect.Descriptor instead.
 func (*NodeFacts) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodeFacts) GetVersion() string {
@@ -1186,7 +1357,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1369,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1382,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Proof) GetKind() ProofKind {
@@ -1257,7 +1428,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1440,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1453,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Fence) GetEpoch() uint64 {
@@ -1354,7 +1525,7 @@ type Quorum struct {
 
 func (x *Quorum) Reset() {
 	*x = Quorum{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1537,7 @@ func (x *Quorum) String() string {
 func (*Quorum) ProtoMessage() {}
 
 func (x *Quorum) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1550,7 @@ func (x *Quorum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quorum.ProtoReflect.Descriptor instead.
 func (*Quorum) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Quorum) GetMode() QuorumMode {
@@ -1469,7 +1640,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1652,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1665,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{10}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Disk) GetId() string {
@@ -1572,7 +1743,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1584,7 +1755,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1597,7 +1768,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Claim) GetId() uint64 {
@@ -1652,7 +1823,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1835,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1848,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Volume) GetName() string {
@@ -1812,7 +1983,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1995,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +2008,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VolumeStatus) GetState() string {
@@ -1880,7 +2051,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +2063,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +2076,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -1951,7 +2122,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2134,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2147,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Group) GetName() string {
@@ -2091,7 +2262,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2274,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2287,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GroupStatus) GetState() GroupState {
@@ -2162,13 +2333,16 @@ type Migration struct {
 	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the group when it began
 	Cancel        bool                   `protobuf:"varint,7,opt,name=cancel,proto3" json:"cancel,omitempty"`
 	StartedMs     int64                  `protobuf:"varint,8,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
+	Options       *MigrationOptions      `protobuf:"bytes,150,opt,name=options,proto3" json:"options,omitempty"`
+	Priority      uint32                 `protobuf:"varint,151,opt,name=priority,proto3" json:"priority,omitempty"` // the higher goes first
+	Begun         bool                   `protobuf:"varint,152,opt,name=begun,proto3" json:"begun,omitempty"`       // out of the queue
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Migration) Reset() {
 	*x = Migration{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2354,7 @@ func (x *Migration) String() string {
 func (*Migration) ProtoMessage() {}
 
 func (x *Migration) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2367,7 @@ func (x *Migration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Migration.ProtoReflect.Descriptor instead.
 func (*Migration) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Migration) GetId() uint64 {
@@ -2238,6 +2412,27 @@ func (x *Migration) GetStartedMs() int64 {
 	return 0
 }
 
+func (x *Migration) GetOptions() *MigrationOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Migration) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Migration) GetBegun() bool {
+	if x != nil {
+		return x.Begun
+	}
+	return false
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2252,7 +2447,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2459,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2472,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Event) GetId() uint64 {
@@ -2332,7 +2527,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2539,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2552,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Applied) GetId() uint64 {
@@ -2385,7 +2580,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2592,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2605,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Result) GetCode() Code {
@@ -2482,6 +2677,8 @@ type Command struct {
 	//	*Command_VolumeMaintenance
 	//	*Command_VolumeRemove
 	//	*Command_VolumeRemoved
+	//	*Command_MigrationBegin
+	//	*Command_MigrationSet
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2489,7 +2686,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2698,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2711,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Command) GetId() uint64 {
@@ -2903,6 +3100,24 @@ func (x *Command) GetVolumeRemoved() *VolumeRemoved {
 	return nil
 }
 
+func (x *Command) GetMigrationBegin() *MigrationBegin {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_MigrationBegin); ok {
+			return x.MigrationBegin
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetMigrationSet() *MigrationSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_MigrationSet); ok {
+			return x.MigrationSet
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3063,6 +3278,14 @@ type Command_VolumeRemoved struct {
 	VolumeRemoved *VolumeRemoved `protobuf:"bytes,143,opt,name=volume_removed,json=volumeRemoved,proto3,oneof"`
 }
 
+type Command_MigrationBegin struct {
+	MigrationBegin *MigrationBegin `protobuf:"bytes,150,opt,name=migration_begin,json=migrationBegin,proto3,oneof"`
+}
+
+type Command_MigrationSet struct {
+	MigrationSet *MigrationSet `protobuf:"bytes,151,opt,name=migration_set,json=migrationSet,proto3,oneof"`
+}
+
 func (*Command_NodeAdd) isCommand_Kind() {}
 
 func (*Command_NodeDown) isCommand_Kind() {}
@@ -3141,6 +3364,10 @@ func (*Command_VolumeRemove) isCommand_Kind() {}
 
 func (*Command_VolumeRemoved) isCommand_Kind() {}
 
+func (*Command_MigrationBegin) isCommand_Kind() {}
+
+func (*Command_MigrationSet) isCommand_Kind() {}
+
 // ClusterUpgrade moves the format of the database forward.
 type ClusterUpgrade struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3151,7 +3378,7 @@ type ClusterUpgrade struct {
 
 func (x *ClusterUpgrade) Reset() {
 	*x = ClusterUpgrade{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3390,7 @@ func (x *ClusterUpgrade) String() string {
 func (*ClusterUpgrade) ProtoMessage() {}
 
 func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3403,7 @@ func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgrade.ProtoReflect.Descriptor instead.
 func (*ClusterUpgrade) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ClusterUpgrade) GetFormat() uint32 {
@@ -3195,7 +3422,7 @@ type NodeAdd struct {
 
 func (x *NodeAdd) Reset() {
 	*x = NodeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3434,7 @@ func (x *NodeAdd) String() string {
 func (*NodeAdd) ProtoMessage() {}
 
 func (x *NodeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3447,7 @@ func (x *NodeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdd.ProtoReflect.Descriptor instead.
 func (*NodeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NodeAdd) GetNode() *Node {
@@ -3239,7 +3466,7 @@ type NodeRemove struct {
 
 func (x *NodeRemove) Reset() {
 	*x = NodeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3478,7 @@ func (x *NodeRemove) String() string {
 func (*NodeRemove) ProtoMessage() {}
 
 func (x *NodeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3491,7 @@ func (x *NodeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemove.ProtoReflect.Descriptor instead.
 func (*NodeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NodeRemove) GetNode() uint64 {
@@ -3284,7 +3511,7 @@ type NodeLeave struct {
 
 func (x *NodeLeave) Reset() {
 	*x = NodeLeave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3523,7 @@ func (x *NodeLeave) String() string {
 func (*NodeLeave) ProtoMessage() {}
 
 func (x *NodeLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3536,7 @@ func (x *NodeLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeLeave.ProtoReflect.Descriptor instead.
 func (*NodeLeave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NodeLeave) GetNode() uint64 {
@@ -3336,7 +3563,7 @@ type NodeSet struct {
 
 func (x *NodeSet) Reset() {
 	*x = NodeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +3575,7 @@ func (x *NodeSet) String() string {
 func (*NodeSet) ProtoMessage() {}
 
 func (x *NodeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +3588,7 @@ func (x *NodeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSet.ProtoReflect.Descriptor instead.
 func (*NodeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *NodeSet) GetNode() uint64 {
@@ -3391,7 +3618,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3403,7 +3630,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3416,7 +3643,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *NodeDown) GetNode() uint64 {
@@ -3465,7 +3692,7 @@ type FenceProof struct {
 
 func (x *FenceProof) Reset() {
 	*x = FenceProof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3704,7 @@ func (x *FenceProof) String() string {
 func (*FenceProof) ProtoMessage() {}
 
 func (x *FenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3717,7 @@ func (x *FenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceProof.ProtoReflect.Descriptor instead.
 func (*FenceProof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FenceProof) GetNode() uint64 {
@@ -3524,7 +3751,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3536,7 +3763,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3549,7 +3776,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *NodeUp) GetNode() uint64 {
@@ -3578,7 +3805,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +3817,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +3830,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NodeReport) GetNode() uint64 {
@@ -3643,7 +3870,7 @@ type DiskAdd struct {
 
 func (x *DiskAdd) Reset() {
 	*x = DiskAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3655,7 +3882,7 @@ func (x *DiskAdd) String() string {
 func (*DiskAdd) ProtoMessage() {}
 
 func (x *DiskAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3668,7 +3895,7 @@ func (x *DiskAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAdd.ProtoReflect.Descriptor instead.
 func (*DiskAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DiskAdd) GetDisk() *Disk {
@@ -3690,7 +3917,7 @@ type DiskClaim struct {
 
 func (x *DiskClaim) Reset() {
 	*x = DiskClaim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3702,7 +3929,7 @@ func (x *DiskClaim) String() string {
 func (*DiskClaim) ProtoMessage() {}
 
 func (x *DiskClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3715,7 +3942,7 @@ func (x *DiskClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskClaim.ProtoReflect.Descriptor instead.
 func (*DiskClaim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DiskClaim) GetDisk() string {
@@ -3748,7 +3975,7 @@ type PortalAdd struct {
 
 func (x *PortalAdd) Reset() {
 	*x = PortalAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3760,7 +3987,7 @@ func (x *PortalAdd) String() string {
 func (*PortalAdd) ProtoMessage() {}
 
 func (x *PortalAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3773,7 +4000,7 @@ func (x *PortalAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortalAdd.ProtoReflect.Descriptor instead.
 func (*PortalAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PortalAdd) GetPortal() string {
@@ -3796,7 +4023,7 @@ type QuorumSet struct {
 
 func (x *QuorumSet) Reset() {
 	*x = QuorumSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3808,7 +4035,7 @@ func (x *QuorumSet) String() string {
 func (*QuorumSet) ProtoMessage() {}
 
 func (x *QuorumSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3821,7 +4048,7 @@ func (x *QuorumSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSet.ProtoReflect.Descriptor instead.
 func (*QuorumSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *QuorumSet) GetMode() QuorumMode {
@@ -3870,7 +4097,7 @@ type WitnessHosted struct {
 
 func (x *WitnessHosted) Reset() {
 	*x = WitnessHosted{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3882,7 +4109,7 @@ func (x *WitnessHosted) String() string {
 func (*WitnessHosted) ProtoMessage() {}
 
 func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3895,7 +4122,7 @@ func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHosted.ProtoReflect.Descriptor instead.
 func (*WitnessHosted) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WitnessHosted) GetNode() uint64 {
@@ -3928,7 +4155,7 @@ type WitnessDropped struct {
 
 func (x *WitnessDropped) Reset() {
 	*x = WitnessDropped{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3940,7 +4167,7 @@ func (x *WitnessDropped) String() string {
 func (*WitnessDropped) ProtoMessage() {}
 
 func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3953,7 +4180,7 @@ func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessDropped.ProtoReflect.Descriptor instead.
 func (*WitnessDropped) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WitnessDropped) GetVoter() uint64 {
@@ -3972,7 +4199,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3984,7 +4211,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3997,7 +4224,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -4020,7 +4247,7 @@ type VolumeAdd struct {
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4032,7 +4259,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4045,7 +4272,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -4095,7 +4322,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4107,7 +4334,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4120,7 +4347,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -4167,7 +4394,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4179,7 +4406,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4192,7 +4419,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -4264,7 +4491,7 @@ type VolumeMove struct {
 
 func (x *VolumeMove) Reset() {
 	*x = VolumeMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4276,7 +4503,7 @@ func (x *VolumeMove) String() string {
 func (*VolumeMove) ProtoMessage() {}
 
 func (x *VolumeMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4289,7 +4516,7 @@ func (x *VolumeMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMove.ProtoReflect.Descriptor instead.
 func (*VolumeMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *VolumeMove) GetName() string {
@@ -4336,7 +4563,7 @@ type VolumeReleased struct {
 
 func (x *VolumeReleased) Reset() {
 	*x = VolumeReleased{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +4575,7 @@ func (x *VolumeReleased) String() string {
 func (*VolumeReleased) ProtoMessage() {}
 
 func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +4588,7 @@ func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReleased.ProtoReflect.Descriptor instead.
 func (*VolumeReleased) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *VolumeReleased) GetName() string {
@@ -4411,7 +4638,7 @@ type VolumeMaintenance struct {
 
 func (x *VolumeMaintenance) Reset() {
 	*x = VolumeMaintenance{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4423,7 +4650,7 @@ func (x *VolumeMaintenance) String() string {
 func (*VolumeMaintenance) ProtoMessage() {}
 
 func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4436,7 +4663,7 @@ func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMaintenance.ProtoReflect.Descriptor instead.
 func (*VolumeMaintenance) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *VolumeMaintenance) GetName() string {
@@ -4470,7 +4697,7 @@ type VolumeRemove struct {
 
 func (x *VolumeRemove) Reset() {
 	*x = VolumeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4482,7 +4709,7 @@ func (x *VolumeRemove) String() string {
 func (*VolumeRemove) ProtoMessage() {}
 
 func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4495,7 +4722,7 @@ func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemove.ProtoReflect.Descriptor instead.
 func (*VolumeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *VolumeRemove) GetName() string {
@@ -4515,7 +4742,7 @@ type VolumeRemoved struct {
 
 func (x *VolumeRemoved) Reset() {
 	*x = VolumeRemoved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4527,7 +4754,7 @@ func (x *VolumeRemoved) String() string {
 func (*VolumeRemoved) ProtoMessage() {}
 
 func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4540,7 +4767,7 @@ func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemoved.ProtoReflect.Descriptor instead.
 func (*VolumeRemoved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *VolumeRemoved) GetName() string {
@@ -4570,7 +4797,7 @@ type VolumeGrown struct {
 
 func (x *VolumeGrown) Reset() {
 	*x = VolumeGrown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4582,7 +4809,7 @@ func (x *VolumeGrown) String() string {
 func (*VolumeGrown) ProtoMessage() {}
 
 func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4595,7 +4822,7 @@ func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
 func (*VolumeGrown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *VolumeGrown) GetName() string {
@@ -4635,7 +4862,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4647,7 +4874,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4660,7 +4887,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -4679,7 +4906,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4691,7 +4918,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4704,7 +4931,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -4725,7 +4952,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4737,7 +4964,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4750,7 +4977,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -4786,7 +5013,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4798,7 +5025,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4811,7 +5038,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -4852,7 +5079,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4864,7 +5091,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4877,7 +5104,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GroupReport) GetName() string {
@@ -4898,13 +5125,15 @@ type MigrationStart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	Options       *MigrationOptions      `protobuf:"bytes,150,opt,name=options,proto3" json:"options,omitempty"`
+	Priority      uint32                 `protobuf:"varint,151,opt,name=priority,proto3" json:"priority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4916,7 +5145,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4929,7 +5158,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -4946,6 +5175,117 @@ func (x *MigrationStart) GetTo() uint64 {
 	return 0
 }
 
+func (x *MigrationStart) GetOptions() *MigrationOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *MigrationStart) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+// MigrationBegin takes a migration out of the queue. Its source proposes it.
+type MigrationBegin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationBegin) Reset() {
+	*x = MigrationBegin{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationBegin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationBegin) ProtoMessage() {}
+
+func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationBegin.ProtoReflect.Descriptor instead.
+func (*MigrationBegin) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *MigrationBegin) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *MigrationBegin) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type MigrationSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      *MigrationSettings     `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationSet) Reset() {
+	*x = MigrationSet{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationSet) ProtoMessage() {}
+
+func (x *MigrationSet) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationSet.ProtoReflect.Descriptor instead.
+func (*MigrationSet) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *MigrationSet) GetSettings() *MigrationSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 type MigrationSwitch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -4957,7 +5297,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4969,7 +5309,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4982,7 +5322,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -5017,7 +5357,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5029,7 +5369,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5042,7 +5382,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -5076,7 +5416,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5088,7 +5428,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5101,7 +5441,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -5130,7 +5470,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5142,7 +5482,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5155,7 +5495,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Note) GetLevel() string {
@@ -5187,18 +5527,19 @@ func (x *Note) GetText() string {
 }
 
 type NetworkSet struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`                                // name or subnet
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                                      // the new one; empty: as it is
-	Role          NetworkRole            `protobuf:"varint,3,opt,name=role,proto3,enum=quorate.cluster.v1.NetworkRole" json:"role,omitempty"` // unspecified: as it is
-	Metric        uint32                 `protobuf:"varint,4,opt,name=metric,proto3" json:"metric,omitempty"`                                 // 0: as it is
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Network        string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`                                       // name or subnet
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                                             // the new one; empty: as it is
+	Role           NetworkRole            `protobuf:"varint,3,opt,name=role,proto3,enum=quorate.cluster.v1.NetworkRole" json:"role,omitempty"`        // unspecified: as it is
+	Metric         uint32                 `protobuf:"varint,4,opt,name=metric,proto3" json:"metric,omitempty"`                                        // 0: as it is
+	MigrationOrder *MigrationOrder        `protobuf:"bytes,150,opt,name=migration_order,json=migrationOrder,proto3" json:"migration_order,omitempty"` // unset: as it is
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5210,7 +5551,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5223,7 +5564,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -5254,6 +5595,57 @@ func (x *NetworkSet) GetMetric() uint32 {
 	return 0
 }
 
+func (x *NetworkSet) GetMigrationOrder() *MigrationOrder {
+	if x != nil {
+		return x.MigrationOrder
+	}
+	return nil
+}
+
+type MigrationOrder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Order         uint32                 `protobuf:"varint,1,opt,name=order,proto3" json:"order,omitempty"` // 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationOrder) Reset() {
+	*x = MigrationOrder{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationOrder) ProtoMessage() {}
+
+func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationOrder.ProtoReflect.Descriptor instead.
+func (*MigrationOrder) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *MigrationOrder) GetOrder() uint32 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
 type PathsReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -5265,7 +5657,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5277,7 +5669,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5290,7 +5682,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -5324,7 +5716,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5336,7 +5728,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5349,7 +5741,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -5376,7 +5768,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5388,7 +5780,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5401,7 +5793,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -5455,7 +5847,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05value:\x028\x01\x1aX\n" +
 	"\rNetworksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
-	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\"\x90\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\"\xd6\x02\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -5467,13 +5859,28 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vincarnation\x18\x1e \x01(\x04R\vincarnation\x12 \n" +
 	"\vsensitivity\x182 \x01(\tR\vsensitivity\x12+\n" +
 	"\x11sensitivity_epoch\x183 \x01(\x04R\x10sensitivityEpoch\x12\x16\n" +
-	"\x06format\x18n \x01(\rR\x06format\"\x96\x01\n" +
+	"\x06format\x18n \x01(\rR\x06format\x12D\n" +
+	"\tmigration\x18\x96\x01 \x01(\v2%.quorate.cluster.v1.MigrationSettingsR\tmigration\"\x9c\x01\n" +
+	"\x11MigrationSettings\x12\x10\n" +
+	"\x03out\x18\x01 \x01(\rR\x03out\x12\x0e\n" +
+	"\x02in\x18\x02 \x01(\rR\x02in\x12%\n" +
+	"\x0enode_bandwidth\x18\x03 \x01(\x04R\rnodeBandwidth\x12>\n" +
+	"\aoptions\x18\x04 \x01(\v2$.quorate.cluster.v1.MigrationOptionsR\aoptions\"\xcf\x01\n" +
+	"\x10MigrationOptions\x12\x18\n" +
+	"\astreams\x18\x01 \x01(\rR\astreams\x12 \n" +
+	"\vcompression\x18\x02 \x01(\tR\vcompression\x12\x1c\n" +
+	"\tbandwidth\x18\x03 \x01(\x04R\tbandwidth\x12#\n" +
+	"\rmax_bandwidth\x18\x04 \x01(\x04R\fmaxBandwidth\x12\x1a\n" +
+	"\bremedies\x18\x05 \x01(\tR\bremedies\x12 \n" +
+	"\fmax_pause_ms\x18\x06 \x01(\rR\n" +
+	"maxPauseMs\"\xc0\x01\n" +
 	"\aNetwork\x12\x16\n" +
 	"\x06subnet\x18\x01 \x01(\tR\x06subnet\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x123\n" +
 	"\x04role\x18\x03 \x01(\x0e2\x1f.quorate.cluster.v1.NetworkRoleR\x04role\x12\x16\n" +
 	"\x06metric\x18\x04 \x01(\rR\x06metric\x12\x12\n" +
-	"\x04kept\x18\x05 \x01(\bR\x04kept\"\xa0\x04\n" +
+	"\x04kept\x18\x05 \x01(\bR\x04kept\x12(\n" +
+	"\x0fmigration_order\x18\x96\x01 \x01(\rR\x0emigrationOrder\"\xa0\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12=\n" +
@@ -5617,7 +6024,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x13\n" +
-	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\"\x98\x01\n" +
+	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\"\x8d\x02\n" +
 	"\tMigration\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x0e\n" +
@@ -5625,7 +6032,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06cancel\x18\a \x01(\bR\x06cancel\x12\x1d\n" +
 	"\n" +
-	"started_ms\x18\b \x01(\x03R\tstartedMsJ\x04\b\x05\x10\x06J\x04\b\x06\x10\a\"\x84\x01\n" +
+	"started_ms\x18\b \x01(\x03R\tstartedMs\x12?\n" +
+	"\aoptions\x18\x96\x01 \x01(\v2$.quorate.cluster.v1.MigrationOptionsR\aoptions\x12\x1b\n" +
+	"\bpriority\x18\x97\x01 \x01(\rR\bpriority\x12\x15\n" +
+	"\x05begun\x18\x98\x01 \x01(\bR\x05begunJ\x04\b\x05\x10\x06J\x04\b\x06\x10\a\"\x84\x01\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x14\n" +
@@ -5639,7 +6049,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xeb\x15\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\x85\x17\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -5696,7 +6106,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\fvolume_grown\x18\x8c\x01 \x01(\v2\x1f.quorate.cluster.v1.VolumeGrownH\x00R\vvolumeGrown\x12W\n" +
 	"\x12volume_maintenance\x18\x8d\x01 \x01(\v2%.quorate.cluster.v1.VolumeMaintenanceH\x00R\x11volumeMaintenance\x12H\n" +
 	"\rvolume_remove\x18\x8e\x01 \x01(\v2 .quorate.cluster.v1.VolumeRemoveH\x00R\fvolumeRemove\x12K\n" +
-	"\x0evolume_removed\x18\x8f\x01 \x01(\v2!.quorate.cluster.v1.VolumeRemovedH\x00R\rvolumeRemovedB\x06\n" +
+	"\x0evolume_removed\x18\x8f\x01 \x01(\v2!.quorate.cluster.v1.VolumeRemovedH\x00R\rvolumeRemoved\x12N\n" +
+	"\x0fmigration_begin\x18\x96\x01 \x01(\v2\".quorate.cluster.v1.MigrationBeginH\x00R\x0emigrationBegin\x12H\n" +
+	"\rmigration_set\x18\x97\x01 \x01(\v2 .quorate.cluster.v1.MigrationSetH\x00R\fmigrationSetB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"(\n" +
 	"\x0eClusterUpgrade\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"7\n" +
@@ -5820,10 +6232,17 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"Z\n" +
 	"\vGroupReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
-	"\x06status\x18\x02 \x01(\v2\x1f.quorate.cluster.v1.GroupStatusR\x06status\"<\n" +
+	"\x06status\x18\x02 \x01(\v2\x1f.quorate.cluster.v1.GroupStatusR\x06status\"\x9a\x01\n" +
 	"\x0eMigrationStart\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x04R\x02toJ\x04\b\x03\x10\x04\"M\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\x12?\n" +
+	"\aoptions\x18\x96\x01 \x01(\v2$.quorate.cluster.v1.MigrationOptionsR\aoptions\x12\x1b\n" +
+	"\bpriority\x18\x97\x01 \x01(\rR\bpriorityJ\x04\b\x03\x10\x04\"6\n" +
+	"\x0eMigrationBegin\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\"Q\n" +
+	"\fMigrationSet\x12A\n" +
+	"\bsettings\x18\x01 \x01(\v2%.quorate.cluster.v1.MigrationSettingsR\bsettings\"M\n" +
 	"\x0fMigrationSwitch\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
@@ -5839,13 +6258,16 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
 	"\asubject\x18\x03 \x01(\tR\asubject\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text\"\x87\x01\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"\xd5\x01\n" +
 	"\n" +
 	"NetworkSet\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x123\n" +
 	"\x04role\x18\x03 \x01(\x0e2\x1f.quorate.cluster.v1.NetworkRoleR\x04role\x12\x16\n" +
-	"\x06metric\x18\x04 \x01(\rR\x06metric\"t\n" +
+	"\x06metric\x18\x04 \x01(\rR\x06metric\x12L\n" +
+	"\x0fmigration_order\x18\x96\x01 \x01(\v2\".quorate.cluster.v1.MigrationOrderR\x0emigrationOrder\"&\n" +
+	"\x0eMigrationOrder\x12\x14\n" +
+	"\x05order\x18\x01 \x01(\rR\x05order\"t\n" +
 	"\vPathsReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12;\n" +
@@ -5921,7 +6343,7 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),          // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),            // 1: quorate.cluster.v1.NodeState
@@ -5933,166 +6355,179 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(Code)(0),                 // 7: quorate.cluster.v1.Code
 	(*State)(nil),             // 8: quorate.cluster.v1.State
 	(*Cluster)(nil),           // 9: quorate.cluster.v1.Cluster
-	(*Network)(nil),           // 10: quorate.cluster.v1.Network
-	(*Node)(nil),              // 11: quorate.cluster.v1.Node
-	(*Unreached)(nil),         // 12: quorate.cluster.v1.Unreached
-	(*NodeAddress)(nil),       // 13: quorate.cluster.v1.NodeAddress
-	(*NodeFacts)(nil),         // 14: quorate.cluster.v1.NodeFacts
-	(*Proof)(nil),             // 15: quorate.cluster.v1.Proof
-	(*Fence)(nil),             // 16: quorate.cluster.v1.Fence
-	(*Quorum)(nil),            // 17: quorate.cluster.v1.Quorum
-	(*Disk)(nil),              // 18: quorate.cluster.v1.Disk
-	(*Claim)(nil),             // 19: quorate.cluster.v1.Claim
-	(*Volume)(nil),            // 20: quorate.cluster.v1.Volume
-	(*VolumeStatus)(nil),      // 21: quorate.cluster.v1.VolumeStatus
-	(*Pauses)(nil),            // 22: quorate.cluster.v1.Pauses
-	(*Group)(nil),             // 23: quorate.cluster.v1.Group
-	(*GroupStatus)(nil),       // 24: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),         // 25: quorate.cluster.v1.Migration
-	(*Event)(nil),             // 26: quorate.cluster.v1.Event
-	(*Applied)(nil),           // 27: quorate.cluster.v1.Applied
-	(*Result)(nil),            // 28: quorate.cluster.v1.Result
-	(*Command)(nil),           // 29: quorate.cluster.v1.Command
-	(*ClusterUpgrade)(nil),    // 30: quorate.cluster.v1.ClusterUpgrade
-	(*NodeAdd)(nil),           // 31: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),        // 32: quorate.cluster.v1.NodeRemove
-	(*NodeLeave)(nil),         // 33: quorate.cluster.v1.NodeLeave
-	(*NodeSet)(nil),           // 34: quorate.cluster.v1.NodeSet
-	(*NodeDown)(nil),          // 35: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),        // 36: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),            // 37: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),        // 38: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),           // 39: quorate.cluster.v1.DiskAdd
-	(*DiskClaim)(nil),         // 40: quorate.cluster.v1.DiskClaim
-	(*PortalAdd)(nil),         // 41: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),         // 42: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),     // 43: quorate.cluster.v1.WitnessHosted
-	(*WitnessDropped)(nil),    // 44: quorate.cluster.v1.WitnessDropped
-	(*CsvEnable)(nil),         // 45: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),         // 46: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),      // 47: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),      // 48: quorate.cluster.v1.VolumeReport
-	(*VolumeMove)(nil),        // 49: quorate.cluster.v1.VolumeMove
-	(*VolumeReleased)(nil),    // 50: quorate.cluster.v1.VolumeReleased
-	(*VolumeMaintenance)(nil), // 51: quorate.cluster.v1.VolumeMaintenance
-	(*VolumeRemove)(nil),      // 52: quorate.cluster.v1.VolumeRemove
-	(*VolumeRemoved)(nil),     // 53: quorate.cluster.v1.VolumeRemoved
-	(*VolumeGrown)(nil),       // 54: quorate.cluster.v1.VolumeGrown
-	(*GroupAdd)(nil),          // 55: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),       // 56: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),       // 57: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),       // 58: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),       // 59: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),    // 60: quorate.cluster.v1.MigrationStart
-	(*MigrationSwitch)(nil),   // 61: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),      // 62: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil),   // 63: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),              // 64: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),        // 65: quorate.cluster.v1.NetworkSet
-	(*PathsReport)(nil),       // 66: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),        // 67: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),     // 68: quorate.cluster.v1.ProfileReport
-	nil,                       // 69: quorate.cluster.v1.State.NodesEntry
-	nil,                       // 70: quorate.cluster.v1.State.DisksEntry
-	nil,                       // 71: quorate.cluster.v1.State.VolumesEntry
-	nil,                       // 72: quorate.cluster.v1.State.GroupsEntry
-	nil,                       // 73: quorate.cluster.v1.State.NetworksEntry
-	nil,                       // 74: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                       // 75: quorate.cluster.v1.Volume.StatusEntry
+	(*MigrationSettings)(nil), // 10: quorate.cluster.v1.MigrationSettings
+	(*MigrationOptions)(nil),  // 11: quorate.cluster.v1.MigrationOptions
+	(*Network)(nil),           // 12: quorate.cluster.v1.Network
+	(*Node)(nil),              // 13: quorate.cluster.v1.Node
+	(*Unreached)(nil),         // 14: quorate.cluster.v1.Unreached
+	(*NodeAddress)(nil),       // 15: quorate.cluster.v1.NodeAddress
+	(*NodeFacts)(nil),         // 16: quorate.cluster.v1.NodeFacts
+	(*Proof)(nil),             // 17: quorate.cluster.v1.Proof
+	(*Fence)(nil),             // 18: quorate.cluster.v1.Fence
+	(*Quorum)(nil),            // 19: quorate.cluster.v1.Quorum
+	(*Disk)(nil),              // 20: quorate.cluster.v1.Disk
+	(*Claim)(nil),             // 21: quorate.cluster.v1.Claim
+	(*Volume)(nil),            // 22: quorate.cluster.v1.Volume
+	(*VolumeStatus)(nil),      // 23: quorate.cluster.v1.VolumeStatus
+	(*Pauses)(nil),            // 24: quorate.cluster.v1.Pauses
+	(*Group)(nil),             // 25: quorate.cluster.v1.Group
+	(*GroupStatus)(nil),       // 26: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),         // 27: quorate.cluster.v1.Migration
+	(*Event)(nil),             // 28: quorate.cluster.v1.Event
+	(*Applied)(nil),           // 29: quorate.cluster.v1.Applied
+	(*Result)(nil),            // 30: quorate.cluster.v1.Result
+	(*Command)(nil),           // 31: quorate.cluster.v1.Command
+	(*ClusterUpgrade)(nil),    // 32: quorate.cluster.v1.ClusterUpgrade
+	(*NodeAdd)(nil),           // 33: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),        // 34: quorate.cluster.v1.NodeRemove
+	(*NodeLeave)(nil),         // 35: quorate.cluster.v1.NodeLeave
+	(*NodeSet)(nil),           // 36: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),          // 37: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),        // 38: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),            // 39: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),        // 40: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),           // 41: quorate.cluster.v1.DiskAdd
+	(*DiskClaim)(nil),         // 42: quorate.cluster.v1.DiskClaim
+	(*PortalAdd)(nil),         // 43: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),         // 44: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),     // 45: quorate.cluster.v1.WitnessHosted
+	(*WitnessDropped)(nil),    // 46: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),         // 47: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),         // 48: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),      // 49: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),      // 50: quorate.cluster.v1.VolumeReport
+	(*VolumeMove)(nil),        // 51: quorate.cluster.v1.VolumeMove
+	(*VolumeReleased)(nil),    // 52: quorate.cluster.v1.VolumeReleased
+	(*VolumeMaintenance)(nil), // 53: quorate.cluster.v1.VolumeMaintenance
+	(*VolumeRemove)(nil),      // 54: quorate.cluster.v1.VolumeRemove
+	(*VolumeRemoved)(nil),     // 55: quorate.cluster.v1.VolumeRemoved
+	(*VolumeGrown)(nil),       // 56: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),          // 57: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),       // 58: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),       // 59: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),       // 60: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),       // 61: quorate.cluster.v1.GroupReport
+	(*MigrationStart)(nil),    // 62: quorate.cluster.v1.MigrationStart
+	(*MigrationBegin)(nil),    // 63: quorate.cluster.v1.MigrationBegin
+	(*MigrationSet)(nil),      // 64: quorate.cluster.v1.MigrationSet
+	(*MigrationSwitch)(nil),   // 65: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),      // 66: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil),   // 67: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),              // 68: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),        // 69: quorate.cluster.v1.NetworkSet
+	(*MigrationOrder)(nil),    // 70: quorate.cluster.v1.MigrationOrder
+	(*PathsReport)(nil),       // 71: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),        // 72: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),     // 73: quorate.cluster.v1.ProfileReport
+	nil,                       // 74: quorate.cluster.v1.State.NodesEntry
+	nil,                       // 75: quorate.cluster.v1.State.DisksEntry
+	nil,                       // 76: quorate.cluster.v1.State.VolumesEntry
+	nil,                       // 77: quorate.cluster.v1.State.GroupsEntry
+	nil,                       // 78: quorate.cluster.v1.State.NetworksEntry
+	nil,                       // 79: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                       // 80: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	69, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
-	17, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	70, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	71, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	72, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
-	26, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
-	27, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	73, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
-	0,  // 9: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
-	13, // 10: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	1,  // 11: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
-	16, // 12: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
-	14, // 13: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
-	12, // 14: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
-	2,  // 15: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
-	15, // 16: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
-	3,  // 17: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
-	4,  // 18: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	74, // 19: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	19, // 20: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	75, // 21: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
-	22, // 22: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
-	5,  // 23: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
-	24, // 24: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
-	25, // 25: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
-	6,  // 26: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
-	28, // 27: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
-	7,  // 28: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
-	31, // 29: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	35, // 30: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	36, // 31: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	37, // 32: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	38, // 33: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
-	32, // 34: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	39, // 35: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	42, // 36: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	43, // 37: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	41, // 38: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	45, // 39: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	46, // 40: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	47, // 41: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	48, // 42: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	34, // 43: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	55, // 44: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	56, // 45: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	57, // 46: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	58, // 47: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	59, // 48: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	60, // 49: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	61, // 50: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	62, // 51: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	63, // 52: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	64, // 53: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	44, // 54: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
-	33, // 55: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	65, // 56: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	66, // 57: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	67, // 58: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	68, // 59: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
-	30, // 60: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
-	40, // 61: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
-	49, // 62: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
-	50, // 63: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	54, // 64: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
-	51, // 65: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
-	52, // 66: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
-	53, // 67: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
-	11, // 68: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	15, // 69: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	14, // 70: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	13, // 71: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	18, // 72: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	19, // 73: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
-	3,  // 74: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	21, // 75: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	23, // 76: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,  // 77: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	24, // 78: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	0,  // 79: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	12, // 80: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	11, // 81: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	18, // 82: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	20, // 83: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	23, // 84: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	10, // 85: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	21, // 86: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	87, // [87:87] is the sub-list for method output_type
-	87, // [87:87] is the sub-list for method input_type
-	87, // [87:87] is the sub-list for extension type_name
-	87, // [87:87] is the sub-list for extension extendee
-	0,  // [0:87] is the sub-list for field type_name
+	74, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	19, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
+	75, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	76, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	77, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	28, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
+	29, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
+	78, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	10, // 9: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
+	11, // 10: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
+	0,  // 11: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
+	15, // 12: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	1,  // 13: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
+	18, // 14: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
+	16, // 15: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
+	14, // 16: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
+	2,  // 17: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
+	17, // 18: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
+	3,  // 19: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
+	4,  // 20: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
+	79, // 21: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	21, // 22: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
+	80, // 23: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	24, // 24: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
+	5,  // 25: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
+	26, // 26: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
+	27, // 27: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
+	6,  // 28: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
+	11, // 29: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
+	30, // 30: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
+	7,  // 31: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
+	33, // 32: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
+	37, // 33: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	38, // 34: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	39, // 35: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	40, // 36: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	34, // 37: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
+	41, // 38: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	44, // 39: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	45, // 40: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	43, // 41: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	47, // 42: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	48, // 43: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	49, // 44: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	50, // 45: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	36, // 46: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
+	57, // 47: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	58, // 48: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	59, // 49: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	60, // 50: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	61, // 51: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	62, // 52: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	65, // 53: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	66, // 54: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	67, // 55: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	68, // 56: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	46, // 57: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	35, // 58: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
+	69, // 59: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	71, // 60: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	72, // 61: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	73, // 62: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	32, // 63: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
+	42, // 64: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
+	51, // 65: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
+	52, // 66: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
+	56, // 67: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	53, // 68: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
+	54, // 69: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
+	55, // 70: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
+	63, // 71: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
+	64, // 72: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
+	13, // 73: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	17, // 74: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	16, // 75: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	15, // 76: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	20, // 77: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	21, // 78: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	3,  // 79: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	23, // 80: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	25, // 81: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,  // 82: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	26, // 83: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	11, // 84: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
+	10, // 85: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
+	0,  // 86: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	70, // 87: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
+	14, // 88: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	13, // 89: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	20, // 90: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	22, // 91: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	25, // 92: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	12, // 93: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	23, // 94: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	95, // [95:95] is the sub-list for method output_type
+	95, // [95:95] is the sub-list for method input_type
+	95, // [95:95] is the sub-list for extension type_name
+	95, // [95:95] is the sub-list for extension extendee
+	0,  // [0:95] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -6100,7 +6535,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 	if File_cluster_clusterpb_cluster_proto != nil {
 		return
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[21].OneofWrappers = []any{
+	file_cluster_clusterpb_cluster_proto_msgTypes[23].OneofWrappers = []any{
 		(*Command_NodeAdd)(nil),
 		(*Command_NodeDown)(nil),
 		(*Command_FenceProof)(nil),
@@ -6140,15 +6575,17 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_VolumeMaintenance)(nil),
 		(*Command_VolumeRemove)(nil),
 		(*Command_VolumeRemoved)(nil),
+		(*Command_MigrationBegin)(nil),
+		(*Command_MigrationSet)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[59].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[64].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   68,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
