@@ -34,7 +34,7 @@ func (h *handlers) LiveMigrate(ctx context.Context, r *connect.Request[apipb.Liv
 	if err != nil {
 		return err
 	}
-	res, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_MigrationStart{MigrationStart: &pb.MigrationStart{Group: r.Msg.Vm, To: to}}})
+	res, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_MigrationStart{MigrationStart: &pb.MigrationStart{Group: r.Msg.Vm, To: to, Options: optionsIn(r.Msg.Options), Priority: r.Msg.Priority}}})
 	if err != nil {
 		return err
 	}
@@ -69,27 +69,33 @@ func (m *member) moveTarget(name, node string) (to, from uint64, err error) {
 	return p.Node, g.Owner, nil
 }
 
-// movesOf asks a node for the moves that it drives.
-func (m *member) movesOf(ctx context.Context, node, id uint64) (*apipb.MigrationUpdate, error) {
-	var list []*apipb.MigrationUpdate
+// movesAt asks a node for the moves that it drives or drove: one, or all with id 0.
+func (m *member) movesAt(ctx context.Context, node, id uint64) ([]*apipb.MigrationUpdate, error) {
 	if node == m.id.NodeID {
-		list = m.moves.list(id)
-	} else {
-		r, done, err := m.remoteTo(node)
-		if err != nil {
-			return nil, err
-		}
-		defer done()
-		ctx, cancel := context.WithTimeout(ctx, readTimeout)
-		defer cancel()
-		res, err := r.Migrations(ctx, connect.NewRequest(&apipb.MigrationsRequest{Id: id}))
-		if err != nil {
-			return nil, err
-		}
-		list = res.Msg.Moves
+		return m.moves.list(id), nil
 	}
-	if len(list) == 0 {
-		return nil, errors.New("it has not begun")
+	r, done, err := m.remoteTo(node)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	res, err := r.Migrations(ctx, connect.NewRequest(&apipb.MigrationsRequest{Id: id}))
+	if err != nil {
+		return nil, err
+	}
+	return res.Msg.Moves, nil
+}
+
+// movesOf asks a node for a move that it drives.
+func (m *member) movesOf(ctx context.Context, node, id uint64) (*apipb.MigrationUpdate, error) {
+	list, err := m.movesAt(ctx, node, id)
+	if err == nil && len(list) == 0 {
+		err = errors.New("it has not begun")
+	}
+	if err != nil {
+		return nil, err
 	}
 	return list[0], nil
 }
@@ -100,7 +106,11 @@ func (m *member) followMove(ctx context.Context, id, from uint64, name string, o
 	defer tick.Stop()
 	unheard := 0
 	for {
-		up, err := m.movesOf(ctx, from, id)
+		up := m.queuedMove(id, name)
+		var err error
+		if up == nil {
+			up, err = m.movesOf(ctx, from, id)
+		}
 		if err == nil {
 			unheard = 0
 			if err := out.Send(up); err != nil {

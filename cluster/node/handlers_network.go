@@ -18,6 +18,9 @@ func (h *handlers) NetworkSet(ctx context.Context, r *connect.Request[apipb.Netw
 		return nil, err
 	}
 	set := &pb.NetworkSet{Network: r.Msg.Network, Name: r.Msg.Name, Metric: r.Msg.Metric}
+	if o := r.Msg.MigrationOrder; o != nil {
+		set.MigrationOrder = &pb.MigrationOrder{Order: *o}
+	}
 	if r.Msg.Role != "" {
 		if set.Role, err = cluster.ParseNetworkRole(r.Msg.Role); err != nil {
 			return nil, connect.NewError(connect.CodeInvalidArgument, err)
@@ -38,7 +41,7 @@ func (h *handlers) NetworkSet(ctx context.Context, r *connect.Request[apipb.Netw
 }
 
 func networkInfo(s *pb.State, n *pb.Network) *apipb.NetworkInfo {
-	out := &apipb.NetworkInfo{Name: n.Name, Subnet: n.Subnet, Role: cluster.NetworkRoleOf(n.Role), Metric: n.Metric, State: "unavailable"}
+	out := &apipb.NetworkInfo{Name: n.Name, Subnet: n.Subnet, Role: cluster.NetworkRoleOf(n.Role), Metric: n.Metric, State: "unavailable", MigrationOrder: n.MigrationOrder}
 	for _, node := range sortedNodes(s) {
 		for _, a := range node.Addresses {
 			if a.Network != n.Subnet {

@@ -52,6 +52,7 @@ type member struct {
 	claiming  lanes // of disks that this node makes ready
 	leases    *leases
 	moves     *moves
+	types     machineTypes
 	host      *vm.Host
 	agent     *nodeAgent
 

@@ -1,13 +1,12 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"maps"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -31,14 +30,14 @@ type moves struct {
 	server *agent.Server
 
 	mu      sync.Mutex
-	sources map[string]*agent.Source // by machine
+	sources map[string]*sending // by machine
 	coming  map[string]bool
 	updates map[uint64]*apipb.MigrationUpdate
 	order   []uint64
 }
 
 func newMoves(m *member) (*moves, error) {
-	v := &moves{m: m, sources: map[string]*agent.Source{}, coming: map[string]bool{}, updates: map[uint64]*apipb.MigrationUpdate{}}
+	v := &moves{m: m, sources: map[string]*sending{}, coming: map[string]bool{}, updates: map[uint64]*apipb.MigrationUpdate{}}
 	var err error
 	v.server, err = agent.NewServer(agent.ServerConfig{Prepare: v.prepare, Owner: v.ownerAtTarget, Finished: v.finished, Log: m.log.Named("migration")})
 	return v, err
@@ -141,47 +140,20 @@ func (v *moves) run(ctx context.Context, act cluster.MoveMachine) error {
 	if mc == nil {
 		return v.end(ctx, act, "the machine is gone")
 	}
-	var from, to, host string
-	var port uint64
-	var folder string
-	v.m.db.view(func(s *pb.State) {
-		src, dst := s.Nodes[act.From], s.Nodes[act.To]
-		if g := s.Groups[act.Group]; g != nil && dst != nil && src != nil {
-			from, to, host, port, folder = src.Name, dst.Name, migrationAddress(s, src, dst), dst.ApiPort, filepath.Join(v.m.n.opt.StorageDir, g.Volume, g.Folder)
-		}
-	})
-	if host == "" {
-		return v.end(ctx, act, fmt.Sprintf("this node shares no network with %s", to))
-	}
-	settings, err := mc.Settings().Encode()
+	p, err := v.plan(ctx, act, mc)
 	if err != nil {
 		return v.end(ctx, act, err.Error())
 	}
-	up := &apipb.MigrationUpdate{Id: act.Migration, Vm: act.Group, From: from, To: to, Phase: "prepare"}
-	v.publish(up)
-	src, err := agent.NewSource(agent.SourceConfig{
-		ID:      v.m.id.ClusterID + "/" + strconv.FormatUint(act.Migration, 10),
-		Offer:   &migrationpb.Offer{Vm: act.Group, Folder: folder, Epoch: act.Epoch, Source: from, Settings: bytes.Clone(settings)},
-		Machine: mc,
-		Dial: func(ctx context.Context) (net.Conn, error) {
-			return v.m.dial(ctx, act.To, net.JoinHostPort(host, strconv.FormatUint(port, 10)), alpnMigrate)
-		},
-		Switch:   v.switcher(act),
-		Progress: func(p migration.Progress) { v.progress(act.Migration, p) },
-		Log:      v.m.log.Named("migration"),
-	})
+	src, err := agent.NewSource(p.config)
 	if err != nil {
 		return v.end(ctx, act, err.Error())
 	}
-	v.mu.Lock()
-	v.sources[act.Group] = src
-	v.mu.Unlock()
-	res := src.Run(ctx)
-	v.mu.Lock()
-	delete(v.sources, act.Group)
-	v.mu.Unlock()
-	v.m.log.Info("migration ended", zap.String("machine", act.Group), zap.String("to", to), zap.Stringer("outcome", res.Outcome),
-		zap.String("reason", res.Reason), zap.Duration("total", res.Total), zap.Duration("pause", res.Pause))
+	res, ran := v.drive(ctx, act, src, p)
+	if !ran {
+		return v.end(ctx, act, "cancelled by the administrator")
+	}
+	v.m.log.Info("migration ended", zap.String("machine", act.Group), zap.String("to", p.to), zap.Stringer("outcome", res.Outcome),
+		zap.String("reason", res.Reason), zap.Duration("total", res.Total), zap.Duration("pause", res.Pause), zap.Stringer("carriage", res.Carriage))
 	v.result(act.Migration, res)
 	if res.Outcome == migration.Moved || res.Outcome == migration.MovedUnseen || res.Outcome == migration.OutcomeNone {
 		return nil
@@ -189,17 +161,92 @@ func (v *moves) run(ctx context.Context, act cluster.MoveMachine) error {
 	return v.end(ctx, act, res.Reason)
 }
 
+// drive runs a migration, unless it was cancelled while it was planned.
+func (v *moves) drive(ctx context.Context, act cluster.MoveMachine, src *agent.Source, p *plan) (res agent.Result, ran bool) {
+	over := false
+	v.m.db.view(func(s *pb.State) {
+		mig := s.Groups[act.Group].GetMigration()
+		over = mig.GetId() != act.Migration || mig.GetCancel()
+	})
+	if over {
+		return res, false
+	}
+	v.mu.Lock()
+	v.sources[act.Group] = &sending{src, p.own}
+	v.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		v.share()
+	}()
+	res = src.Run(ctx)
+	<-done
+	v.mu.Lock()
+	delete(v.sources, act.Group)
+	v.mu.Unlock()
+	v.share()
+	return res, true
+}
+
+// sending is a migration from this node.
+type sending struct {
+	*agent.Source
+	own int64 // as in plan
+}
+
+// share parts what may leave this node among the migrations from it.
+func (v *moves) share() {
+	var all int64
+	v.m.db.view(func(s *pb.State) { all = int64(s.GetCluster().GetMigration().GetNodeBandwidth()) })
+	v.mu.Lock()
+	now := slices.Collect(maps.Values(v.sources))
+	v.mu.Unlock()
+	if all == 0 {
+		return
+	}
+	for _, s := range now {
+		rate := max(1, all/int64(len(now)))
+		if s.own > 0 {
+			rate = min(rate, s.own)
+		}
+		s.LimitBandwidth(rate)
+	}
+}
+
+// tellEvent records something that the operator should know of a move.
+func (v *moves) tellEvent(level, kind, subject, text string) {
+	cmd := &pb.Command{Kind: &pb.Command_Note{Note: &pb.Note{Level: level, Kind: kind, Subject: subject, Text: text}}}
+	if _, err := v.m.propose(v.m.ctx, cmd); err != nil && v.m.ctx.Err() == nil {
+		v.m.log.Warn("an event could not be recorded", zap.String("event", text), zap.Error(err))
+	}
+}
+
 // end tells the database that a migration is over and the machine stays.
 func (v *moves) end(ctx context.Context, act cluster.MoveMachine, reason string) error {
 	v.mu.Lock()
 	if up := v.updates[act.Migration]; up == nil || !up.Done {
 		v.mu.Unlock()
-		v.publish(&apipb.MigrationUpdate{Id: act.Migration, Vm: act.Group, Done: true, Result: "failed", Reason: reason})
+		v.publish(v.ended(up, act, reason))
 	} else {
 		v.mu.Unlock()
 	}
 	_, err := v.m.propose(ctx, &pb.Command{Kind: &pb.Command_MigrationEnd{MigrationEnd: &pb.MigrationEnd{Group: act.Group, Id: act.Migration, Reason: reason}}})
 	return err
+}
+
+// ended is how a move stands that came to its end before it began.
+func (v *moves) ended(up *apipb.MigrationUpdate, act cluster.MoveMachine, reason string) *apipb.MigrationUpdate {
+	out := &apipb.MigrationUpdate{Id: act.Migration, Vm: act.Group}
+	if up != nil {
+		out = proto.Clone(up).(*apipb.MigrationUpdate)
+	}
+	v.m.db.view(func(s *pb.State) {
+		if out.From == "" {
+			out.From, out.To = nameOf(s, act.From), nameOf(s, act.To)
+		}
+	})
+	out.Done, out.Result, out.Reason, out.Phase = true, "failed", reason, migration.PhaseOver.String()
+	return out
 }
 
 // switcher proposes that ownership passes. Asked again, it proposes the same
@@ -251,9 +298,12 @@ func (v *moves) cancel(ctx context.Context, name string) error {
 		src.Cancel("cancelled by the administrator")
 		return nil
 	}
-	var id uint64
-	v.m.db.view(func(s *pb.State) { id = s.Groups[name].GetMigration().GetId() })
-	return v.end(ctx, cluster.MoveMachine{Group: name, Migration: id}, "cancelled by the administrator")
+	act := cluster.MoveMachine{Group: name}
+	v.m.db.view(func(s *pb.State) {
+		mig := s.Groups[name].GetMigration()
+		act.Migration, act.From, act.To = mig.GetId(), mig.GetFrom(), mig.GetTo()
+	})
+	return v.end(ctx, act, "cancelled by the administrator")
 }
 
 // recover puts a process right that an earlier clusterd left behind.
@@ -315,13 +365,14 @@ func (v *moves) change(id uint64, f func(*apipb.MigrationUpdate)) {
 func (v *moves) progress(id uint64, p migration.Progress) {
 	v.change(id, func(up *apipb.MigrationUpdate) {
 		up.Phase, up.Bytes, up.Rounds, up.Rate, up.Remaining, up.DirtyRate = p.Phase.String(), p.Sent, p.Rounds, p.Rate, p.Remaining, p.Dirty
-		up.TotalMs, up.ExpectedMs = p.Elapsed.Milliseconds(), p.Expected.Milliseconds()
+		up.TotalMs, up.ExpectedMs, up.PauseLimitMs = p.Elapsed.Milliseconds(), p.Expected.Milliseconds(), p.PauseLimit.Milliseconds()
 	})
 }
 
 func (v *moves) result(id uint64, r agent.Result) {
 	v.change(id, func(up *apipb.MigrationUpdate) {
-		up.Done, up.Reason, up.Bytes, up.Rounds = true, r.Reason, r.Bytes, r.Rounds
+		up.Done, up.Reason, up.Bytes, up.Rounds, up.Phase = true, r.Reason, r.Bytes, r.Rounds, migration.PhaseOver.String()
+		up.Carriage = r.Carriage.String()
 		up.TotalMs, up.PauseUs, up.QemuPauseMs = r.Total.Milliseconds(), r.Pause.Microseconds(), r.QEMUPause.Milliseconds()
 		switch r.Outcome {
 		case migration.Moved, migration.MovedUnseen:

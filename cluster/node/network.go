@@ -12,7 +12,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
 )
 
@@ -85,24 +84,4 @@ func retryDump[T any](list func() ([]T, error)) ([]T, error) {
 			return out, err
 		}
 	}
-}
-
-// migrationAddress is where a node's machines are sent to: on a network that
-// the sender has too, if possible not the one with the cluster's address, which
-// is the clients'.
-func migrationAddress(s *pb.State, from, to *pb.Node) string {
-	best := ""
-	for _, a := range cluster.Addresses(s, to) {
-		shared := false
-		for _, b := range cluster.Addresses(s, from) {
-			shared = shared || a.Network == b.Network
-		}
-		if !shared {
-			continue
-		}
-		if best == "" || s.Cluster.Address != "" && !cluster.OnNetwork(a.Network, s.Cluster.Address) {
-			best = a.Host
-		}
-	}
-	return best
 }

@@ -52,14 +52,32 @@ func TestMachinesAreSentOverANetworkThatBothHave(t *testing.T) {
 	db.Apply(&pb.Command{Id: 1, Kind: &pb.Command_NodeAdd{NodeAdd: &pb.NodeAdd{Node: s2}}}, 1)
 	db.Apply(&pb.Command{Id: 2, Kind: &pb.Command_PortalAdd{PortalAdd: &pb.PortalAdd{Portal: "192.168.0.1:3260"}}}, 1)
 	s := db.State()
-	if got := migrationAddress(s, s1, s2); got != "192.168.101.12" {
-		t.Errorf("machines are sent to %s, want the network that is not the clients'", got)
+	ways := func(from, to *pb.Node) string {
+		var out []string
+		for _, w := range migrationRoutes(s, from, to) {
+			out = append(out, w.address)
+		}
+		return strings.Join(out, " ")
 	}
-	if got := migrationAddress(s, addressed("192.168.100.11"), s2); got != "192.168.100.12" {
+	if got := ways(s1, s2); got != "192.168.101.12 192.168.100.12" {
+		t.Errorf("machines are sent to %s, want the network that is not the clients' first", got)
+	}
+	if got := ways(addressed("192.168.100.11"), s2); got != "192.168.100.12" {
 		t.Errorf("machines are sent to %s, want the only network that both have", got)
 	}
-	if got := migrationAddress(s, addressed("10.0.0.1"), s2); got != "" {
+	if got := ways(addressed("10.0.0.1"), s2); got != "" {
 		t.Errorf("machines are sent to %s, which the source does not share", got)
+	}
+	// Where the networks have an order, they are taken in it, and no others.
+	for subnet, order := range map[string]uint32{"192.168.100.0/24": 2, "192.168.101.0/24": 0} {
+		s.Networks[subnet] = &pb.Network{Subnet: subnet, Name: subnet, Role: pb.NetworkRole_NETWORK_ROLE_CLUSTER, MigrationOrder: order}
+	}
+	if got := ways(s1, s2); got != "192.168.100.12" {
+		t.Errorf("machines are sent to %s, want the one that is meant for it", got)
+	}
+	s.Networks["192.168.101.0/24"].MigrationOrder = 1
+	if got := ways(s1, s2); got != "192.168.101.12 192.168.100.12" {
+		t.Errorf("machines are sent to %s, want them in their order", got)
 	}
 }
 

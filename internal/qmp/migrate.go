@@ -3,7 +3,9 @@ package qmp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 )
 
 // MigrationStatus is QEMU's word for the state of a migration (MigrationStatus
@@ -109,4 +111,34 @@ func MigrationChange(e Event) (MigrationStatus, error) {
 		return "", fmt.Errorf("qmp: event %s with %q is not understood: %w", e.Name, clip(e.Data), err)
 	}
 	return d.Status, nil
+}
+
+// ErrNoDirtyRate says that QEMU has not found out how much a machine changes.
+var ErrNoDirtyRate = errors.New("qmp: how much the machine changes could not be measured")
+
+// DirtyRate measures for a time, in whole seconds, how much a machine changes, in bytes
+// a second (calc-dirty-rate, by samples of its pages). It must be asked with KVM alone.
+func (m *Monitor) DirtyRate(ctx context.Context, over time.Duration) (int64, error) {
+	args := map[string]any{"calc-time": int64(over / time.Second), "sample-pages": 4096}
+	if err := m.Execute(ctx, "calc-dirty-rate", args, nil); err != nil {
+		return 0, err
+	}
+	var r struct {
+		Status string `json:"status"`
+		Rate   *int64 `json:"dirty-rate"` // MiB a second
+	}
+	for until := time.Now().Add(over + 2*time.Second); time.Now().Before(until); {
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+		if err := m.Execute(ctx, "query-dirty-rate", nil, &r); err != nil {
+			return 0, err
+		}
+		if r.Status == "measured" && r.Rate != nil {
+			return *r.Rate << 20, nil
+		}
+	}
+	return 0, ErrNoDirtyRate
 }

@@ -2991,16 +2991,17 @@ func (x *StatusResponse) GetNetworks() []*NetworkInfo {
 }
 
 type NetworkInfo struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Subnet        string                 `protobuf:"bytes,2,opt,name=subnet,proto3" json:"subnet,omitempty"`
-	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"` // cluster, cluster-and-client, none
-	Metric        uint32                 `protobuf:"varint,4,opt,name=metric,proto3" json:"metric,omitempty"`
-	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`   // up, partitioned, unavailable
-	Detail        string                 `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"` // which node is not reached, and by which
-	Addresses     []*NetworkAddress      `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Subnet         string                 `protobuf:"bytes,2,opt,name=subnet,proto3" json:"subnet,omitempty"`
+	Role           string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"` // cluster, cluster-and-client, none
+	Metric         uint32                 `protobuf:"varint,4,opt,name=metric,proto3" json:"metric,omitempty"`
+	State          string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`   // up, partitioned, unavailable
+	Detail         string                 `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"` // which node is not reached, and by which
+	Addresses      []*NetworkAddress      `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	MigrationOrder uint32                 `protobuf:"varint,8,opt,name=migration_order,json=migrationOrder,proto3" json:"migration_order,omitempty"` // 0: not meant for machines that move
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *NetworkInfo) Reset() {
@@ -3080,6 +3081,13 @@ func (x *NetworkInfo) GetAddresses() []*NetworkAddress {
 		return x.Addresses
 	}
 	return nil
+}
+
+func (x *NetworkInfo) GetMigrationOrder() uint32 {
+	if x != nil {
+		return x.MigrationOrder
+	}
+	return 0
 }
 
 type NetworkAddress struct {
@@ -3447,13 +3455,14 @@ func (x *ConfigExportResponse) GetKey() []byte {
 }
 
 type NetworkSetRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"` // name or subnet
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`       // empty: as it is
-	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
-	Metric        uint32                 `protobuf:"varint,4,opt,name=metric,proto3" json:"metric,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Network        string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"` // name or subnet
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`       // empty: as it is
+	Role           string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	Metric         uint32                 `protobuf:"varint,4,opt,name=metric,proto3" json:"metric,omitempty"`
+	MigrationOrder *uint32                `protobuf:"varint,5,opt,name=migration_order,json=migrationOrder,proto3,oneof" json:"migration_order,omitempty"` // 0: none
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *NetworkSetRequest) Reset() {
@@ -3510,6 +3519,13 @@ func (x *NetworkSetRequest) GetRole() string {
 func (x *NetworkSetRequest) GetMetric() uint32 {
 	if x != nil {
 		return x.Metric
+	}
+	return 0
+}
+
+func (x *NetworkSetRequest) GetMigrationOrder() uint32 {
+	if x != nil && x.MigrationOrder != nil {
+		return *x.MigrationOrder
 	}
 	return 0
 }
@@ -6609,6 +6625,8 @@ type LiveMigrateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
 	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"` // node; empty: chosen
+	Options       *MigrationOptions      `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
+	Priority      uint32                 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"` // the higher goes first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6657,6 +6675,842 @@ func (x *LiveMigrateRequest) GetTo() string {
 	return ""
 }
 
+func (x *LiveMigrateRequest) GetOptions() *MigrationOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *LiveMigrateRequest) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+// MigrationOptions are how a machine goes over; what is not given is left to the
+// cluster's settings.
+type MigrationOptions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Streams       *uint32                `protobuf:"varint,1,opt,name=streams,proto3,oneof" json:"streams,omitempty"`                               // 0: chosen
+	Compression   *string                `protobuf:"bytes,2,opt,name=compression,proto3,oneof" json:"compression,omitempty"`                        // auto, on, off
+	Bandwidth     *uint64                `protobuf:"varint,3,opt,name=bandwidth,proto3,oneof" json:"bandwidth,omitempty"`                           // bytes a second; 0: no limit
+	MaxBandwidth  *uint64                `protobuf:"varint,4,opt,name=max_bandwidth,json=maxBandwidth,proto3,oneof" json:"max_bandwidth,omitempty"` // where the copy does not settle; 0: no limit
+	Remedies      *string                `protobuf:"bytes,5,opt,name=remedies,proto3,oneof" json:"remedies,omitempty"`                              // by commas
+	MaxPauseMs    *uint32                `protobuf:"varint,6,opt,name=max_pause_ms,json=maxPauseMs,proto3,oneof" json:"max_pause_ms,omitempty"`     // 0: the default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationOptions) Reset() {
+	*x = MigrationOptions{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationOptions) ProtoMessage() {}
+
+func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
+func (*MigrationOptions) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *MigrationOptions) GetStreams() uint32 {
+	if x != nil && x.Streams != nil {
+		return *x.Streams
+	}
+	return 0
+}
+
+func (x *MigrationOptions) GetCompression() string {
+	if x != nil && x.Compression != nil {
+		return *x.Compression
+	}
+	return ""
+}
+
+func (x *MigrationOptions) GetBandwidth() uint64 {
+	if x != nil && x.Bandwidth != nil {
+		return *x.Bandwidth
+	}
+	return 0
+}
+
+func (x *MigrationOptions) GetMaxBandwidth() uint64 {
+	if x != nil && x.MaxBandwidth != nil {
+		return *x.MaxBandwidth
+	}
+	return 0
+}
+
+func (x *MigrationOptions) GetRemedies() string {
+	if x != nil && x.Remedies != nil {
+		return *x.Remedies
+	}
+	return ""
+}
+
+func (x *MigrationOptions) GetMaxPauseMs() uint32 {
+	if x != nil && x.MaxPauseMs != nil {
+		return *x.MaxPauseMs
+	}
+	return 0
+}
+
+type MigrationFactsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Networks      []string               `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"` // of which to say whether they are here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationFactsRequest) Reset() {
+	*x = MigrationFactsRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationFactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationFactsRequest) ProtoMessage() {}
+
+func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationFactsRequest.ProtoReflect.Descriptor instead.
+func (*MigrationFactsRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *MigrationFactsRequest) GetNetworks() []string {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+type MigrationFactsResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	CpuVendor      string                 `protobuf:"bytes,2,opt,name=cpu_vendor,json=cpuVendor,proto3" json:"cpu_vendor,omitempty"`
+	CpuFamily      int32                  `protobuf:"varint,3,opt,name=cpu_family,json=cpuFamily,proto3" json:"cpu_family,omitempty"`
+	CpuModelNumber int32                  `protobuf:"varint,4,opt,name=cpu_model_number,json=cpuModelNumber,proto3" json:"cpu_model_number,omitempty"`
+	Kvm            bool                   `protobuf:"varint,5,opt,name=kvm,proto3" json:"kvm,omitempty"`
+	FreeMemoryMib  int64                  `protobuf:"varint,6,opt,name=free_memory_mib,json=freeMemoryMib,proto3" json:"free_memory_mib,omitempty"`
+	QemuVersion    string                 `protobuf:"bytes,7,opt,name=qemu_version,json=qemuVersion,proto3" json:"qemu_version,omitempty"`
+	MachineTypes   []string               `protobuf:"bytes,8,rep,name=machine_types,json=machineTypes,proto3" json:"machine_types,omitempty"`
+	Volumes        []string               `protobuf:"bytes,9,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	Networks       []string               `protobuf:"bytes,10,rep,name=networks,proto3" json:"networks,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *MigrationFactsResponse) Reset() {
+	*x = MigrationFactsResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationFactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationFactsResponse) ProtoMessage() {}
+
+func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationFactsResponse.ProtoReflect.Descriptor instead.
+func (*MigrationFactsResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *MigrationFactsResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MigrationFactsResponse) GetCpuVendor() string {
+	if x != nil {
+		return x.CpuVendor
+	}
+	return ""
+}
+
+func (x *MigrationFactsResponse) GetCpuFamily() int32 {
+	if x != nil {
+		return x.CpuFamily
+	}
+	return 0
+}
+
+func (x *MigrationFactsResponse) GetCpuModelNumber() int32 {
+	if x != nil {
+		return x.CpuModelNumber
+	}
+	return 0
+}
+
+func (x *MigrationFactsResponse) GetKvm() bool {
+	if x != nil {
+		return x.Kvm
+	}
+	return false
+}
+
+func (x *MigrationFactsResponse) GetFreeMemoryMib() int64 {
+	if x != nil {
+		return x.FreeMemoryMib
+	}
+	return 0
+}
+
+func (x *MigrationFactsResponse) GetQemuVersion() string {
+	if x != nil {
+		return x.QemuVersion
+	}
+	return ""
+}
+
+func (x *MigrationFactsResponse) GetMachineTypes() []string {
+	if x != nil {
+		return x.MachineTypes
+	}
+	return nil
+}
+
+func (x *MigrationFactsResponse) GetVolumes() []string {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+func (x *MigrationFactsResponse) GetNetworks() []string {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+type MigrationCheckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"` // node; empty: chosen
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationCheckRequest) Reset() {
+	*x = MigrationCheckRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationCheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationCheckRequest) ProtoMessage() {}
+
+func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationCheckRequest.ProtoReflect.Descriptor instead.
+func (*MigrationCheckRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
+}
+
+func (x *MigrationCheckRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *MigrationCheckRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type MigrationCheckResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Vm              string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	From            string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	To              string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	Findings        []*MigrationFinding    `protobuf:"bytes,4,rep,name=findings,proto3" json:"findings,omitempty"`
+	Network         string                 `protobuf:"bytes,5,opt,name=network,proto3" json:"network,omitempty"`                           // over which it would move
+	Carriage        string                 `protobuf:"bytes,6,opt,name=carriage,proto3" json:"carriage,omitempty"`                         // how, and why
+	Rate            int64                  `protobuf:"varint,7,opt,name=rate,proto3" json:"rate,omitempty"`                                // bytes a second that the path carried
+	DirtyRate       int64                  `protobuf:"varint,8,opt,name=dirty_rate,json=dirtyRate,proto3" json:"dirty_rate,omitempty"`     // bytes a second that the machine changes
+	Bytes           int64                  `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`                              // memory that is in use
+	ExpectedMs      int64                  `protobuf:"varint,10,opt,name=expected_ms,json=expectedMs,proto3" json:"expected_ms,omitempty"` // -1: it does not settle at these rates
+	ExpectedPauseMs int64                  `protobuf:"varint,11,opt,name=expected_pause_ms,json=expectedPauseMs,proto3" json:"expected_pause_ms,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *MigrationCheckResponse) Reset() {
+	*x = MigrationCheckResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationCheckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationCheckResponse) ProtoMessage() {}
+
+func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationCheckResponse.ProtoReflect.Descriptor instead.
+func (*MigrationCheckResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *MigrationCheckResponse) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *MigrationCheckResponse) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *MigrationCheckResponse) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *MigrationCheckResponse) GetFindings() []*MigrationFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *MigrationCheckResponse) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *MigrationCheckResponse) GetCarriage() string {
+	if x != nil {
+		return x.Carriage
+	}
+	return ""
+}
+
+func (x *MigrationCheckResponse) GetRate() int64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *MigrationCheckResponse) GetDirtyRate() int64 {
+	if x != nil {
+		return x.DirtyRate
+	}
+	return 0
+}
+
+func (x *MigrationCheckResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *MigrationCheckResponse) GetExpectedMs() int64 {
+	if x != nil {
+		return x.ExpectedMs
+	}
+	return 0
+}
+
+func (x *MigrationCheckResponse) GetExpectedPauseMs() int64 {
+	if x != nil {
+		return x.ExpectedPauseMs
+	}
+	return 0
+}
+
+type MigrationFinding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Severity      string                 `protobuf:"bytes,1,opt,name=severity,proto3" json:"severity,omitempty"` // error, warning
+	What          string                 `protobuf:"bytes,2,opt,name=what,proto3" json:"what,omitempty"`         // processor, memory, volume, network, qemu, machine, path
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationFinding) Reset() {
+	*x = MigrationFinding{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationFinding) ProtoMessage() {}
+
+func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationFinding.ProtoReflect.Descriptor instead.
+func (*MigrationFinding) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
+}
+
+func (x *MigrationFinding) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *MigrationFinding) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *MigrationFinding) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type MigrationListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationListRequest) Reset() {
+	*x = MigrationListRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationListRequest) ProtoMessage() {}
+
+func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationListRequest.ProtoReflect.Descriptor instead.
+func (*MigrationListRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
+}
+
+type MigrationListResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Moves         []*MigrationUpdate     `protobuf:"bytes,1,rep,name=moves,proto3" json:"moves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationListResponse) Reset() {
+	*x = MigrationListResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationListResponse) ProtoMessage() {}
+
+func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationListResponse.ProtoReflect.Descriptor instead.
+func (*MigrationListResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
+}
+
+func (x *MigrationListResponse) GetMoves() []*MigrationUpdate {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+type MigrationCancelRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationCancelRequest) Reset() {
+	*x = MigrationCancelRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationCancelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationCancelRequest) ProtoMessage() {}
+
+func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationCancelRequest.ProtoReflect.Descriptor instead.
+func (*MigrationCancelRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
+}
+
+func (x *MigrationCancelRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+type MigrationCancelResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationCancelResponse) Reset() {
+	*x = MigrationCancelResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationCancelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationCancelResponse) ProtoMessage() {}
+
+func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationCancelResponse.ProtoReflect.Descriptor instead.
+func (*MigrationCancelResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
+}
+
+type MigrationSettings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Out           uint32                 `protobuf:"varint,1,opt,name=out,proto3" json:"out,omitempty"`                                          // at once from a node
+	In            uint32                 `protobuf:"varint,2,opt,name=in,proto3" json:"in,omitempty"`                                            // at once to a node
+	NodeBandwidth uint64                 `protobuf:"varint,3,opt,name=node_bandwidth,json=nodeBandwidth,proto3" json:"node_bandwidth,omitempty"` // of all that leave a node; 0: no limit
+	Options       *MigrationOptions      `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationSettings) Reset() {
+	*x = MigrationSettings{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationSettings) ProtoMessage() {}
+
+func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
+func (*MigrationSettings) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
+}
+
+func (x *MigrationSettings) GetOut() uint32 {
+	if x != nil {
+		return x.Out
+	}
+	return 0
+}
+
+func (x *MigrationSettings) GetIn() uint32 {
+	if x != nil {
+		return x.In
+	}
+	return 0
+}
+
+func (x *MigrationSettings) GetNodeBandwidth() uint64 {
+	if x != nil {
+		return x.NodeBandwidth
+	}
+	return 0
+}
+
+func (x *MigrationSettings) GetOptions() *MigrationOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+type MigrationSetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Out           *uint32                `protobuf:"varint,1,opt,name=out,proto3,oneof" json:"out,omitempty"`
+	In            *uint32                `protobuf:"varint,2,opt,name=in,proto3,oneof" json:"in,omitempty"`
+	NodeBandwidth *uint64                `protobuf:"varint,3,opt,name=node_bandwidth,json=nodeBandwidth,proto3,oneof" json:"node_bandwidth,omitempty"`
+	Options       *MigrationOptions      `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationSetRequest) Reset() {
+	*x = MigrationSetRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationSetRequest) ProtoMessage() {}
+
+func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationSetRequest.ProtoReflect.Descriptor instead.
+func (*MigrationSetRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
+}
+
+func (x *MigrationSetRequest) GetOut() uint32 {
+	if x != nil && x.Out != nil {
+		return *x.Out
+	}
+	return 0
+}
+
+func (x *MigrationSetRequest) GetIn() uint32 {
+	if x != nil && x.In != nil {
+		return *x.In
+	}
+	return 0
+}
+
+func (x *MigrationSetRequest) GetNodeBandwidth() uint64 {
+	if x != nil && x.NodeBandwidth != nil {
+		return *x.NodeBandwidth
+	}
+	return 0
+}
+
+func (x *MigrationSetRequest) GetOptions() *MigrationOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+type MigrationSetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      *MigrationSettings     `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationSetResponse) Reset() {
+	*x = MigrationSetResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationSetResponse) ProtoMessage() {}
+
+func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationSetResponse.ProtoReflect.Descriptor instead.
+func (*MigrationSetResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
+}
+
+func (x *MigrationSetResponse) GetSettings() *MigrationSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 type MigrationUpdate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -6676,13 +7530,20 @@ type MigrationUpdate struct {
 	TotalMs       int64                  `protobuf:"varint,15,opt,name=total_ms,json=totalMs,proto3" json:"total_ms,omitempty"`
 	PauseUs       int64                  `protobuf:"varint,16,opt,name=pause_us,json=pauseUs,proto3" json:"pause_us,omitempty"`
 	QemuPauseMs   int64                  `protobuf:"varint,17,opt,name=qemu_pause_ms,json=qemuPauseMs,proto3" json:"qemu_pause_ms,omitempty"`
+	Waits         string                 `protobuf:"bytes,18,opt,name=waits,proto3" json:"waits,omitempty"`                                      // for what, in the queue
+	Carriage      string                 `protobuf:"bytes,19,opt,name=carriage,proto3" json:"carriage,omitempty"`                                // how it goes over
+	Network       string                 `protobuf:"bytes,20,opt,name=network,proto3" json:"network,omitempty"`                                  // over which
+	Note          string                 `protobuf:"bytes,21,opt,name=note,proto3" json:"note,omitempty"`                                        // what was done last so that it settles
+	PauseLimitMs  int64                  `protobuf:"varint,22,opt,name=pause_limit_ms,json=pauseLimitMs,proto3" json:"pause_limit_ms,omitempty"` // the pause that is allowed
+	Priority      uint32                 `protobuf:"varint,23,opt,name=priority,proto3" json:"priority,omitempty"`
+	AtMs          int64                  `protobuf:"varint,24,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"` // when it began or was asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6694,7 +7555,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6707,7 +7568,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -6829,6 +7690,55 @@ func (x *MigrationUpdate) GetQemuPauseMs() int64 {
 	return 0
 }
 
+func (x *MigrationUpdate) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+func (x *MigrationUpdate) GetCarriage() string {
+	if x != nil {
+		return x.Carriage
+	}
+	return ""
+}
+
+func (x *MigrationUpdate) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *MigrationUpdate) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *MigrationUpdate) GetPauseLimitMs() int64 {
+	if x != nil {
+		return x.PauseLimitMs
+	}
+	return 0
+}
+
+func (x *MigrationUpdate) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *MigrationUpdate) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
 type EventAddRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
@@ -6838,7 +7748,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6850,7 +7760,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6863,7 +7773,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -6881,7 +7791,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6893,7 +7803,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6906,7 +7816,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
 }
 
 type EventsRequest struct {
@@ -6919,7 +7829,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6931,7 +7841,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6944,7 +7854,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -6975,7 +7885,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6987,7 +7897,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7000,7 +7910,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *Event) GetId() uint64 {
@@ -7271,7 +8181,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\aportals\x18\t \x03(\tR\aportals\x121\n" +
 	"\aprofile\x18\n" +
 	" \x01(\v2\x17.quorate.api.v1.ProfileR\aprofile\x127\n" +
-	"\bnetworks\x182 \x03(\v2\x1b.quorate.api.v1.NetworkInfoR\bnetworks\"\xd1\x01\n" +
+	"\bnetworks\x182 \x03(\v2\x1b.quorate.api.v1.NetworkInfoR\bnetworks\"\xfa\x01\n" +
 	"\vNetworkInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06subnet\x18\x02 \x01(\tR\x06subnet\x12\x12\n" +
@@ -7279,7 +8189,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06metric\x18\x04 \x01(\rR\x06metric\x12\x14\n" +
 	"\x05state\x18\x05 \x01(\tR\x05state\x12\x16\n" +
 	"\x06detail\x18\x06 \x01(\tR\x06detail\x12<\n" +
-	"\taddresses\x18\a \x03(\v2\x1e.quorate.api.v1.NetworkAddressR\taddresses\"8\n" +
+	"\taddresses\x18\a \x03(\v2\x1e.quorate.api.v1.NetworkAddressR\taddresses\x12'\n" +
+	"\x0fmigration_order\x18\b \x01(\rR\x0emigrationOrder\"8\n" +
 	"\x0eNetworkAddress\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\"Q\n" +
@@ -7301,12 +8212,14 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x05nodes\x18\x03 \x03(\tR\x05nodes\x12\x0e\n" +
 	"\x02ca\x18\x04 \x01(\fR\x02ca\x12 \n" +
 	"\vcertificate\x18\x05 \x01(\fR\vcertificate\x12\x10\n" +
-	"\x03key\x18\x06 \x01(\fR\x03key\"m\n" +
+	"\x03key\x18\x06 \x01(\fR\x03key\"\xaf\x01\n" +
 	"\x11NetworkSetRequest\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x03 \x01(\tR\x04role\x12\x16\n" +
-	"\x06metric\x18\x04 \x01(\rR\x06metric\"K\n" +
+	"\x06metric\x18\x04 \x01(\rR\x06metric\x12,\n" +
+	"\x0fmigration_order\x18\x05 \x01(\rH\x00R\x0emigrationOrder\x88\x01\x01B\x12\n" +
+	"\x10_migration_order\"K\n" +
 	"\x12NetworkSetResponse\x125\n" +
 	"\anetwork\x18\x01 \x01(\v2\x1b.quorate.api.v1.NetworkInfoR\anetwork\"\xd2\x01\n" +
 	"\vClusterInfo\x12\x12\n" +
@@ -7534,10 +8447,87 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\aconsole\x18\x04 \x01(\fR\aconsole\"/\n" +
 	"\x05Chunk\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"4\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x8c\x01\n" +
 	"\x12LiveMigrateRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\tR\x02to\"\xa9\x03\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12:\n" +
+	"\aoptions\x18\x03 \x01(\v2 .quorate.api.v1.MigrationOptionsR\aoptions\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\rR\bpriority\"\xc7\x02\n" +
+	"\x10MigrationOptions\x12\x1d\n" +
+	"\astreams\x18\x01 \x01(\rH\x00R\astreams\x88\x01\x01\x12%\n" +
+	"\vcompression\x18\x02 \x01(\tH\x01R\vcompression\x88\x01\x01\x12!\n" +
+	"\tbandwidth\x18\x03 \x01(\x04H\x02R\tbandwidth\x88\x01\x01\x12(\n" +
+	"\rmax_bandwidth\x18\x04 \x01(\x04H\x03R\fmaxBandwidth\x88\x01\x01\x12\x1f\n" +
+	"\bremedies\x18\x05 \x01(\tH\x04R\bremedies\x88\x01\x01\x12%\n" +
+	"\fmax_pause_ms\x18\x06 \x01(\rH\x05R\n" +
+	"maxPauseMs\x88\x01\x01B\n" +
+	"\n" +
+	"\b_streamsB\x0e\n" +
+	"\f_compressionB\f\n" +
+	"\n" +
+	"_bandwidthB\x10\n" +
+	"\x0e_max_bandwidthB\v\n" +
+	"\t_remediesB\x0f\n" +
+	"\r_max_pause_ms\"3\n" +
+	"\x15MigrationFactsRequest\x12\x1a\n" +
+	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"\xcc\x02\n" +
+	"\x16MigrationFactsResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"cpu_vendor\x18\x02 \x01(\tR\tcpuVendor\x12\x1d\n" +
+	"\n" +
+	"cpu_family\x18\x03 \x01(\x05R\tcpuFamily\x12(\n" +
+	"\x10cpu_model_number\x18\x04 \x01(\x05R\x0ecpuModelNumber\x12\x10\n" +
+	"\x03kvm\x18\x05 \x01(\bR\x03kvm\x12&\n" +
+	"\x0ffree_memory_mib\x18\x06 \x01(\x03R\rfreeMemoryMib\x12!\n" +
+	"\fqemu_version\x18\a \x01(\tR\vqemuVersion\x12#\n" +
+	"\rmachine_types\x18\b \x03(\tR\fmachineTypes\x12\x18\n" +
+	"\avolumes\x18\t \x03(\tR\avolumes\x12\x1a\n" +
+	"\bnetworks\x18\n" +
+	" \x03(\tR\bnetworks\"7\n" +
+	"\x15MigrationCheckRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"\xd6\x02\n" +
+	"\x16MigrationCheckResponse\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12<\n" +
+	"\bfindings\x18\x04 \x03(\v2 .quorate.api.v1.MigrationFindingR\bfindings\x12\x18\n" +
+	"\anetwork\x18\x05 \x01(\tR\anetwork\x12\x1a\n" +
+	"\bcarriage\x18\x06 \x01(\tR\bcarriage\x12\x12\n" +
+	"\x04rate\x18\a \x01(\x03R\x04rate\x12\x1d\n" +
+	"\n" +
+	"dirty_rate\x18\b \x01(\x03R\tdirtyRate\x12\x14\n" +
+	"\x05bytes\x18\t \x01(\x03R\x05bytes\x12\x1f\n" +
+	"\vexpected_ms\x18\n" +
+	" \x01(\x03R\n" +
+	"expectedMs\x12*\n" +
+	"\x11expected_pause_ms\x18\v \x01(\x03R\x0fexpectedPauseMs\"V\n" +
+	"\x10MigrationFinding\x12\x1a\n" +
+	"\bseverity\x18\x01 \x01(\tR\bseverity\x12\x12\n" +
+	"\x04what\x18\x02 \x01(\tR\x04what\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\x16\n" +
+	"\x14MigrationListRequest\"N\n" +
+	"\x15MigrationListResponse\x125\n" +
+	"\x05moves\x18\x01 \x03(\v2\x1f.quorate.api.v1.MigrationUpdateR\x05moves\"(\n" +
+	"\x16MigrationCancelRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\"\x19\n" +
+	"\x17MigrationCancelResponse\"\x98\x01\n" +
+	"\x11MigrationSettings\x12\x10\n" +
+	"\x03out\x18\x01 \x01(\rR\x03out\x12\x0e\n" +
+	"\x02in\x18\x02 \x01(\rR\x02in\x12%\n" +
+	"\x0enode_bandwidth\x18\x03 \x01(\x04R\rnodeBandwidth\x12:\n" +
+	"\aoptions\x18\x04 \x01(\v2 .quorate.api.v1.MigrationOptionsR\aoptions\"\xcb\x01\n" +
+	"\x13MigrationSetRequest\x12\x15\n" +
+	"\x03out\x18\x01 \x01(\rH\x00R\x03out\x88\x01\x01\x12\x13\n" +
+	"\x02in\x18\x02 \x01(\rH\x01R\x02in\x88\x01\x01\x12*\n" +
+	"\x0enode_bandwidth\x18\x03 \x01(\x04H\x02R\rnodeBandwidth\x88\x01\x01\x12:\n" +
+	"\aoptions\x18\x04 \x01(\v2 .quorate.api.v1.MigrationOptionsR\aoptionsB\x06\n" +
+	"\x04_outB\x05\n" +
+	"\x03_inB\x11\n" +
+	"\x0f_node_bandwidth\"U\n" +
+	"\x14MigrationSetResponse\x12=\n" +
+	"\bsettings\x18\x01 \x01(\v2!.quorate.api.v1.MigrationSettingsR\bsettings\"\xe0\x04\n" +
 	"\x0fMigrationUpdate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02vm\x18\x02 \x01(\tR\x02vm\x12\x12\n" +
@@ -7558,7 +8548,14 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06reason\x18\x0e \x01(\tR\x06reason\x12\x19\n" +
 	"\btotal_ms\x18\x0f \x01(\x03R\atotalMs\x12\x19\n" +
 	"\bpause_us\x18\x10 \x01(\x03R\apauseUs\x12\"\n" +
-	"\rqemu_pause_ms\x18\x11 \x01(\x03R\vqemuPauseMs\"%\n" +
+	"\rqemu_pause_ms\x18\x11 \x01(\x03R\vqemuPauseMs\x12\x14\n" +
+	"\x05waits\x18\x12 \x01(\tR\x05waits\x12\x1a\n" +
+	"\bcarriage\x18\x13 \x01(\tR\bcarriage\x12\x18\n" +
+	"\anetwork\x18\x14 \x01(\tR\anetwork\x12\x12\n" +
+	"\x04note\x18\x15 \x01(\tR\x04note\x12$\n" +
+	"\x0epause_limit_ms\x18\x16 \x01(\x03R\fpauseLimitMs\x12\x1a\n" +
+	"\bpriority\x18\x17 \x01(\rR\bpriority\x12\x13\n" +
+	"\x05at_ms\x18\x18 \x01(\x03R\x04atMs\"%\n" +
 	"\x0fEventAddRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"\x12\n" +
 	"\x10EventAddResponse\"=\n" +
@@ -7574,7 +8571,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04text\x18\x06 \x01(\tR\x04text2\xa7\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\tChallenge\x12 .quorate.api.v1.ChallengeRequest\x1a!.quorate.api.v1.ChallengeResponse\x12A\n" +
-	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\x8f\b\n" +
+	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\xcc\t\n" +
 	"\vNodeService\x12L\n" +
 	"\bDescribe\x12\x1f.quorate.api.v1.DescribeRequest\x1a\x1f.quorate.api.v1.NodeDescription\x12G\n" +
 	"\x06Enroll\x12\x1d.quorate.api.v1.EnrollRequest\x1a\x1e.quorate.api.v1.EnrollResponse\x12A\n" +
@@ -7588,10 +8585,12 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x05Reach\x12\x1c.quorate.api.v1.ReachRequest\x1a\x1d.quorate.api.v1.ReachResponse\x12M\n" +
 	"\bStanding\x12\x1f.quorate.api.v1.StandingRequest\x1a .quorate.api.v1.StandingResponse\x12S\n" +
 	"\n" +
-	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse\x12P\n" +
+	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse\x12_\n" +
+	"\x0eMigrationFacts\x12%.quorate.api.v1.MigrationFactsRequest\x1a&.quorate.api.v1.MigrationFactsResponse\x12Z\n" +
+	"\tCheckMove\x12%.quorate.api.v1.MigrationCheckRequest\x1a&.quorate.api.v1.MigrationCheckResponse\x12P\n" +
 	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12S\n" +
 	"\n" +
-	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xd5\x13\n" +
+	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xd3\x16\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -7619,7 +8618,11 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06VmShow\x12\x1d.quorate.api.v1.VmShowRequest\x1a\x1e.quorate.api.v1.VmShowResponse\x12=\n" +
 	"\tVmConsole\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x129\n" +
 	"\x05VmVnc\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x12T\n" +
-	"\vLiveMigrate\x12\".quorate.api.v1.LiveMigrateRequest\x1a\x1f.quorate.api.v1.MigrationUpdate0\x01\x12@\n" +
+	"\vLiveMigrate\x12\".quorate.api.v1.LiveMigrateRequest\x1a\x1f.quorate.api.v1.MigrationUpdate0\x01\x12_\n" +
+	"\x0eMigrationCheck\x12%.quorate.api.v1.MigrationCheckRequest\x1a&.quorate.api.v1.MigrationCheckResponse\x12\\\n" +
+	"\rMigrationList\x12$.quorate.api.v1.MigrationListRequest\x1a%.quorate.api.v1.MigrationListResponse\x12b\n" +
+	"\x0fMigrationCancel\x12&.quorate.api.v1.MigrationCancelRequest\x1a'.quorate.api.v1.MigrationCancelResponse\x12Y\n" +
+	"\fMigrationSet\x12#.quorate.api.v1.MigrationSetRequest\x1a$.quorate.api.v1.MigrationSetResponse\x12@\n" +
 	"\x06Events\x12\x1d.quorate.api.v1.EventsRequest\x1a\x15.quorate.api.v1.Event0\x01\x12M\n" +
 	"\bEventAdd\x12\x1f.quorate.api.v1.EventAddRequest\x1a .quorate.api.v1.EventAddResponse\x12S\n" +
 	"\n" +
@@ -7641,119 +8644,132 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 111)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
-	(*QuorumLost)(nil),             // 0: quorate.api.v1.QuorumLost
-	(*ChallengeRequest)(nil),       // 1: quorate.api.v1.ChallengeRequest
-	(*ChallengeResponse)(nil),      // 2: quorate.api.v1.ChallengeResponse
-	(*OpenRequest)(nil),            // 3: quorate.api.v1.OpenRequest
-	(*OpenResponse)(nil),           // 4: quorate.api.v1.OpenResponse
-	(*Address)(nil),                // 5: quorate.api.v1.Address
-	(*DescribeRequest)(nil),        // 6: quorate.api.v1.DescribeRequest
-	(*NodeDescription)(nil),        // 7: quorate.api.v1.NodeDescription
-	(*EnrollRequest)(nil),          // 8: quorate.api.v1.EnrollRequest
-	(*EnrollResponse)(nil),         // 9: quorate.api.v1.EnrollResponse
-	(*JoinRequest)(nil),            // 10: quorate.api.v1.JoinRequest
-	(*Peer)(nil),                   // 11: quorate.api.v1.Peer
-	(*JoinResponse)(nil),           // 12: quorate.api.v1.JoinResponse
-	(*Chap)(nil),                   // 13: quorate.api.v1.Chap
-	(*SanDiscoverRequest)(nil),     // 14: quorate.api.v1.SanDiscoverRequest
-	(*SanDiscoverResponse)(nil),    // 15: quorate.api.v1.SanDiscoverResponse
-	(*SanTarget)(nil),              // 16: quorate.api.v1.SanTarget
-	(*Lun)(nil),                    // 17: quorate.api.v1.Lun
-	(*SanLoginRequest)(nil),        // 18: quorate.api.v1.SanLoginRequest
-	(*SanLoginResponse)(nil),       // 19: quorate.api.v1.SanLoginResponse
-	(*SanListRequest)(nil),         // 20: quorate.api.v1.SanListRequest
-	(*SanListResponse)(nil),        // 21: quorate.api.v1.SanListResponse
-	(*ProbeLunRequest)(nil),        // 22: quorate.api.v1.ProbeLunRequest
-	(*ProbeLunResponse)(nil),       // 23: quorate.api.v1.ProbeLunResponse
-	(*ProbeShareRequest)(nil),      // 24: quorate.api.v1.ProbeShareRequest
-	(*ProbeShareResponse)(nil),     // 25: quorate.api.v1.ProbeShareResponse
-	(*StandingRequest)(nil),        // 26: quorate.api.v1.StandingRequest
-	(*StandingResponse)(nil),       // 27: quorate.api.v1.StandingResponse
-	(*ReachRequest)(nil),           // 28: quorate.api.v1.ReachRequest
-	(*ReachResponse)(nil),          // 29: quorate.api.v1.ReachResponse
-	(*Reached)(nil),                // 30: quorate.api.v1.Reached
-	(*MigrationsRequest)(nil),      // 31: quorate.api.v1.MigrationsRequest
-	(*MigrationsResponse)(nil),     // 32: quorate.api.v1.MigrationsResponse
-	(*Progress)(nil),               // 33: quorate.api.v1.Progress
-	(*VersionRequest)(nil),         // 34: quorate.api.v1.VersionRequest
-	(*VersionResponse)(nil),        // 35: quorate.api.v1.VersionResponse
-	(*ValidateRequest)(nil),        // 36: quorate.api.v1.ValidateRequest
-	(*ValidateUpdate)(nil),         // 37: quorate.api.v1.ValidateUpdate
-	(*Check)(nil),                  // 38: quorate.api.v1.Check
-	(*Report)(nil),                 // 39: quorate.api.v1.Report
-	(*CreateRequest)(nil),          // 40: quorate.api.v1.CreateRequest
-	(*NodeAddRequest)(nil),         // 41: quorate.api.v1.NodeAddRequest
-	(*NodeSetRequest)(nil),         // 42: quorate.api.v1.NodeSetRequest
-	(*NodeSetResponse)(nil),        // 43: quorate.api.v1.NodeSetResponse
-	(*NodeRemoveRequest)(nil),      // 44: quorate.api.v1.NodeRemoveRequest
-	(*NodeRemoveResponse)(nil),     // 45: quorate.api.v1.NodeRemoveResponse
-	(*StatusRequest)(nil),          // 46: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),         // 47: quorate.api.v1.StatusResponse
-	(*NetworkInfo)(nil),            // 48: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),         // 49: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),      // 50: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),     // 51: quorate.api.v1.ClusterSetResponse
-	(*ClusterUpgradeRequest)(nil),  // 52: quorate.api.v1.ClusterUpgradeRequest
-	(*ClusterUpgradeResponse)(nil), // 53: quorate.api.v1.ClusterUpgradeResponse
-	(*ConfigExportRequest)(nil),    // 54: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil),   // 55: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),      // 56: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),     // 57: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),            // 58: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),             // 59: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                   // 60: quorate.api.v1.Vote
-	(*Witness)(nil),                // 61: quorate.api.v1.Witness
-	(*NodeInfo)(nil),               // 62: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),               // 63: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),             // 64: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),           // 65: quorate.api.v1.VolumeOnNode
-	(*PauseCount)(nil),             // 66: quorate.api.v1.PauseCount
-	(*GroupInfo)(nil),              // 67: quorate.api.v1.GroupInfo
-	(*Profile)(nil),                // 68: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),       // 69: quorate.api.v1.QuorumSetRequest
-	(*QuorumForceRequest)(nil),     // 70: quorate.api.v1.QuorumForceRequest
-	(*QuorumForceResponse)(nil),    // 71: quorate.api.v1.QuorumForceResponse
-	(*QuorumSetResponse)(nil),      // 72: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),         // 73: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),        // 74: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),       // 75: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),      // 76: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),          // 77: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),         // 78: quorate.api.v1.CsvAddResponse
-	(*CsvCheckRequest)(nil),        // 79: quorate.api.v1.CsvCheckRequest
-	(*CsvCheckResponse)(nil),       // 80: quorate.api.v1.CsvCheckResponse
-	(*VolumeFinding)(nil),          // 81: quorate.api.v1.VolumeFinding
-	(*CsvMaintenanceRequest)(nil),  // 82: quorate.api.v1.CsvMaintenanceRequest
-	(*CsvMaintenanceResponse)(nil), // 83: quorate.api.v1.CsvMaintenanceResponse
-	(*CsvRemoveRequest)(nil),       // 84: quorate.api.v1.CsvRemoveRequest
-	(*CsvRemoveResponse)(nil),      // 85: quorate.api.v1.CsvRemoveResponse
-	(*GrowVolumeRequest)(nil),      // 86: quorate.api.v1.GrowVolumeRequest
-	(*GrowVolumeResponse)(nil),     // 87: quorate.api.v1.GrowVolumeResponse
-	(*CsvGrowRequest)(nil),         // 88: quorate.api.v1.CsvGrowRequest
-	(*CsvGrowResponse)(nil),        // 89: quorate.api.v1.CsvGrowResponse
-	(*CsvMoveRequest)(nil),         // 90: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),        // 91: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),        // 92: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),       // 93: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),           // 94: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),          // 95: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),        // 96: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),       // 97: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),         // 98: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),        // 99: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),          // 100: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),         // 101: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),          // 102: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),         // 103: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                  // 104: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),     // 105: quorate.api.v1.LiveMigrateRequest
-	(*MigrationUpdate)(nil),        // 106: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),        // 107: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),       // 108: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),          // 109: quorate.api.v1.EventsRequest
-	(*Event)(nil),                  // 110: quorate.api.v1.Event
+	(*QuorumLost)(nil),              // 0: quorate.api.v1.QuorumLost
+	(*ChallengeRequest)(nil),        // 1: quorate.api.v1.ChallengeRequest
+	(*ChallengeResponse)(nil),       // 2: quorate.api.v1.ChallengeResponse
+	(*OpenRequest)(nil),             // 3: quorate.api.v1.OpenRequest
+	(*OpenResponse)(nil),            // 4: quorate.api.v1.OpenResponse
+	(*Address)(nil),                 // 5: quorate.api.v1.Address
+	(*DescribeRequest)(nil),         // 6: quorate.api.v1.DescribeRequest
+	(*NodeDescription)(nil),         // 7: quorate.api.v1.NodeDescription
+	(*EnrollRequest)(nil),           // 8: quorate.api.v1.EnrollRequest
+	(*EnrollResponse)(nil),          // 9: quorate.api.v1.EnrollResponse
+	(*JoinRequest)(nil),             // 10: quorate.api.v1.JoinRequest
+	(*Peer)(nil),                    // 11: quorate.api.v1.Peer
+	(*JoinResponse)(nil),            // 12: quorate.api.v1.JoinResponse
+	(*Chap)(nil),                    // 13: quorate.api.v1.Chap
+	(*SanDiscoverRequest)(nil),      // 14: quorate.api.v1.SanDiscoverRequest
+	(*SanDiscoverResponse)(nil),     // 15: quorate.api.v1.SanDiscoverResponse
+	(*SanTarget)(nil),               // 16: quorate.api.v1.SanTarget
+	(*Lun)(nil),                     // 17: quorate.api.v1.Lun
+	(*SanLoginRequest)(nil),         // 18: quorate.api.v1.SanLoginRequest
+	(*SanLoginResponse)(nil),        // 19: quorate.api.v1.SanLoginResponse
+	(*SanListRequest)(nil),          // 20: quorate.api.v1.SanListRequest
+	(*SanListResponse)(nil),         // 21: quorate.api.v1.SanListResponse
+	(*ProbeLunRequest)(nil),         // 22: quorate.api.v1.ProbeLunRequest
+	(*ProbeLunResponse)(nil),        // 23: quorate.api.v1.ProbeLunResponse
+	(*ProbeShareRequest)(nil),       // 24: quorate.api.v1.ProbeShareRequest
+	(*ProbeShareResponse)(nil),      // 25: quorate.api.v1.ProbeShareResponse
+	(*StandingRequest)(nil),         // 26: quorate.api.v1.StandingRequest
+	(*StandingResponse)(nil),        // 27: quorate.api.v1.StandingResponse
+	(*ReachRequest)(nil),            // 28: quorate.api.v1.ReachRequest
+	(*ReachResponse)(nil),           // 29: quorate.api.v1.ReachResponse
+	(*Reached)(nil),                 // 30: quorate.api.v1.Reached
+	(*MigrationsRequest)(nil),       // 31: quorate.api.v1.MigrationsRequest
+	(*MigrationsResponse)(nil),      // 32: quorate.api.v1.MigrationsResponse
+	(*Progress)(nil),                // 33: quorate.api.v1.Progress
+	(*VersionRequest)(nil),          // 34: quorate.api.v1.VersionRequest
+	(*VersionResponse)(nil),         // 35: quorate.api.v1.VersionResponse
+	(*ValidateRequest)(nil),         // 36: quorate.api.v1.ValidateRequest
+	(*ValidateUpdate)(nil),          // 37: quorate.api.v1.ValidateUpdate
+	(*Check)(nil),                   // 38: quorate.api.v1.Check
+	(*Report)(nil),                  // 39: quorate.api.v1.Report
+	(*CreateRequest)(nil),           // 40: quorate.api.v1.CreateRequest
+	(*NodeAddRequest)(nil),          // 41: quorate.api.v1.NodeAddRequest
+	(*NodeSetRequest)(nil),          // 42: quorate.api.v1.NodeSetRequest
+	(*NodeSetResponse)(nil),         // 43: quorate.api.v1.NodeSetResponse
+	(*NodeRemoveRequest)(nil),       // 44: quorate.api.v1.NodeRemoveRequest
+	(*NodeRemoveResponse)(nil),      // 45: quorate.api.v1.NodeRemoveResponse
+	(*StatusRequest)(nil),           // 46: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),          // 47: quorate.api.v1.StatusResponse
+	(*NetworkInfo)(nil),             // 48: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),          // 49: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),       // 50: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),      // 51: quorate.api.v1.ClusterSetResponse
+	(*ClusterUpgradeRequest)(nil),   // 52: quorate.api.v1.ClusterUpgradeRequest
+	(*ClusterUpgradeResponse)(nil),  // 53: quorate.api.v1.ClusterUpgradeResponse
+	(*ConfigExportRequest)(nil),     // 54: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil),    // 55: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),       // 56: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),      // 57: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),             // 58: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),              // 59: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                    // 60: quorate.api.v1.Vote
+	(*Witness)(nil),                 // 61: quorate.api.v1.Witness
+	(*NodeInfo)(nil),                // 62: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),                // 63: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),              // 64: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),            // 65: quorate.api.v1.VolumeOnNode
+	(*PauseCount)(nil),              // 66: quorate.api.v1.PauseCount
+	(*GroupInfo)(nil),               // 67: quorate.api.v1.GroupInfo
+	(*Profile)(nil),                 // 68: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),        // 69: quorate.api.v1.QuorumSetRequest
+	(*QuorumForceRequest)(nil),      // 70: quorate.api.v1.QuorumForceRequest
+	(*QuorumForceResponse)(nil),     // 71: quorate.api.v1.QuorumForceResponse
+	(*QuorumSetResponse)(nil),       // 72: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),          // 73: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),         // 74: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),        // 75: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),       // 76: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),           // 77: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),          // 78: quorate.api.v1.CsvAddResponse
+	(*CsvCheckRequest)(nil),         // 79: quorate.api.v1.CsvCheckRequest
+	(*CsvCheckResponse)(nil),        // 80: quorate.api.v1.CsvCheckResponse
+	(*VolumeFinding)(nil),           // 81: quorate.api.v1.VolumeFinding
+	(*CsvMaintenanceRequest)(nil),   // 82: quorate.api.v1.CsvMaintenanceRequest
+	(*CsvMaintenanceResponse)(nil),  // 83: quorate.api.v1.CsvMaintenanceResponse
+	(*CsvRemoveRequest)(nil),        // 84: quorate.api.v1.CsvRemoveRequest
+	(*CsvRemoveResponse)(nil),       // 85: quorate.api.v1.CsvRemoveResponse
+	(*GrowVolumeRequest)(nil),       // 86: quorate.api.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),      // 87: quorate.api.v1.GrowVolumeResponse
+	(*CsvGrowRequest)(nil),          // 88: quorate.api.v1.CsvGrowRequest
+	(*CsvGrowResponse)(nil),         // 89: quorate.api.v1.CsvGrowResponse
+	(*CsvMoveRequest)(nil),          // 90: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),         // 91: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),         // 92: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),        // 93: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),            // 94: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),           // 95: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),         // 96: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),        // 97: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),          // 98: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),         // 99: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),           // 100: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),          // 101: quorate.api.v1.VmStopResponse
+	(*VmShowRequest)(nil),           // 102: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),          // 103: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                   // 104: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),      // 105: quorate.api.v1.LiveMigrateRequest
+	(*MigrationOptions)(nil),        // 106: quorate.api.v1.MigrationOptions
+	(*MigrationFactsRequest)(nil),   // 107: quorate.api.v1.MigrationFactsRequest
+	(*MigrationFactsResponse)(nil),  // 108: quorate.api.v1.MigrationFactsResponse
+	(*MigrationCheckRequest)(nil),   // 109: quorate.api.v1.MigrationCheckRequest
+	(*MigrationCheckResponse)(nil),  // 110: quorate.api.v1.MigrationCheckResponse
+	(*MigrationFinding)(nil),        // 111: quorate.api.v1.MigrationFinding
+	(*MigrationListRequest)(nil),    // 112: quorate.api.v1.MigrationListRequest
+	(*MigrationListResponse)(nil),   // 113: quorate.api.v1.MigrationListResponse
+	(*MigrationCancelRequest)(nil),  // 114: quorate.api.v1.MigrationCancelRequest
+	(*MigrationCancelResponse)(nil), // 115: quorate.api.v1.MigrationCancelResponse
+	(*MigrationSettings)(nil),       // 116: quorate.api.v1.MigrationSettings
+	(*MigrationSetRequest)(nil),     // 117: quorate.api.v1.MigrationSetRequest
+	(*MigrationSetResponse)(nil),    // 118: quorate.api.v1.MigrationSetResponse
+	(*MigrationUpdate)(nil),         // 119: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),         // 120: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),        // 121: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),           // 122: quorate.api.v1.EventsRequest
+	(*Event)(nil),                   // 123: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
@@ -7765,7 +8781,7 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	16,  // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	16,  // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
 	30,  // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	106, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	119, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
 	38,  // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
 	39,  // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
 	38,  // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
@@ -7796,105 +8812,123 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	67,  // 37: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
 	67,  // 38: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
 	67,  // 39: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	1,   // 40: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
-	3,   // 41: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
-	6,   // 42: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
-	8,   // 43: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
-	10,  // 44: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
-	14,  // 45: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
-	18,  // 46: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
-	20,  // 47: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
-	22,  // 48: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	24,  // 49: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
-	28,  // 50: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	26,  // 51: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
-	31,  // 52: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	79,  // 53: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
-	86,  // 54: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
-	34,  // 55: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	36,  // 56: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	40,  // 57: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	41,  // 58: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	42,  // 59: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	44,  // 60: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	46,  // 61: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	69,  // 62: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	70,  // 63: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	73,  // 64: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	75,  // 65: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	77,  // 66: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	79,  // 67: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
-	90,  // 68: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	82,  // 69: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
-	84,  // 70: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
-	88,  // 71: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
-	92,  // 72: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	94,  // 73: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	96,  // 74: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	98,  // 75: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	100, // 76: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	102, // 77: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	104, // 78: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	104, // 79: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	105, // 80: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	109, // 81: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	107, // 82: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	56,  // 83: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	50,  // 84: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	52,  // 85: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	54,  // 86: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 87: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 88: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 89: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,   // 90: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12,  // 91: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15,  // 92: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19,  // 93: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21,  // 94: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23,  // 95: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	25,  // 96: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	29,  // 97: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	27,  // 98: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	32,  // 99: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	80,  // 100: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	87,  // 101: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
-	35,  // 102: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	37,  // 103: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	33,  // 104: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	33,  // 105: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	43,  // 106: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	45,  // 107: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	47,  // 108: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	72,  // 109: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	71,  // 110: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	74,  // 111: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	76,  // 112: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	78,  // 113: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	80,  // 114: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	91,  // 115: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	83,  // 116: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
-	85,  // 117: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
-	89,  // 118: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
-	93,  // 119: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	95,  // 120: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	97,  // 121: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	99,  // 122: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	101, // 123: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	103, // 124: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	104, // 125: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	104, // 126: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	106, // 127: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	110, // 128: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	108, // 129: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	57,  // 130: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	51,  // 131: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	53,  // 132: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	55,  // 133: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	87,  // [87:134] is the sub-list for method output_type
-	40,  // [40:87] is the sub-list for method input_type
-	40,  // [40:40] is the sub-list for extension type_name
-	40,  // [40:40] is the sub-list for extension extendee
-	0,   // [0:40] is the sub-list for field type_name
+	106, // 40: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	111, // 41: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
+	119, // 42: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	106, // 43: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
+	106, // 44: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	116, // 45: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
+	1,   // 46: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
+	3,   // 47: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
+	6,   // 48: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
+	8,   // 49: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
+	10,  // 50: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
+	14,  // 51: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
+	18,  // 52: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
+	20,  // 53: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
+	22,  // 54: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
+	24,  // 55: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
+	28,  // 56: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	26,  // 57: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	31,  // 58: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	107, // 59: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
+	109, // 60: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
+	79,  // 61: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
+	86,  // 62: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
+	34,  // 63: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	36,  // 64: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	40,  // 65: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	41,  // 66: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	42,  // 67: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	44,  // 68: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	46,  // 69: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	69,  // 70: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	70,  // 71: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	73,  // 72: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	75,  // 73: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	77,  // 74: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	79,  // 75: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	90,  // 76: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	82,  // 77: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
+	84,  // 78: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
+	88,  // 79: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
+	92,  // 80: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	94,  // 81: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	96,  // 82: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	98,  // 83: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	100, // 84: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	102, // 85: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	104, // 86: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	104, // 87: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	105, // 88: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	109, // 89: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
+	112, // 90: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
+	114, // 91: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
+	117, // 92: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
+	122, // 93: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	120, // 94: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	56,  // 95: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	50,  // 96: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	52,  // 97: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	54,  // 98: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 99: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 100: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 101: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	9,   // 102: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	12,  // 103: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	15,  // 104: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	19,  // 105: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	21,  // 106: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	23,  // 107: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	25,  // 108: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	29,  // 109: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	27,  // 110: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	32,  // 111: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	108, // 112: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
+	110, // 113: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
+	80,  // 114: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	87,  // 115: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	35,  // 116: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	37,  // 117: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	33,  // 118: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	33,  // 119: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	43,  // 120: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	45,  // 121: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	47,  // 122: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	72,  // 123: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	71,  // 124: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	74,  // 125: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	76,  // 126: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	78,  // 127: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	80,  // 128: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	91,  // 129: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	83,  // 130: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
+	85,  // 131: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
+	89,  // 132: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	93,  // 133: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	95,  // 134: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	97,  // 135: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	99,  // 136: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	101, // 137: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	103, // 138: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	104, // 139: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	104, // 140: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	119, // 141: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	110, // 142: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
+	113, // 143: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
+	115, // 144: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
+	118, // 145: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
+	123, // 146: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	121, // 147: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	57,  // 148: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	51,  // 149: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	53,  // 150: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	55,  // 151: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	99,  // [99:152] is the sub-list for method output_type
+	46,  // [46:99] is the sub-list for method input_type
+	46,  // [46:46] is the sub-list for extension type_name
+	46,  // [46:46] is the sub-list for extension extendee
+	0,   // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_apipb_api_proto_init() }
@@ -7903,13 +8937,16 @@ func file_cluster_api_apipb_api_proto_init() {
 		return
 	}
 	file_cluster_api_apipb_api_proto_msgTypes[50].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[56].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[106].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[117].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   111,
+			NumMessages:   124,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -68,6 +68,11 @@ const (
 	NodeServiceStandingProcedure = "/quorate.api.v1.NodeService/Standing"
 	// NodeServiceMigrationsProcedure is the fully-qualified name of the NodeService's Migrations RPC.
 	NodeServiceMigrationsProcedure = "/quorate.api.v1.NodeService/Migrations"
+	// NodeServiceMigrationFactsProcedure is the fully-qualified name of the NodeService's
+	// MigrationFacts RPC.
+	NodeServiceMigrationFactsProcedure = "/quorate.api.v1.NodeService/MigrationFacts"
+	// NodeServiceCheckMoveProcedure is the fully-qualified name of the NodeService's CheckMove RPC.
+	NodeServiceCheckMoveProcedure = "/quorate.api.v1.NodeService/CheckMove"
 	// NodeServiceCheckVolumeProcedure is the fully-qualified name of the NodeService's CheckVolume RPC.
 	NodeServiceCheckVolumeProcedure = "/quorate.api.v1.NodeService/CheckVolume"
 	// NodeServiceGrowVolumeProcedure is the fully-qualified name of the NodeService's GrowVolume RPC.
@@ -132,6 +137,18 @@ const (
 	// ClusterServiceLiveMigrateProcedure is the fully-qualified name of the ClusterService's
 	// LiveMigrate RPC.
 	ClusterServiceLiveMigrateProcedure = "/quorate.api.v1.ClusterService/LiveMigrate"
+	// ClusterServiceMigrationCheckProcedure is the fully-qualified name of the ClusterService's
+	// MigrationCheck RPC.
+	ClusterServiceMigrationCheckProcedure = "/quorate.api.v1.ClusterService/MigrationCheck"
+	// ClusterServiceMigrationListProcedure is the fully-qualified name of the ClusterService's
+	// MigrationList RPC.
+	ClusterServiceMigrationListProcedure = "/quorate.api.v1.ClusterService/MigrationList"
+	// ClusterServiceMigrationCancelProcedure is the fully-qualified name of the ClusterService's
+	// MigrationCancel RPC.
+	ClusterServiceMigrationCancelProcedure = "/quorate.api.v1.ClusterService/MigrationCancel"
+	// ClusterServiceMigrationSetProcedure is the fully-qualified name of the ClusterService's
+	// MigrationSet RPC.
+	ClusterServiceMigrationSetProcedure = "/quorate.api.v1.ClusterService/MigrationSet"
 	// ClusterServiceEventsProcedure is the fully-qualified name of the ClusterService's Events RPC.
 	ClusterServiceEventsProcedure = "/quorate.api.v1.ClusterService/Events"
 	// ClusterServiceEventAddProcedure is the fully-qualified name of the ClusterService's EventAdd RPC.
@@ -270,6 +287,10 @@ type NodeServiceClient interface {
 	Standing(context.Context, *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error)
 	// Migrations says how the moves stand that this node drives or drove.
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
+	// MigrationFacts says what this node is to a machine that would move here.
+	MigrationFacts(context.Context, *connect.Request[apipb.MigrationFactsRequest]) (*connect.Response[apipb.MigrationFactsResponse], error)
+	// CheckMove says what stands against a move of a machine that runs here.
+	CheckMove(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error)
 	// CheckVolume checks a volume that this node coordinates.
 	CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 	// GrowVolume reads the size of a volume's LUN again, and has this node, which
@@ -354,6 +375,18 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("Migrations")),
 			connect.WithClientOptions(opts...),
 		),
+		migrationFacts: connect.NewClient[apipb.MigrationFactsRequest, apipb.MigrationFactsResponse](
+			httpClient,
+			baseURL+NodeServiceMigrationFactsProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("MigrationFacts")),
+			connect.WithClientOptions(opts...),
+		),
+		checkMove: connect.NewClient[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse](
+			httpClient,
+			baseURL+NodeServiceCheckMoveProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("CheckMove")),
+			connect.WithClientOptions(opts...),
+		),
 		checkVolume: connect.NewClient[apipb.CsvCheckRequest, apipb.CsvCheckResponse](
 			httpClient,
 			baseURL+NodeServiceCheckVolumeProcedure,
@@ -371,19 +404,21 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // nodeServiceClient implements NodeServiceClient.
 type nodeServiceClient struct {
-	describe    *connect.Client[apipb.DescribeRequest, apipb.NodeDescription]
-	enroll      *connect.Client[apipb.EnrollRequest, apipb.EnrollResponse]
-	join        *connect.Client[apipb.JoinRequest, apipb.JoinResponse]
-	sanDiscover *connect.Client[apipb.SanDiscoverRequest, apipb.SanDiscoverResponse]
-	sanLogin    *connect.Client[apipb.SanLoginRequest, apipb.SanLoginResponse]
-	sanList     *connect.Client[apipb.SanListRequest, apipb.SanListResponse]
-	probeLun    *connect.Client[apipb.ProbeLunRequest, apipb.ProbeLunResponse]
-	probeShare  *connect.Client[apipb.ProbeShareRequest, apipb.ProbeShareResponse]
-	reach       *connect.Client[apipb.ReachRequest, apipb.ReachResponse]
-	standing    *connect.Client[apipb.StandingRequest, apipb.StandingResponse]
-	migrations  *connect.Client[apipb.MigrationsRequest, apipb.MigrationsResponse]
-	checkVolume *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
-	growVolume  *connect.Client[apipb.GrowVolumeRequest, apipb.GrowVolumeResponse]
+	describe       *connect.Client[apipb.DescribeRequest, apipb.NodeDescription]
+	enroll         *connect.Client[apipb.EnrollRequest, apipb.EnrollResponse]
+	join           *connect.Client[apipb.JoinRequest, apipb.JoinResponse]
+	sanDiscover    *connect.Client[apipb.SanDiscoverRequest, apipb.SanDiscoverResponse]
+	sanLogin       *connect.Client[apipb.SanLoginRequest, apipb.SanLoginResponse]
+	sanList        *connect.Client[apipb.SanListRequest, apipb.SanListResponse]
+	probeLun       *connect.Client[apipb.ProbeLunRequest, apipb.ProbeLunResponse]
+	probeShare     *connect.Client[apipb.ProbeShareRequest, apipb.ProbeShareResponse]
+	reach          *connect.Client[apipb.ReachRequest, apipb.ReachResponse]
+	standing       *connect.Client[apipb.StandingRequest, apipb.StandingResponse]
+	migrations     *connect.Client[apipb.MigrationsRequest, apipb.MigrationsResponse]
+	migrationFacts *connect.Client[apipb.MigrationFactsRequest, apipb.MigrationFactsResponse]
+	checkMove      *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
+	checkVolume    *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
+	growVolume     *connect.Client[apipb.GrowVolumeRequest, apipb.GrowVolumeResponse]
 }
 
 // Describe calls quorate.api.v1.NodeService.Describe.
@@ -441,6 +476,16 @@ func (c *nodeServiceClient) Migrations(ctx context.Context, req *connect.Request
 	return c.migrations.CallUnary(ctx, req)
 }
 
+// MigrationFacts calls quorate.api.v1.NodeService.MigrationFacts.
+func (c *nodeServiceClient) MigrationFacts(ctx context.Context, req *connect.Request[apipb.MigrationFactsRequest]) (*connect.Response[apipb.MigrationFactsResponse], error) {
+	return c.migrationFacts.CallUnary(ctx, req)
+}
+
+// CheckMove calls quorate.api.v1.NodeService.CheckMove.
+func (c *nodeServiceClient) CheckMove(ctx context.Context, req *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error) {
+	return c.checkMove.CallUnary(ctx, req)
+}
+
 // CheckVolume calls quorate.api.v1.NodeService.CheckVolume.
 func (c *nodeServiceClient) CheckVolume(ctx context.Context, req *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
 	return c.checkVolume.CallUnary(ctx, req)
@@ -471,6 +516,10 @@ type NodeServiceHandler interface {
 	Standing(context.Context, *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error)
 	// Migrations says how the moves stand that this node drives or drove.
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
+	// MigrationFacts says what this node is to a machine that would move here.
+	MigrationFacts(context.Context, *connect.Request[apipb.MigrationFactsRequest]) (*connect.Response[apipb.MigrationFactsResponse], error)
+	// CheckMove says what stands against a move of a machine that runs here.
+	CheckMove(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error)
 	// CheckVolume checks a volume that this node coordinates.
 	CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
 	// GrowVolume reads the size of a volume's LUN again, and has this node, which
@@ -551,6 +600,18 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("Migrations")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceMigrationFactsHandler := connect.NewUnaryHandler(
+		NodeServiceMigrationFactsProcedure,
+		svc.MigrationFacts,
+		connect.WithSchema(nodeServiceMethods.ByName("MigrationFacts")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceCheckMoveHandler := connect.NewUnaryHandler(
+		NodeServiceCheckMoveProcedure,
+		svc.CheckMove,
+		connect.WithSchema(nodeServiceMethods.ByName("CheckMove")),
+		connect.WithHandlerOptions(opts...),
+	)
 	nodeServiceCheckVolumeHandler := connect.NewUnaryHandler(
 		NodeServiceCheckVolumeProcedure,
 		svc.CheckVolume,
@@ -587,6 +648,10 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceStandingHandler.ServeHTTP(w, r)
 		case NodeServiceMigrationsProcedure:
 			nodeServiceMigrationsHandler.ServeHTTP(w, r)
+		case NodeServiceMigrationFactsProcedure:
+			nodeServiceMigrationFactsHandler.ServeHTTP(w, r)
+		case NodeServiceCheckMoveProcedure:
+			nodeServiceCheckMoveHandler.ServeHTTP(w, r)
 		case NodeServiceCheckVolumeProcedure:
 			nodeServiceCheckVolumeHandler.ServeHTTP(w, r)
 		case NodeServiceGrowVolumeProcedure:
@@ -644,6 +709,14 @@ func (UnimplementedNodeServiceHandler) Migrations(context.Context, *connect.Requ
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.Migrations is not implemented"))
 }
 
+func (UnimplementedNodeServiceHandler) MigrationFacts(context.Context, *connect.Request[apipb.MigrationFactsRequest]) (*connect.Response[apipb.MigrationFactsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.MigrationFacts is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) CheckMove(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.CheckMove is not implemented"))
+}
+
 func (UnimplementedNodeServiceHandler) CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.CheckVolume is not implemented"))
 }
@@ -691,6 +764,13 @@ type ClusterServiceClient interface {
 	VmConsole(context.Context) *connect.BidiStreamForClient[apipb.Chunk, apipb.Chunk]
 	VmVnc(context.Context) *connect.BidiStreamForClient[apipb.Chunk, apipb.Chunk]
 	LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest]) (*connect.ServerStreamForClient[apipb.MigrationUpdate], error)
+	// MigrationCheck says what stands against a move, and how long it would take.
+	MigrationCheck(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error)
+	// MigrationList has those under way, those that wait, and the latest that ended.
+	MigrationList(context.Context, *connect.Request[apipb.MigrationListRequest]) (*connect.Response[apipb.MigrationListResponse], error)
+	MigrationCancel(context.Context, *connect.Request[apipb.MigrationCancelRequest]) (*connect.Response[apipb.MigrationCancelResponse], error)
+	// MigrationSet changes what is given, and answers with the settings as they are.
+	MigrationSet(context.Context, *connect.Request[apipb.MigrationSetRequest]) (*connect.Response[apipb.MigrationSetResponse], error)
 	Events(context.Context, *connect.Request[apipb.EventsRequest]) (*connect.ServerStreamForClient[apipb.Event], error)
 	// EventAdd writes a note of an administrator's among the events, durably.
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
@@ -869,6 +949,30 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("LiveMigrate")),
 			connect.WithClientOptions(opts...),
 		),
+		migrationCheck: connect.NewClient[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse](
+			httpClient,
+			baseURL+ClusterServiceMigrationCheckProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("MigrationCheck")),
+			connect.WithClientOptions(opts...),
+		),
+		migrationList: connect.NewClient[apipb.MigrationListRequest, apipb.MigrationListResponse](
+			httpClient,
+			baseURL+ClusterServiceMigrationListProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("MigrationList")),
+			connect.WithClientOptions(opts...),
+		),
+		migrationCancel: connect.NewClient[apipb.MigrationCancelRequest, apipb.MigrationCancelResponse](
+			httpClient,
+			baseURL+ClusterServiceMigrationCancelProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("MigrationCancel")),
+			connect.WithClientOptions(opts...),
+		),
+		migrationSet: connect.NewClient[apipb.MigrationSetRequest, apipb.MigrationSetResponse](
+			httpClient,
+			baseURL+ClusterServiceMigrationSetProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("MigrationSet")),
+			connect.WithClientOptions(opts...),
+		),
 		events: connect.NewClient[apipb.EventsRequest, apipb.Event](
 			httpClient,
 			baseURL+ClusterServiceEventsProcedure,
@@ -910,38 +1014,42 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
-	version        *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
-	validate       *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
-	create         *connect.Client[apipb.CreateRequest, apipb.Progress]
-	nodeAdd        *connect.Client[apipb.NodeAddRequest, apipb.Progress]
-	nodeSet        *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
-	nodeRemove     *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
-	status         *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
-	quorumSet      *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
-	quorumForce    *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
-	diskAdd        *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
-	csvEnable      *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
-	csvAdd         *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
-	csvCheck       *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
-	csvMove        *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
-	csvMaintenance *connect.Client[apipb.CsvMaintenanceRequest, apipb.CsvMaintenanceResponse]
-	csvRemove      *connect.Client[apipb.CsvRemoveRequest, apipb.CsvRemoveResponse]
-	csvGrow        *connect.Client[apipb.CsvGrowRequest, apipb.CsvGrowResponse]
-	vmCreate       *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
-	vmAdd          *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
-	vmRemove       *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
-	vmStart        *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
-	vmStop         *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
-	vmShow         *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
-	vmConsole      *connect.Client[apipb.Chunk, apipb.Chunk]
-	vmVnc          *connect.Client[apipb.Chunk, apipb.Chunk]
-	liveMigrate    *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
-	events         *connect.Client[apipb.EventsRequest, apipb.Event]
-	eventAdd       *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
-	networkSet     *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
-	clusterSet     *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
-	clusterUpgrade *connect.Client[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse]
-	configExport   *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
+	version         *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
+	validate        *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
+	create          *connect.Client[apipb.CreateRequest, apipb.Progress]
+	nodeAdd         *connect.Client[apipb.NodeAddRequest, apipb.Progress]
+	nodeSet         *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
+	nodeRemove      *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
+	status          *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
+	quorumSet       *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
+	quorumForce     *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
+	diskAdd         *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
+	csvEnable       *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
+	csvAdd          *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
+	csvCheck        *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
+	csvMove         *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
+	csvMaintenance  *connect.Client[apipb.CsvMaintenanceRequest, apipb.CsvMaintenanceResponse]
+	csvRemove       *connect.Client[apipb.CsvRemoveRequest, apipb.CsvRemoveResponse]
+	csvGrow         *connect.Client[apipb.CsvGrowRequest, apipb.CsvGrowResponse]
+	vmCreate        *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
+	vmAdd           *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
+	vmRemove        *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
+	vmStart         *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
+	vmStop          *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
+	vmShow          *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
+	vmConsole       *connect.Client[apipb.Chunk, apipb.Chunk]
+	vmVnc           *connect.Client[apipb.Chunk, apipb.Chunk]
+	liveMigrate     *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
+	migrationCheck  *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
+	migrationList   *connect.Client[apipb.MigrationListRequest, apipb.MigrationListResponse]
+	migrationCancel *connect.Client[apipb.MigrationCancelRequest, apipb.MigrationCancelResponse]
+	migrationSet    *connect.Client[apipb.MigrationSetRequest, apipb.MigrationSetResponse]
+	events          *connect.Client[apipb.EventsRequest, apipb.Event]
+	eventAdd        *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
+	networkSet      *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
+	clusterSet      *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
+	clusterUpgrade  *connect.Client[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse]
+	configExport    *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
 }
 
 // Version calls quorate.api.v1.ClusterService.Version.
@@ -1074,6 +1182,26 @@ func (c *clusterServiceClient) LiveMigrate(ctx context.Context, req *connect.Req
 	return c.liveMigrate.CallServerStream(ctx, req)
 }
 
+// MigrationCheck calls quorate.api.v1.ClusterService.MigrationCheck.
+func (c *clusterServiceClient) MigrationCheck(ctx context.Context, req *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error) {
+	return c.migrationCheck.CallUnary(ctx, req)
+}
+
+// MigrationList calls quorate.api.v1.ClusterService.MigrationList.
+func (c *clusterServiceClient) MigrationList(ctx context.Context, req *connect.Request[apipb.MigrationListRequest]) (*connect.Response[apipb.MigrationListResponse], error) {
+	return c.migrationList.CallUnary(ctx, req)
+}
+
+// MigrationCancel calls quorate.api.v1.ClusterService.MigrationCancel.
+func (c *clusterServiceClient) MigrationCancel(ctx context.Context, req *connect.Request[apipb.MigrationCancelRequest]) (*connect.Response[apipb.MigrationCancelResponse], error) {
+	return c.migrationCancel.CallUnary(ctx, req)
+}
+
+// MigrationSet calls quorate.api.v1.ClusterService.MigrationSet.
+func (c *clusterServiceClient) MigrationSet(ctx context.Context, req *connect.Request[apipb.MigrationSetRequest]) (*connect.Response[apipb.MigrationSetResponse], error) {
+	return c.migrationSet.CallUnary(ctx, req)
+}
+
 // Events calls quorate.api.v1.ClusterService.Events.
 func (c *clusterServiceClient) Events(ctx context.Context, req *connect.Request[apipb.EventsRequest]) (*connect.ServerStreamForClient[apipb.Event], error) {
 	return c.events.CallServerStream(ctx, req)
@@ -1143,6 +1271,13 @@ type ClusterServiceHandler interface {
 	VmConsole(context.Context, *connect.BidiStream[apipb.Chunk, apipb.Chunk]) error
 	VmVnc(context.Context, *connect.BidiStream[apipb.Chunk, apipb.Chunk]) error
 	LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest], *connect.ServerStream[apipb.MigrationUpdate]) error
+	// MigrationCheck says what stands against a move, and how long it would take.
+	MigrationCheck(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error)
+	// MigrationList has those under way, those that wait, and the latest that ended.
+	MigrationList(context.Context, *connect.Request[apipb.MigrationListRequest]) (*connect.Response[apipb.MigrationListResponse], error)
+	MigrationCancel(context.Context, *connect.Request[apipb.MigrationCancelRequest]) (*connect.Response[apipb.MigrationCancelResponse], error)
+	// MigrationSet changes what is given, and answers with the settings as they are.
+	MigrationSet(context.Context, *connect.Request[apipb.MigrationSetRequest]) (*connect.Response[apipb.MigrationSetResponse], error)
 	Events(context.Context, *connect.Request[apipb.EventsRequest], *connect.ServerStream[apipb.Event]) error
 	// EventAdd writes a note of an administrator's among the events, durably.
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
@@ -1317,6 +1452,30 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("LiveMigrate")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceMigrationCheckHandler := connect.NewUnaryHandler(
+		ClusterServiceMigrationCheckProcedure,
+		svc.MigrationCheck,
+		connect.WithSchema(clusterServiceMethods.ByName("MigrationCheck")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceMigrationListHandler := connect.NewUnaryHandler(
+		ClusterServiceMigrationListProcedure,
+		svc.MigrationList,
+		connect.WithSchema(clusterServiceMethods.ByName("MigrationList")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceMigrationCancelHandler := connect.NewUnaryHandler(
+		ClusterServiceMigrationCancelProcedure,
+		svc.MigrationCancel,
+		connect.WithSchema(clusterServiceMethods.ByName("MigrationCancel")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceMigrationSetHandler := connect.NewUnaryHandler(
+		ClusterServiceMigrationSetProcedure,
+		svc.MigrationSet,
+		connect.WithSchema(clusterServiceMethods.ByName("MigrationSet")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceEventsHandler := connect.NewServerStreamHandler(
 		ClusterServiceEventsProcedure,
 		svc.Events,
@@ -1407,6 +1566,14 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceVmVncHandler.ServeHTTP(w, r)
 		case ClusterServiceLiveMigrateProcedure:
 			clusterServiceLiveMigrateHandler.ServeHTTP(w, r)
+		case ClusterServiceMigrationCheckProcedure:
+			clusterServiceMigrationCheckHandler.ServeHTTP(w, r)
+		case ClusterServiceMigrationListProcedure:
+			clusterServiceMigrationListHandler.ServeHTTP(w, r)
+		case ClusterServiceMigrationCancelProcedure:
+			clusterServiceMigrationCancelHandler.ServeHTTP(w, r)
+		case ClusterServiceMigrationSetProcedure:
+			clusterServiceMigrationSetHandler.ServeHTTP(w, r)
 		case ClusterServiceEventsProcedure:
 			clusterServiceEventsHandler.ServeHTTP(w, r)
 		case ClusterServiceEventAddProcedure:
@@ -1530,6 +1697,22 @@ func (UnimplementedClusterServiceHandler) VmVnc(context.Context, *connect.BidiSt
 
 func (UnimplementedClusterServiceHandler) LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest], *connect.ServerStream[apipb.MigrationUpdate]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.LiveMigrate is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) MigrationCheck(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.MigrationCheck is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) MigrationList(context.Context, *connect.Request[apipb.MigrationListRequest]) (*connect.Response[apipb.MigrationListResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.MigrationList is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) MigrationCancel(context.Context, *connect.Request[apipb.MigrationCancelRequest]) (*connect.Response[apipb.MigrationCancelResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.MigrationCancel is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) MigrationSet(context.Context, *connect.Request[apipb.MigrationSetRequest]) (*connect.Response[apipb.MigrationSetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.MigrationSet is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) Events(context.Context, *connect.Request[apipb.EventsRequest], *connect.ServerStream[apipb.Event]) error {
