@@ -81,7 +81,7 @@ func TestWrongUsageIsTwo(t *testing.T) {
 		"vm vnc w --listen 0.0.0.0:5900":            "of loopback",
 		"vm vnc w --listen here":                    "of loopback",
 		"vm console w -o json":                      "vm show --log",
-		"live-migrate a b":                          "accepts 1 arg(s)",
+		"live-migrate a b":                          "accepts at most 1 arg(s)",
 	} {
 		r := f.run(t, strings.Fields(line)...)
 		if r.status != 2 || !strings.Contains(r.err, text) || r.out != "" {
@@ -208,6 +208,9 @@ func TestWhatIsAsked(t *testing.T) {
 		"events --after 7":                   `EventsRequest after:7`,
 		"node enroll --address 10.0.0.1":     `EnrollRequest address:"10.0.0.1"`,
 		"live-migrate w --to s2":             `LiveMigrateRequest vm:"w" to:"s2"`,
+		"migration cancel w":                 `MigrationCancelRequest vm:"w"`,
+		"migration set --bandwidth 0":        `MigrationSetRequest options:{bandwidth:0}`,
+		"network set A --migration-order 0":  `NetworkSetRequest network:"A" migration_order:0`,
 		"vm show w --log --log-bytes 100":    `VmShowRequest name:"w" console:true console_bytes:100`,
 		"validate --node s1 --portal p:3260": `ValidateRequest nodes:"s1" portals:"p:3260"`,
 		"san login p --target iqn.x --chap-user u --chap-password-file -": `SanLoginRequest portal:"p" target:"iqn.x" chap:{user:"u" password:"hidden"}`,

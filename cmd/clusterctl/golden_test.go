@@ -64,6 +64,12 @@ var lasting = map[string]string{
 	"vm_log":              "vm show vWS08-SQL01 --log",
 	"vm_list":             "vm list",
 	"live_migrate":        "live-migrate vWS08-SQL01 --to s2",
+	"live_migrate_check":  "live-migrate vWS08-SQL01 --best --check",
+	"live_migrate_all":    "live-migrate --from s1 --all",
+	"migration_list":      "migration list",
+	"migration_show":      "migration show web2",
+	"migration_cancel":    "migration cancel web2",
+	"migration_set":       "migration set --out 4 --bandwidth 100MiB --max-pause 200ms",
 	"events":              "events",
 	"quorum_force":        "quorum force --cluster-name ws08r2-cl01",
 }

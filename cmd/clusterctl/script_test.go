@@ -220,6 +220,38 @@ func (f *fake) VmShow(_ context.Context, r *connect.Request[apipb.VmShowRequest]
 	return connect.NewResponse(res), nil
 }
 
+func (f *fake) MigrationList(context.Context, *connect.Request[apipb.MigrationListRequest]) (*connect.Response[apipb.MigrationListResponse], error) {
+	return connect.NewResponse(&apipb.MigrationListResponse{Moves: []*apipb.MigrationUpdate{
+		{Id: 5, Vm: "web2", From: "s1", To: "s2", Phase: "copy", Bytes: 1 << 30, Remaining: 1 << 28, Rate: 110 << 20, DirtyRate: 30 << 20, Rounds: 2, ExpectedMs: 3400, PauseLimitMs: 30, Network: "Migration", Carriage: "2 streams, compressed"},
+		{Id: 6, Vm: "vWS08-SQL01", From: "s1", To: "s2", Phase: "queued", Waits: "s1 sends 2, as many as may leave it at once", Priority: 4},
+		moveDone,
+	}}), nil
+}
+
+func (f *fake) MigrationCancel(context.Context, *connect.Request[apipb.MigrationCancelRequest]) (*connect.Response[apipb.MigrationCancelResponse], error) {
+	return connect.NewResponse(&apipb.MigrationCancelResponse{}), nil
+}
+
+func (f *fake) MigrationSet(_ context.Context, r *connect.Request[apipb.MigrationSetRequest]) (*connect.Response[apipb.MigrationSetResponse], error) {
+	o := r.Msg.Options
+	if o == nil {
+		o = &apipb.MigrationOptions{}
+	}
+	auto, remedies := "auto", "pause,bandwidth,throttle"
+	o.Compression, o.Remedies = &auto, &remedies
+	return connect.NewResponse(&apipb.MigrationSetResponse{Settings: &apipb.MigrationSettings{Out: r.Msg.GetOut(), In: 2, Options: o}}), nil
+}
+
+func (f *fake) MigrationCheck(_ context.Context, r *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error) {
+	res := &apipb.MigrationCheckResponse{Vm: r.Msg.Vm, From: "s1", To: "s2", Network: "Migration", Carriage: "one stream", Rate: 110 << 20, DirtyRate: 3 << 20, Bytes: 1 << 30, ExpectedMs: 9570, ExpectedPauseMs: 15}
+	res.Findings = []*apipb.MigrationFinding{{Severity: "warning", What: "qemu", Text: "s2 has QEMU 7.2.0, older than 9.0.0 on s1"}}
+	if r.Msg.To == "s3" {
+		res.To = "s3"
+		res.Findings = []*apipb.MigrationFinding{{Severity: "error", What: "memory", Text: "it needs 2048 MiB and s3 has 512 MiB free"}}
+	}
+	return connect.NewResponse(res), nil
+}
+
 func (f *fake) LiveMigrate(_ context.Context, r *connect.Request[apipb.LiveMigrateRequest], out *connect.ServerStream[apipb.MigrationUpdate]) error {
 	_ = f.answer(context.Background(), r.Msg)
 	f.mu.Lock()
