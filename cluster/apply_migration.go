@@ -34,7 +34,7 @@ func (d *Database) migrationStart(c *pb.Command, k *pb.MigrationStart) *pb.Resul
 		Id: d.s.NextMigration, From: g.Owner, To: k.To, Epoch: g.Epoch, StartedMs: c.AtMs,
 		Options: k.Options, Priority: k.Priority,
 	}
-	d.event(c, Info, "migration-started", g.Name, "%s moves from %s to %s", g.Name, d.nodeName(g.Owner), d.nodeName(k.To))
+	d.event(c, Info, "migration-started", g.Name, "%s is to move from %s to %s", g.Name, d.nodeName(g.Owner), d.nodeName(k.To))
 	return &pb.Result{Number: g.Migration.Id}
 }
 
@@ -53,7 +53,7 @@ func (d *Database) migrationBegin(c *pb.Command, k *pb.MigrationBegin) *pb.Resul
 		return refuse(pb.Code_CODE_REFUSED, "%s waits: %s", g.Name, why)
 	}
 	g.Migration.Begun = true
-	d.event(c, Info, "migration-begun", g.Name, "%s begins to move from %s to %s", g.Name, d.nodeName(g.Migration.From), d.nodeName(g.Migration.To))
+	d.event(c, Info, "migration-begun", g.Name, "%s moves from %s to %s", g.Name, d.nodeName(g.Migration.From), d.nodeName(g.Migration.To))
 	return ok()
 }
 

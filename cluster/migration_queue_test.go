@@ -145,6 +145,11 @@ func TestNetworksForMigrationHaveAnOrder(t *testing.T) {
 	d.must(set("B", 2))
 	d.must(set("A", 0))
 	d.must(set("B", 1))
+	none := func(order *pb.MigrationOrder) *pb.Command {
+		return &pb.Command{Kind: &pb.Command_NetworkSet{NetworkSet: &pb.NetworkSet{Network: "B", Role: pb.NetworkRole_NETWORK_ROLE_NONE, MigrationOrder: order}}}
+	}
+	d.refused(none(nil), "leaves B alone")
+	d.refused(none(&pb.MigrationOrder{Order: 3}), "leaves B alone")
 	if d.s.Networks["10.0.0.0/24"].MigrationOrder != 0 || d.s.Networks["10.0.1.0/24"].MigrationOrder != 1 {
 		t.Errorf("%v", d.s.Networks)
 	}

@@ -99,6 +99,13 @@ func (d *Database) networkSet(c *pb.Command, k *pb.NetworkSet) *pb.Result {
 	if len(k.Name) > maxName {
 		return refuse(pb.Code_CODE_INVALID, "the name of a network has at most %d characters", maxName)
 	}
+	role := n.Role
+	if k.Role != pb.NetworkRole_NETWORK_ROLE_UNSPECIFIED {
+		role = k.Role
+	}
+	if place := max(k.MigrationOrder.GetOrder(), n.MigrationOrder); place > 0 && role == pb.NetworkRole_NETWORK_ROLE_NONE && (k.MigrationOrder == nil || k.MigrationOrder.Order > 0) {
+		return refuse(pb.Code_CODE_REFUSED, "the cluster leaves %s alone (its role is none), so no machine can move over it: give it another role, or no place in the order for migration", n.Name)
+	}
 	for _, other := range d.s.Networks {
 		if o := k.MigrationOrder.GetOrder(); o != 0 && other != n && other.MigrationOrder == o {
 			return refuse(pb.Code_CODE_REFUSED, "%s is number %d for migration already: give it another number first, or 0 for none", other.Name, o)

@@ -150,7 +150,7 @@ func (v *moves) run(ctx context.Context, act cluster.MoveMachine) error {
 	}
 	res, ran := v.drive(ctx, act, src, p)
 	if !ran {
-		return v.end(ctx, act, "cancelled by the administrator")
+		return v.end(ctx, act, "cancelled: by the administrator")
 	}
 	v.m.log.Info("migration ended", zap.String("machine", act.Group), zap.String("to", p.to), zap.Stringer("outcome", res.Outcome),
 		zap.String("reason", res.Reason), zap.Duration("total", res.Total), zap.Duration("pause", res.Pause), zap.Stringer("carriage", res.Carriage))
@@ -295,7 +295,7 @@ func (v *moves) cancel(ctx context.Context, name string) error {
 	src := v.sources[name]
 	v.mu.Unlock()
 	if src != nil {
-		src.Cancel("cancelled by the administrator")
+		src.Cancel("by the administrator")
 		return nil
 	}
 	act := cluster.MoveMachine{Group: name}
@@ -303,7 +303,7 @@ func (v *moves) cancel(ctx context.Context, name string) error {
 		mig := s.Groups[name].GetMigration()
 		act.Migration, act.From, act.To = mig.GetId(), mig.GetFrom(), mig.GetTo()
 	})
-	return v.end(ctx, act, "cancelled by the administrator")
+	return v.end(ctx, act, "cancelled: by the administrator")
 }
 
 // recover puts a process right that an earlier clusterd left behind.

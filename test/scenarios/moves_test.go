@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"quorate/test/lab"
@@ -44,6 +45,31 @@ func last(out string) string {
 func moves() []scenario {
 	return []scenario{
 		{
+			name: "move-cancelled", story: "a move is cancelled under way: the machine runs on as if nothing had been, and moves when it is asked again", nodes: 2,
+			play: func(s *stage.Stage) {
+				s.Home("s1")
+				s.Must("s1", "migration", "set", "--bandwidth", "8MiB")
+				defer s.Must("s1", "migration", "set", "--bandwidth", "0")
+				during(s, "s1", func() { s.Must("s2", "migration", "cancel", stage.Machine) })
+				s.Eventually("nothing of it is left on s2", func() error {
+					if n := s.Processes("s2"); n > 0 {
+						return fmt.Errorf("%d processes", n)
+					}
+					return nil
+				})
+				if owner, state, _ := s.MustStatus("s1").Owner(); owner != "s1" || state != "online" {
+					s.Fatalf("it is %s at %s", state, owner)
+				}
+				s.Counts()
+				s.Must("s1", "live-migrate", stage.Machine, "--to", "s2", "--bandwidth", "0", "--streams", "2", "--compress", "on")
+				s.Counts()
+			},
+		},
+		{
+			name: "node-emptied", story: "twenty machines leave a node, two at a time, while their volume's coordinator is theirs", nodes: 2, fresh: true,
+			play: emptied,
+		},
+		{
 			name: "move-target-dies", story: "the target loses power while the machine comes; the machine stays", nodes: 2,
 			play: func(s *stage.Stage) {
 				during(s, "s1", func() { s.Kill("s2") })
@@ -83,4 +109,36 @@ func moves() []scenario {
 			},
 		},
 	}
+}
+
+// emptied moves twenty machines off a node and looks that each runs on the other one,
+// once, and that nothing is left.
+func emptied(s *stage.Stage) {
+	s.Create()
+	s.Furnish()
+	const machines = 20
+	for i := range machines - 1 {
+		s.AddMachine(fmt.Sprintf("m%02d", i+1))
+	}
+	s.Tell("%d machines run on s1", machines)
+	out := s.Must("s1", "live-migrate", "--from", "s1", "--all")
+	s.Tell("%s", out)
+	st := s.MustStatus("s2")
+	moved := 0
+	for _, g := range st.Groups {
+		if g.Owner == "s2" && g.State == "online" && (g.Name == stage.Machine || strings.HasPrefix(g.Name, "m")) {
+			moved++
+		}
+	}
+	if moved != machines {
+		s.Fatalf("%d machines run on s2: %+v", moved, st.Groups)
+	}
+	s.Eventually("no process is left on s1", func() error {
+		if n := s.ProcessesOf("s1", ""); n > 0 {
+			return fmt.Errorf("%d processes", n)
+		}
+		return nil
+	})
+	s.Counts()
+	s.Verify()
 }

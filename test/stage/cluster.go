@@ -162,6 +162,15 @@ func (s *Stage) Furnish() {
 	s.Counts()
 }
 
+// AddMachine makes one more machine, small, and runs it on s1. Its console is not
+// followed.
+func (s *Stage) AddMachine(name string) {
+	s.t.Helper()
+	s.Must("s1", "vm", "create", name, "--image", image, "--memory", "128MiB")
+	s.Must("s1", "vm", "add", name)
+	s.Must("s1", "vm", "start", name)
+}
+
 // Home moves the machine to a node, live, if it is not there. A move that a busy
 // machine starved is told, and tried again.
 func (s *Stage) Home(node string) {
@@ -184,8 +193,14 @@ func (s *Stage) Home(node string) {
 // Processes counts the machine's on a node.
 func (s *Stage) Processes(node string) int {
 	s.t.Helper()
+	return s.ProcessesOf(node, Machine)
+}
+
+// ProcessesOf counts those on a node of the machines whose names begin so.
+func (s *Stage) ProcessesOf(node, machine string) int {
+	s.t.Helper()
 	var out bytes.Buffer
-	_, err := s.Lab.Exec(context.Background(), node, []string{"pgrep", "-c", "-f", "qemu-system.*guest=" + Machine}, box.Stdio{Out: &out})
+	_, err := s.Lab.Exec(context.Background(), node, []string{"pgrep", "-c", "-f", "qemu-system.*guest=" + machine}, box.Stdio{Out: &out})
 	s.Check(err)
 	n := 0
 	_, err = fmt.Sscan(out.String(), &n)
