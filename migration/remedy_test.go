@@ -46,10 +46,18 @@ func TestRemediesInTheirOrder(t *testing.T) {
 		rounds int64
 		want   string
 	}{
-		{"as it comes", SourceOptions{PauseLimit: 200 * time.Millisecond}, 200,
-			"10:pause=400ms 20:pause=500ms 30:throttle=20 40:throttle=40 50:throttle=60 60:throttle=80 70:throttle=95"},
-		{"a bandwidth that may be lifted", SourceOptions{PauseLimit: 500 * time.Millisecond, Bandwidth: 1 << 20, MaxBandwidth: 3 << 20, Remedies: []Remedy{RemedyWait, RemedyBandwidth, RemedyPause}}, 90,
-			"10:wait 20:rate=3145728"},
+		{
+			"as it comes",
+			SourceOptions{PauseLimit: 200 * time.Millisecond},
+			200,
+			"10:pause=400ms 20:pause=500ms 30:throttle=20 40:throttle=40 50:throttle=60 60:throttle=80 70:throttle=95",
+		},
+		{
+			"a bandwidth that may be lifted",
+			SourceOptions{PauseLimit: 500 * time.Millisecond, Bandwidth: 1 << 20, MaxBandwidth: 3 << 20, Remedies: []Remedy{RemedyWait, RemedyBandwidth, RemedyPause}},
+			90,
+			"10:wait 20:rate=3145728",
+		},
 		{"no limit was set", SourceOptions{PauseLimit: 500 * time.Millisecond, Remedies: []Remedy{RemedyBandwidth}}, 90, ""},
 		{"the limit goes", SourceOptions{PauseLimit: 500 * time.Millisecond, Bandwidth: 1, Remedies: []Remedy{RemedyBandwidth}}, 90, "10:rate=0"},
 		{"nothing is wanted", SourceOptions{Remedies: []Remedy{}}, 90, ""},
