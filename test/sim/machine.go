@@ -21,9 +21,17 @@ func (c *machineCheck) runs(m *machine) {
 		if !slices.Contains(c.waking, m) {
 			c.waking = append(c.waking, m)
 		}
-		c.w.e.after(wakeWithin, nil, func() { c.awaited(m) })
+		c.w.e.after(wakeWithin, nil, func() {
+			if c.awaited(m) {
+				c.runs(m)
+			}
+		})
 		return
 	}
+	c.begins(m)
+}
+
+func (c *machineCheck) begins(m *machine) {
 	if old := c.current[m.group]; old != nil && old != m && old.executes() && m.executes() {
 		c.w.fail("machine", "%s runs on %s, process %d, and on %s, process %d", m.group, m.n.name, m.pid, old.n.name, old.pid)
 	}
@@ -42,19 +50,22 @@ func (m *machine) executes() bool {
 	return m.running && !m.p.still && m.n.powered && m.n.noded != nil && m.n.noded.p.awake()
 }
 
-// awaited looks at a process again whose noded stood still when it began to run.
-func (c *machineCheck) awaited(m *machine) {
-	if i := slices.Index(c.waking, m); i >= 0 {
-		c.waking = slices.Delete(c.waking, i, i+1)
-		if m.running && !m.p.dead {
-			c.runs(m)
-		}
+// awaited takes a process off those that are waking. It tells whether it still runs.
+func (c *machineCheck) awaited(m *machine) bool {
+	i := slices.Index(c.waking, m)
+	if i < 0 {
+		return false
 	}
+	c.waking = slices.Delete(c.waking, i, i+1)
+	return m.running && !m.p.dead
 }
 
 func (c *machineCheck) landed(x *nexus, s stamp) {
-	if i := slices.IndexFunc(c.waking, func(m *machine) bool { return m.pid == s.epoch && m.executes() }); i >= 0 {
-		c.awaited(c.waking[i])
+	// What passed the gate shows that the noded has begun to wake.
+	if i := slices.IndexFunc(c.waking, func(m *machine) bool { return m.pid == s.epoch }); i >= 0 {
+		if m := c.waking[i]; c.awaited(m) {
+			c.begins(m)
+		}
 	}
 	if now := c.current[groupName(int(s.group))]; now == nil || now.pid != s.epoch {
 		pid := uint64(0)
