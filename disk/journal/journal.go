@@ -94,6 +94,7 @@ type Journal struct {
 	opt   Options
 	seq   uint64 // of the live header; names the area's incarnation
 	pos   int64  // next write, relative to the live area
+	base  int64  // where what follows the snapshot begins
 	index uint64 // next record's number
 	err   error
 }
@@ -216,7 +217,7 @@ func (j *Journal) Compact(ctx context.Context, snapshot []byte, keep [][]byte) e
 	if err := j.dev.Flush(ctx); err != nil {
 		return j.fail("compact", err)
 	}
-	j.seq, j.pos, j.index = seq, int64(len(buf)), uint64(len(keep)+1)
+	j.seq, j.pos, j.base, j.index = seq, int64(len(buf)), int64(len(buf)), uint64(len(keep)+1)
 	return nil
 }
 
@@ -227,8 +228,11 @@ func (j *Journal) flush(ctx context.Context) error {
 	return j.dev.Flush(ctx)
 }
 
-// Used is how much of the live area is taken, from 0 to 1.
-func (j *Journal) Used() float64 { return float64(j.pos) / float64(j.areaSize()) }
+// Used is how much of the room behind what Compact wrote is taken, from 0 to 1: where
+// that fills the most of an area, to compact again would free nothing.
+func (j *Journal) Used() float64 {
+	return float64(j.pos-j.base) / float64(max(j.areaSize()-j.base, 1))
+}
 
 func (j *Journal) fail(what string, err error) error {
 	// Later callers must not take this fault for one that passes.
@@ -262,7 +266,7 @@ func (j *Journal) read(ctx context.Context) (Contents, error) {
 			break
 		}
 		if j.index == 0 {
-			c.Snapshot = rec
+			c.Snapshot, j.base = rec, size
 		} else {
 			c.Records = append(c.Records, rec)
 		}

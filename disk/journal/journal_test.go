@@ -77,6 +77,38 @@ func TestFullJournalSaysSoAndCompacts(t *testing.T) {
 	check(t, dev, "s", [][]byte{[]byte("r")})
 }
 
+// TestLargeSnapshotIsNotCompactedAgain: where the snapshot takes the most of an area, it
+// is not full as soon as it begins, neither when it is opened again.
+func TestLargeSnapshotIsNotCompactedAgain(t *testing.T) {
+	ctx, dev := context.Background(), memory()
+	j, err := Create(ctx, dev, opt, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Compact(ctx, make([]byte, j.areaSize()*3/4), nil); err != nil {
+		t.Fatal(err)
+	}
+	open := func() *Journal {
+		t.Helper()
+		j, _, err := Open(ctx, dev, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	if a, b := j.Used(), open().Used(); a > 0.1 || b > 0.1 {
+		t.Fatalf("%v is used, and %v when it is opened again", a, b)
+	}
+	for range int(j.areaSize() / 4 * 3 / 4 / blockSize) {
+		if err := j.Append(ctx, make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, b := j.Used(), open().Used(); a < 0.5 || b < 0.5 {
+		t.Fatalf("%v is used, and %v when it is opened again", a, b)
+	}
+}
+
 func TestForeignAndDamaged(t *testing.T) {
 	ctx, dev := context.Background(), memory()
 	if _, _, err := Open(ctx, dev, opt); !errors.Is(err, ErrForeign) {
