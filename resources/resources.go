@@ -82,13 +82,20 @@ func Place(n Need, candidates []Candidate) Placement {
 	return p
 }
 
-// Explain is the placement in one line.
+// maxExplained is of how many nodes it is said why they were not chosen.
+const maxExplained = 8
+
+// Explain is the placement in one line. Of many nodes that were not chosen it names some:
+// it is kept with each group that moves.
 func (p Placement) Explain() string {
 	s := p.Why
 	if p.Node == 0 {
 		s = "no node can take it"
 	}
-	for _, r := range p.Rejected {
+	for i, r := range p.Rejected {
+		if i == maxExplained {
+			return s + fmt.Sprintf("; nor %d others", len(p.Rejected)-i)
+		}
 		s += fmt.Sprintf("; not %s: %s", r.Node, r.Why)
 	}
 	return s
