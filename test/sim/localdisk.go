@@ -100,7 +100,7 @@ var (
 const localSize = 4 << 20
 
 func newLocalDisk(w *world, n *node) *localDisk {
-	return &localDisk{w: w, n: n, s: newStore(w.e), info: disk.Info{URL: fmt.Sprintf("disk of %s", n.name), Size: localSize, BlockSize: blockSize}}
+	return &localDisk{w: w, n: n, s: newStore(w.e), info: disk.Info{URL: fmt.Sprintf("disk of %s", n.name), Size: max(localSize, w.logSize), BlockSize: blockSize}}
 }
 
 // Info implements disk.Device.

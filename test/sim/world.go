@@ -190,6 +190,9 @@ func newWorld(opt Options) *world {
 	if w.logSize = localSize; opt.Groups == 0 && e.chance(2) {
 		w.logSize = journal.MinSize
 	}
+	if opt.Groups > 100 {
+		w.logSize = 4 * localSize
+	}
 	w.checks.w = w
 	w.checks.init()
 	w.faults = &faults{w: w}

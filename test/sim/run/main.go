@@ -35,10 +35,13 @@ func main() {
 	skip := flag.String("skip", "", "numbers of faults to leave out, by commas")
 	theme := flag.String("theme", "", "theme of all storms: "+strings.Join(sim.Themes(), ", "))
 	nodes := flag.Int("nodes", 0, "how many nodes, 0 for a number by the seed")
+	groups := flag.Int("groups", 0, "how many machines, 0 for a number by the seed")
+	sites := flag.Int("sites", 0, "in how many sites the nodes are, 0 for a number by the seed")
+	lost := flag.String("lost-site", "", "instead of all faults: the power of this site, a, b or so on, fails at a third of the run and is back at two")
 	until := flag.Duration("until", 0, "end the run early")
 	flag.Parse()
 	debug.SetGCPercent(1000) // much is made and dropped
-	opt := sim.Options{Seed: *seed, Length: *length, Theme: *theme, Nodes: *nodes, Until: *until, Skip: map[int]bool{}}
+	opt := sim.Options{Seed: *seed, Length: *length, Theme: *theme, Nodes: *nodes, Groups: *groups, Sites: *sites, LostSite: *lost, Until: *until, Skip: map[int]bool{}}
 	for _, f := range strings.FieldsFunc(*skip, func(r rune) bool { return r == ',' }) {
 		n, err := strconv.Atoi(f)
 		if err != nil {
