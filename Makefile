@@ -85,6 +85,10 @@ bench: build ## figures beside what a user would pick instead
 soak-load: build ## ten minutes with every processor busy: nobody may be taken for dead
 	$(GO) test -count=1 -v -timeout 20m ./test/scenarios -run TestSoakLoad -args -soak-load 10m
 
+.PHONY: soak-moves
+soak-moves: deps ## move a busy machine back and forth 200 times
+	$(GO) test -count=1 -v -timeout 60m ./migration/agent -run TestManyMoves -moves 200
+
 .PHONY: lab
 lab: build ## raise a cluster in a box and leave it up
 	$(BIN)/clusterlab up
