@@ -67,6 +67,19 @@ sim: ## simulate clusters: the fixed seeds, or SEED=n with its story
 sim-mutants: ## break the product on purpose, one rule at a time: the simulator must notice
 	$(GO) test -tags mutants ./test/sim -run TestMutantsAreCaught -v -timeout 60m
 
+# What decides is pure, and is covered by its own tests and by the simulator's fixed seeds.
+PURE  := ./cluster ./quorum ./migration ./csv ./csv/volume ./resources
+empty :=
+space := $(empty) $(empty)
+comma := ,
+
+.PHONY: cover
+cover: ## how much of what decides its tests and the simulator run: 90 % at least; MISSING=1 names the rest
+	@mkdir -p $(BIN)
+	$(GO) test -coverprofile=$(BIN)/cover-own.out $(PURE)
+	$(GO) test -run '^TestSeeds$$' -coverpkg=$(subst $(space),$(comma),$(PURE)) -coverprofile=$(BIN)/cover-sim.out ./test/sim
+	$(GO) run ./test/cover $(if $(MISSING),-missing) $(BIN)/cover-own.out $(BIN)/cover-sim.out
+
 .PHONY: sim-soak
 sim-soak: ## simulate fresh seeds on all processors, for HOURS=h simulated hours
 	@mkdir -p $(BIN)
