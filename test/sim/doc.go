@@ -29,7 +29,9 @@
 // one file each: leader, lease, log, acknowledged, epochs, quorum, machine, volume,
 // address, history, migration, format, liveness.
 //
-// Gossip is not there: it only adds words to decisions. A machine on a node whose
+// Not there are a witness on a share, quorum that is forced, and redirected I/O: their own
+// packages' tests and the lab have them. Gossip is not there: it only adds words to
+// decisions. A machine on a node whose
 // noded alone stands still is not counted as running: its disk stands still too,
 // and nothing in software could end it.
 //

@@ -7,8 +7,8 @@ import (
 
 // TestSiteOfManyNodesIsLost runs many nodes with many groups, of which a site of three
 // loses its power and comes back: within the time that every run is given all groups have
-// an owner that is there, and what should run does. 64 nodes with 4,000 groups take minutes
-// of a processor: go run ./test/sim/run -nodes 64 -groups 4000 -sites 3 -lost-site b -seed 1
+// an owner that is there, and what should run does. The command test/sim/run does the same
+// with 64 nodes and 4,000 groups, which takes minutes of a processor.
 func TestSiteOfManyNodesIsLost(t *testing.T) {
 	r := Run(Options{Seed: 1, Nodes: 18, Groups: 300, Sites: 3, Length: 4 * time.Minute, LostSite: "b"})
 	if r.Violation != nil {
