@@ -36,8 +36,9 @@ type LocalVolume struct {
 	// may be under way over the session that it names.
 	Session []byte
 	// Pauses is how long operations here waited for coordinators.
-	Pauses     *pb.Pauses
-	Size, Used int64
+	Pauses *pb.Pauses
+	// Size, Used and Free are known where it is coordinated.
+	Size, Used, Free int64
 	// Key is the reservation key it was attached with.
 	Key uint64
 }
@@ -276,7 +277,7 @@ func Act(s *pb.State, l Local) []Action {
 	mine := concerned(s, l)
 	moves := moving{s: s, node: l.Node}
 	for _, g := range mine {
-		out = append(out, group(l, g, &moves)...)
+		out = append(out, group(s, l, g, &moves)...)
 	}
 	return out
 }
@@ -374,7 +375,7 @@ func volume(s *pb.State, l Local, v *pb.Volume) []Action {
 	case v.Coordinator != l.Node && have.Coordinating:
 		out = append(out, Relinquish{Volume: v.Name, Epoch: v.Epoch})
 	}
-	return append(out, reportVolume(me, l, v, have)...)
+	return append(out, reportVolume(s, me, l, v, have)...)
 }
 
 // unsettled is the session that the coordinator before had when it let go without a
@@ -400,7 +401,12 @@ func evictedFrom(s *pb.State, v *pb.Volume) []uint64 {
 // usedGrain is by how much the used space must change to be reported, in bytes.
 const usedGrain = 64 << 20
 
-func reportVolume(me *pb.Node, l Local, v *pb.Volume, have LocalVolume) []Action {
+// formatOfFree is the format of the database from which on it knows what is free.
+const formatOfFree = 4
+
+// reportVolume says what the node sees of a volume that the database does not have yet.
+func reportVolume(s *pb.State, me *pb.Node, l Local, v *pb.Volume, have LocalVolume) []Action {
+	tellsFree := FormatOf(s) >= formatOfFree
 	st := v.Status[l.Node]
 	rep := &pb.VolumeReport{Name: v.Name, Node: l.Node, NodeEpoch: me.Epoch}
 	worth := false
@@ -411,8 +417,11 @@ func reportVolume(me *pb.Node, l Local, v *pb.Volume, have LocalVolume) []Action
 		if v.ReadyEpoch < v.Epoch && have.Epoch == v.Epoch {
 			rep.ServingEpoch, worth = v.Epoch, true
 		}
-		if moved := have.Used - v.Used; have.Size != v.Size || moved >= usedGrain || -moved >= usedGrain {
+		if moved := have.Used - v.Used; have.Size != v.Size || moved >= usedGrain || -moved >= usedGrain || tellsFree && spaceNews(v, have.Size, have.Free) {
 			rep.Size, rep.Used, worth = have.Size, have.Used, true
+			if tellsFree && have.Size > 0 {
+				rep.Free = &have.Free
+			}
 		}
 	}
 	if !worth {
@@ -427,7 +436,7 @@ func usable(l Local, name string) bool {
 	return st == "direct" || st == "redirected"
 }
 
-func group(l Local, g *pb.Group, moves *moving) []Action {
+func group(s *pb.State, l Local, g *pb.Group, moves *moving) []Action {
 	m, here := l.Machines[g.Name]
 	if g.Migration.GetCancel() && g.Migration.From == l.Node {
 		return []Action{CancelMove{Group: g.Name}}
@@ -447,7 +456,7 @@ func group(l Local, g *pb.Group, moves *moving) []Action {
 	if !here {
 		return absent(l, g)
 	}
-	return present(l, g, m, moves)
+	return present(s, l, g, m, moves)
 }
 
 // absent: this node owns the group, and it has no process.
@@ -478,13 +487,15 @@ func delayed(l Local, g *pb.Group) bool {
 }
 
 // present: this node owns the group, and its process is here.
-func present(l Local, g *pb.Group, m LocalMachine, moves *moving) []Action {
+func present(s *pb.State, l Local, g *pb.Group, m LocalMachine, moves *moving) []Action {
 	if g.Desire == pb.Desire_DESIRE_STOPPED {
 		return append(report(l, g, pb.GroupState_GROUP_STATE_STOPPING, ""), StopMachine{Group: g.Name, Hard: g.HardStop})
 	}
 	switch {
 	case m.Hung:
 		return report(l, g, pb.GroupState_GROUP_STATE_PAUSED, "QEMU does not answer")
+	case !m.Running && m.Paused == "io-error" && s.Volumes[g.Volume].GetFull():
+		return report(l, g, pb.GroupState_GROUP_STATE_PAUSED, g.Volume+" is full") // and it goes on when there is room
 	case !m.Running && m.Paused == "io-error":
 		out := report(l, g, pb.GroupState_GROUP_STATE_PAUSED, "its disk failed")
 		if usable(l, g.Volume) {

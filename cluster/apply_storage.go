@@ -275,6 +275,9 @@ func (d *Database) volumeReport(c *pb.Command, k *pb.VolumeReport) *pb.Result {
 	}
 	if k.Size > 0 && v.Coordinator == k.Node {
 		v.Size, v.Used = k.Size, k.Used
+		if k.Free != nil {
+			d.space(c, v, *k.Free)
+		}
 	}
 	return ok()
 }

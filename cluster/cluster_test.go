@@ -232,7 +232,9 @@ func randomCommand(r *rand.Rand) *pb.Command {
 			{Kind: &pb.Command_VolumeGrown{VolumeGrown: &pb.VolumeGrown{Name: "Volume1", From: 1, To: 2, Lun: int64(n())}}},
 			{Kind: &pb.Command_VolumeRemove{VolumeRemove: &pb.VolumeRemove{Name: "Volume1"}}},
 			{Kind: &pb.Command_VolumeRemoved{VolumeRemoved: &pb.VolumeRemoved{Name: "Volume1", CloseEpoch: n()}}},
-		}[r.IntN(8)]
+			{Kind: &pb.Command_VolumeReport{VolumeReport: &pb.VolumeReport{Name: "Volume1", Node: n(), NodeEpoch: n(), Size: 100 << 20, Free: proto.Int64(int64(n()) << 23)}}},
+			{Kind: &pb.Command_VolumeSet{VolumeSet: &pb.VolumeSet{Name: "Volume1", WarnAt: []uint32{uint32(n())}}}},
+		}[r.IntN(10)]
 	case 14:
 		return []*pb.Command{witnessOn("q", n()), witnessOnShare([]string{"/w/a", "/w/b"}[r.IntN(2)])}[r.IntN(2)]
 	}

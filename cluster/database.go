@@ -149,6 +149,8 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.volumeRemove(c, k.VolumeRemove)
 	case *pb.Command_VolumeRemoved:
 		return d.volumeRemoved(c, k.VolumeRemoved)
+	case *pb.Command_VolumeSet:
+		return d.volumeSet(c, k.VolumeSet)
 	case *pb.Command_VolumeAssign:
 		return d.volumeAssign(c, k.VolumeAssign)
 	case *pb.Command_VolumeReport:

@@ -1816,6 +1816,10 @@ type Volume struct {
 	Maintenance   bool     `protobuf:"varint,140,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
 	Removing      bool     `protobuf:"varint,141,opt,name=removing,proto3" json:"removing,omitempty"`
 	CloseEpoch    uint64   `protobuf:"varint,142,opt,name=close_epoch,json=closeEpoch,proto3" json:"close_epoch,omitempty"` // raised whenever it is opened or closed
+	Free          int64    `protobuf:"varint,144,opt,name=free,proto3" json:"free,omitempty"`                               // bytes that files may still get
+	WarnAt        []uint32 `protobuf:"varint,145,rep,packed,name=warn_at,json=warnAt,proto3" json:"warn_at,omitempty"`      // percent; none: as the product has it
+	Warned        uint32   `protobuf:"varint,146,opt,name=warned,proto3" json:"warned,omitempty"`                           // the threshold that was told of last
+	Full          bool     `protobuf:"varint,147,opt,name=full,proto3" json:"full,omitempty"`                               // less is free than a machine needs to go on
 	Held          []string `protobuf:"bytes,143,rep,name=held,proto3" json:"held,omitempty"`                                // machines that were stopped for it, and start again after it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1961,6 +1965,34 @@ func (x *Volume) GetCloseEpoch() uint64 {
 		return x.CloseEpoch
 	}
 	return 0
+}
+
+func (x *Volume) GetFree() int64 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+func (x *Volume) GetWarnAt() []uint32 {
+	if x != nil {
+		return x.WarnAt
+	}
+	return nil
+}
+
+func (x *Volume) GetWarned() uint32 {
+	if x != nil {
+		return x.Warned
+	}
+	return 0
+}
+
+func (x *Volume) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
 }
 
 func (x *Volume) GetHeld() []string {
@@ -2679,6 +2711,7 @@ type Command struct {
 	//	*Command_VolumeRemoved
 	//	*Command_MigrationBegin
 	//	*Command_MigrationSet
+	//	*Command_VolumeSet
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3118,6 +3151,15 @@ func (x *Command) GetMigrationSet() *MigrationSet {
 	return nil
 }
 
+func (x *Command) GetVolumeSet() *VolumeSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_VolumeSet); ok {
+			return x.VolumeSet
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3286,6 +3328,10 @@ type Command_MigrationSet struct {
 	MigrationSet *MigrationSet `protobuf:"bytes,151,opt,name=migration_set,json=migrationSet,proto3,oneof"`
 }
 
+type Command_VolumeSet struct {
+	VolumeSet *VolumeSet `protobuf:"bytes,144,opt,name=volume_set,json=volumeSet,proto3,oneof"`
+}
+
 func (*Command_NodeAdd) isCommand_Kind() {}
 
 func (*Command_NodeDown) isCommand_Kind() {}
@@ -3367,6 +3413,8 @@ func (*Command_VolumeRemoved) isCommand_Kind() {}
 func (*Command_MigrationBegin) isCommand_Kind() {}
 
 func (*Command_MigrationSet) isCommand_Kind() {}
+
+func (*Command_VolumeSet) isCommand_Kind() {}
 
 // ClusterUpgrade moves the format of the database forward.
 type ClusterUpgrade struct {
@@ -4388,6 +4436,7 @@ type VolumeReport struct {
 	Size          int64                  `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
 	Used          int64                  `protobuf:"varint,7,opt,name=used,proto3" json:"used,omitempty"`
 	CloseEpoch    uint64                 `protobuf:"varint,140,opt,name=close_epoch,json=closeEpoch,proto3" json:"close_epoch,omitempty"` // of a node that has closed it
+	Free          *int64                 `protobuf:"varint,141,opt,name=free,proto3,oneof" json:"free,omitempty"`                         // with size
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4474,6 +4523,13 @@ func (x *VolumeReport) GetUsed() int64 {
 func (x *VolumeReport) GetCloseEpoch() uint64 {
 	if x != nil {
 		return x.CloseEpoch
+	}
+	return 0
+}
+
+func (x *VolumeReport) GetFree() int64 {
+	if x != nil && x.Free != nil {
+		return *x.Free
 	}
 	return 0
 }
@@ -4784,6 +4840,58 @@ func (x *VolumeRemoved) GetCloseEpoch() uint64 {
 	return 0
 }
 
+type VolumeSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	WarnAt        []uint32               `protobuf:"varint,2,rep,packed,name=warn_at,json=warnAt,proto3" json:"warn_at,omitempty"` // percent full; none: as the product has it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeSet) Reset() {
+	*x = VolumeSet{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeSet) ProtoMessage() {}
+
+func (x *VolumeSet) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeSet.ProtoReflect.Descriptor instead.
+func (*VolumeSet) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *VolumeSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VolumeSet) GetWarnAt() []uint32 {
+	if x != nil {
+		return x.WarnAt
+	}
+	return nil
+}
+
 // VolumeGrown says that a volume has taken in what its LUN has grown by.
 type VolumeGrown struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4797,7 +4905,7 @@ type VolumeGrown struct {
 
 func (x *VolumeGrown) Reset() {
 	*x = VolumeGrown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4809,7 +4917,7 @@ func (x *VolumeGrown) String() string {
 func (*VolumeGrown) ProtoMessage() {}
 
 func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4822,7 +4930,7 @@ func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
 func (*VolumeGrown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *VolumeGrown) GetName() string {
@@ -4862,7 +4970,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4874,7 +4982,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4887,7 +4995,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -4906,7 +5014,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4918,7 +5026,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4931,7 +5039,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -4952,7 +5060,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4964,7 +5072,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4977,7 +5085,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -5013,7 +5121,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5025,7 +5133,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5038,7 +5146,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -5079,7 +5187,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5091,7 +5199,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5104,7 +5212,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GroupReport) GetName() string {
@@ -5133,7 +5241,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5145,7 +5253,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5158,7 +5266,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -5200,7 +5308,7 @@ type MigrationBegin struct {
 
 func (x *MigrationBegin) Reset() {
 	*x = MigrationBegin{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5212,7 +5320,7 @@ func (x *MigrationBegin) String() string {
 func (*MigrationBegin) ProtoMessage() {}
 
 func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5225,7 +5333,7 @@ func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationBegin.ProtoReflect.Descriptor instead.
 func (*MigrationBegin) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *MigrationBegin) GetGroup() string {
@@ -5251,7 +5359,7 @@ type MigrationSet struct {
 
 func (x *MigrationSet) Reset() {
 	*x = MigrationSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5263,7 +5371,7 @@ func (x *MigrationSet) String() string {
 func (*MigrationSet) ProtoMessage() {}
 
 func (x *MigrationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5276,7 +5384,7 @@ func (x *MigrationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSet.ProtoReflect.Descriptor instead.
 func (*MigrationSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MigrationSet) GetSettings() *MigrationSettings {
@@ -5297,7 +5405,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5309,7 +5417,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5322,7 +5430,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -5357,7 +5465,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5369,7 +5477,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5382,7 +5490,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -5416,7 +5524,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5428,7 +5536,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5441,7 +5549,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -5470,7 +5578,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5482,7 +5590,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5495,7 +5603,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Note) GetLevel() string {
@@ -5539,7 +5647,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5551,7 +5659,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5564,7 +5672,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -5611,7 +5719,7 @@ type MigrationOrder struct {
 
 func (x *MigrationOrder) Reset() {
 	*x = MigrationOrder{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5623,7 +5731,7 @@ func (x *MigrationOrder) String() string {
 func (*MigrationOrder) ProtoMessage() {}
 
 func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5636,7 +5744,7 @@ func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOrder.ProtoReflect.Descriptor instead.
 func (*MigrationOrder) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *MigrationOrder) GetOrder() uint32 {
@@ -5657,7 +5765,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5669,7 +5777,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5682,7 +5790,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -5716,7 +5824,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5728,7 +5836,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5741,7 +5849,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -5768,7 +5876,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5780,7 +5888,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5793,7 +5901,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -5966,7 +6074,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05Claim\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x18\n" +
-	"\apurpose\x18\x03 \x01(\tR\apurpose\"\xcb\x04\n" +
+	"\apurpose\x18\x03 \x01(\tR\apurpose\"\xa8\x05\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x12\n" +
@@ -5987,6 +6095,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\bremoving\x18\x8d\x01 \x01(\bR\bremoving\x12 \n" +
 	"\vclose_epoch\x18\x8e\x01 \x01(\x04R\n" +
 	"closeEpoch\x12\x13\n" +
+	"\x04free\x18\x90\x01 \x01(\x03R\x04free\x12\x18\n" +
+	"\awarn_at\x18\x91\x01 \x03(\rR\x06warnAt\x12\x17\n" +
+	"\x06warned\x18\x92\x01 \x01(\rR\x06warned\x12\x13\n" +
+	"\x04full\x18\x93\x01 \x01(\bR\x04full\x12\x13\n" +
 	"\x04held\x18\x8f\x01 \x03(\tR\x04held\x1a[\n" +
 	"\vStatusEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x126\n" +
@@ -6049,7 +6161,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\x85\x17\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xc6\x17\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -6108,7 +6220,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\rvolume_remove\x18\x8e\x01 \x01(\v2 .quorate.cluster.v1.VolumeRemoveH\x00R\fvolumeRemove\x12K\n" +
 	"\x0evolume_removed\x18\x8f\x01 \x01(\v2!.quorate.cluster.v1.VolumeRemovedH\x00R\rvolumeRemoved\x12N\n" +
 	"\x0fmigration_begin\x18\x96\x01 \x01(\v2\".quorate.cluster.v1.MigrationBeginH\x00R\x0emigrationBegin\x12H\n" +
-	"\rmigration_set\x18\x97\x01 \x01(\v2 .quorate.cluster.v1.MigrationSetH\x00R\fmigrationSetB\x06\n" +
+	"\rmigration_set\x18\x97\x01 \x01(\v2 .quorate.cluster.v1.MigrationSetH\x00R\fmigrationSet\x12?\n" +
+	"\n" +
+	"volume_set\x18\x90\x01 \x01(\v2\x1d.quorate.cluster.v1.VolumeSetH\x00R\tvolumeSetB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"(\n" +
 	"\x0eClusterUpgrade\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"7\n" +
@@ -6177,7 +6291,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\x04R\x02to\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xfe\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xa1\x02\n" +
 	"\fVolumeReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x1d\n" +
@@ -6188,7 +6302,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04size\x18\x06 \x01(\x03R\x04size\x12\x12\n" +
 	"\x04used\x18\a \x01(\x03R\x04used\x12 \n" +
 	"\vclose_epoch\x18\x8c\x01 \x01(\x04R\n" +
-	"closeEpoch\"^\n" +
+	"closeEpoch\x12\x18\n" +
+	"\x04free\x18\x8d\x01 \x01(\x03H\x00R\x04free\x88\x01\x01B\a\n" +
+	"\x05_free\"^\n" +
 	"\n" +
 	"VolumeMove\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
@@ -6211,7 +6327,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\rVolumeRemoved\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vclose_epoch\x18\x02 \x01(\x04R\n" +
-	"closeEpoch\"W\n" +
+	"closeEpoch\"8\n" +
+	"\tVolumeSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
+	"\awarn_at\x18\x02 \x03(\rR\x06warnAt\"W\n" +
 	"\vVolumeGrown\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x0e\n" +
@@ -6343,7 +6462,7 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),          // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),            // 1: quorate.cluster.v1.NodeState
@@ -6401,42 +6520,43 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(*VolumeMaintenance)(nil), // 53: quorate.cluster.v1.VolumeMaintenance
 	(*VolumeRemove)(nil),      // 54: quorate.cluster.v1.VolumeRemove
 	(*VolumeRemoved)(nil),     // 55: quorate.cluster.v1.VolumeRemoved
-	(*VolumeGrown)(nil),       // 56: quorate.cluster.v1.VolumeGrown
-	(*GroupAdd)(nil),          // 57: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),       // 58: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),       // 59: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),       // 60: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),       // 61: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),    // 62: quorate.cluster.v1.MigrationStart
-	(*MigrationBegin)(nil),    // 63: quorate.cluster.v1.MigrationBegin
-	(*MigrationSet)(nil),      // 64: quorate.cluster.v1.MigrationSet
-	(*MigrationSwitch)(nil),   // 65: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),      // 66: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil),   // 67: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),              // 68: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),        // 69: quorate.cluster.v1.NetworkSet
-	(*MigrationOrder)(nil),    // 70: quorate.cluster.v1.MigrationOrder
-	(*PathsReport)(nil),       // 71: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),        // 72: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),     // 73: quorate.cluster.v1.ProfileReport
-	nil,                       // 74: quorate.cluster.v1.State.NodesEntry
-	nil,                       // 75: quorate.cluster.v1.State.DisksEntry
-	nil,                       // 76: quorate.cluster.v1.State.VolumesEntry
-	nil,                       // 77: quorate.cluster.v1.State.GroupsEntry
-	nil,                       // 78: quorate.cluster.v1.State.NetworksEntry
-	nil,                       // 79: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                       // 80: quorate.cluster.v1.Volume.StatusEntry
+	(*VolumeSet)(nil),         // 56: quorate.cluster.v1.VolumeSet
+	(*VolumeGrown)(nil),       // 57: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),          // 58: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),       // 59: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),       // 60: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),       // 61: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),       // 62: quorate.cluster.v1.GroupReport
+	(*MigrationStart)(nil),    // 63: quorate.cluster.v1.MigrationStart
+	(*MigrationBegin)(nil),    // 64: quorate.cluster.v1.MigrationBegin
+	(*MigrationSet)(nil),      // 65: quorate.cluster.v1.MigrationSet
+	(*MigrationSwitch)(nil),   // 66: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),      // 67: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil),   // 68: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),              // 69: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),        // 70: quorate.cluster.v1.NetworkSet
+	(*MigrationOrder)(nil),    // 71: quorate.cluster.v1.MigrationOrder
+	(*PathsReport)(nil),       // 72: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),        // 73: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),     // 74: quorate.cluster.v1.ProfileReport
+	nil,                       // 75: quorate.cluster.v1.State.NodesEntry
+	nil,                       // 76: quorate.cluster.v1.State.DisksEntry
+	nil,                       // 77: quorate.cluster.v1.State.VolumesEntry
+	nil,                       // 78: quorate.cluster.v1.State.GroupsEntry
+	nil,                       // 79: quorate.cluster.v1.State.NetworksEntry
+	nil,                       // 80: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                       // 81: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	74, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	75, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
 	19, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	75, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	76, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	77, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	76, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	77, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	78, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
 	28, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
 	29, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	78, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	79, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
 	10, // 9: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
 	11, // 10: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
 	0,  // 11: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
@@ -6449,9 +6569,9 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	17, // 18: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	3,  // 19: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	4,  // 20: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	79, // 21: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	80, // 21: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
 	21, // 22: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	80, // 23: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	81, // 23: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
 	24, // 24: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
 	5,  // 25: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
 	26, // 26: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
@@ -6475,59 +6595,60 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	49, // 44: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
 	50, // 45: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
 	36, // 46: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	57, // 47: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	58, // 48: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	59, // 49: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	60, // 50: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	61, // 51: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	62, // 52: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	65, // 53: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	66, // 54: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	67, // 55: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	68, // 56: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	58, // 47: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	59, // 48: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	60, // 49: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	61, // 50: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	62, // 51: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	63, // 52: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	66, // 53: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	67, // 54: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	68, // 55: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	69, // 56: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
 	46, // 57: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
 	35, // 58: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	69, // 59: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	71, // 60: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	72, // 61: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	73, // 62: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	70, // 59: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	72, // 60: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	73, // 61: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	74, // 62: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
 	32, // 63: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
 	42, // 64: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
 	51, // 65: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
 	52, // 66: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	56, // 67: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	57, // 67: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
 	53, // 68: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
 	54, // 69: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
 	55, // 70: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
-	63, // 71: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
-	64, // 72: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
-	13, // 73: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	17, // 74: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	16, // 75: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	15, // 76: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	20, // 77: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	21, // 78: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
-	3,  // 79: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	23, // 80: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	25, // 81: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,  // 82: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	26, // 83: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	11, // 84: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
-	10, // 85: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
-	0,  // 86: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	70, // 87: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
-	14, // 88: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	13, // 89: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	20, // 90: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	22, // 91: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	25, // 92: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	12, // 93: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	23, // 94: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	95, // [95:95] is the sub-list for method output_type
-	95, // [95:95] is the sub-list for method input_type
-	95, // [95:95] is the sub-list for extension type_name
-	95, // [95:95] is the sub-list for extension extendee
-	0,  // [0:95] is the sub-list for field type_name
+	64, // 71: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
+	65, // 72: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
+	56, // 73: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
+	13, // 74: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	17, // 75: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	16, // 76: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	15, // 77: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	20, // 78: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	21, // 79: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	3,  // 80: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	23, // 81: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	25, // 82: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,  // 83: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	26, // 84: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	11, // 85: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
+	10, // 86: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
+	0,  // 87: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	71, // 88: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
+	14, // 89: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	13, // 90: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	20, // 91: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	22, // 92: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	25, // 93: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	12, // 94: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	23, // 95: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	96, // [96:96] is the sub-list for method output_type
+	96, // [96:96] is the sub-list for method input_type
+	96, // [96:96] is the sub-list for extension type_name
+	96, // [96:96] is the sub-list for extension extendee
+	0,  // [0:96] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -6577,15 +6698,17 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_VolumeRemoved)(nil),
 		(*Command_MigrationBegin)(nil),
 		(*Command_MigrationSet)(nil),
+		(*Command_VolumeSet)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[64].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[42].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[65].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   73,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

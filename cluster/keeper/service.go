@@ -258,7 +258,7 @@ func (a *attached) status() *keeperpb.VolumeStatus {
 		return v
 	}
 	cs := c.Status()
-	v.Coordinator, v.Size, v.Used = true, cs.Usage.Size, cs.Usage.Used
+	v.Coordinator, v.Size, v.Used, v.Free = true, cs.Usage.Size, cs.Usage.Used, cs.Usage.Free
 	for _, n := range cs.Awaited {
 		v.Awaited = append(v.Awaited, uint64(n))
 	}

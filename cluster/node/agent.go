@@ -149,7 +149,7 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 }
 
 func localVolume(v *keeperpb.VolumeStatus, key uint64) cluster.LocalVolume {
-	lv := cluster.LocalVolume{State: v.State, Reason: v.Reason, Epoch: v.Epoch, Coordinating: v.Coordinator, Size: v.Size, Used: v.Used, Key: key, Released: v.ReleasedEpoch, Session: v.Session, Pauses: pausesOf(v.Pauses)}
+	lv := cluster.LocalVolume{State: v.State, Reason: v.Reason, Epoch: v.Epoch, Coordinating: v.Coordinator, Size: v.Size, Used: v.Used, Free: v.Free, Key: key, Released: v.ReleasedEpoch, Session: v.Session, Pauses: pausesOf(v.Pauses)}
 	if v.State == csv.Paused.String() && v.Reason == string(csv.ReasonPathLost) {
 		lv.State = cluster.PathLost
 	}

@@ -89,6 +89,23 @@ func (m *member) untilMounted(ctx context.Context, name string) error {
 	})
 }
 
+// CsvSet implements the service.
+func (h *handlers) CsvSet(ctx context.Context, r *connect.Request[apipb.CsvSetRequest]) (*connect.Response[apipb.CsvSetResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeSet{VolumeSet: &pb.VolumeSet{Name: r.Msg.Volume, WarnAt: r.Msg.WarnAt}}}); err != nil {
+		return nil, err
+	}
+	s := m.db.clone()
+	v := s.Volumes[r.Msg.Volume]
+	if v == nil {
+		return nil, noVolume(r.Msg.Volume)
+	}
+	return connect.NewResponse(&apipb.CsvSetResponse{Volume: volumeInfo(s, v)}), nil
+}
+
 // CsvRemove implements the service.
 func (h *handlers) CsvRemove(ctx context.Context, r *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error) {
 	m, err := h.member()

@@ -210,7 +210,7 @@ func volumeInfo(s *pb.State, v *pb.Volume) *apipb.VolumeInfo {
 	if v.MoveTo != 0 {
 		out.MovingTo = nameOf(s, v.MoveTo)
 	}
-	out.Maintenance, out.Held = v.Maintenance, v.Held
+	out.Maintenance, out.Held, out.Free, out.WarnAt = v.Maintenance, v.Held, v.Free, cluster.WarnAt(v)
 	if n := s.Nodes[v.Coordinator]; v.Removing {
 		out.State = "removing"
 	} else if v.Maintenance && cluster.IsClosed(s, v) {

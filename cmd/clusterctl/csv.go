@@ -18,7 +18,7 @@ func (n nounCsv) command() *cobra.Command {
 	return noun("csv", "Work with cluster shared volumes",
 		"A cluster shared volume holds machines. Every node has it mounted at the same time,\nat /ClusterStorage/NAME.",
 		"  clusterctl csv enable\n  clusterctl csv add", &cmdCsvEnable{app: n.app}, &cmdCsvAdd{app: n.app}, &cmdCsvList{n.app}, &cmdCsvShow{app: n.app}, &cmdCsvMove{app: n.app}, &cmdCsvCheck{app: n.app}, &cmdCsvGrow{app: n.app},
-		&cmdCsvMaintenance{app: n.app}, &cmdCsvRemove{n.app})
+		&cmdCsvMaintenance{app: n.app}, &cmdCsvRemove{n.app}, &cmdCsvSet{app: n.app})
 }
 
 type cmdCsvEnable struct {
@@ -129,10 +129,13 @@ func (c *cmdCsvList) run(ctx context.Context, cl *client.Client, _ []string) err
 
 type volumeDetailJSON struct {
 	volumeJSON
-	Disk  string             `json:"disk"`
-	Epoch uint64             `json:"epoch"`
-	Held  []string           `json:"held"` // machines that were stopped for its maintenance
-	On    []volumeOnNodeJSON `json:"on"`
+	Disk  string   `json:"disk"`
+	Epoch uint64   `json:"epoch"`
+	Held  []string `json:"held"` // machines that were stopped for its maintenance
+	Free  int64    `json:"free"` // bytes that files may still get
+	// WarnAt are the percentages at which its space is warned of.
+	WarnAt []uint32           `json:"warn_at"`
+	On     []volumeOnNodeJSON `json:"on"`
 }
 
 type volumeOnNodeJSON struct {
@@ -146,7 +149,7 @@ type volumeOnNodeJSON struct {
 }
 
 func newVolumeDetailJSON(v *apipb.VolumeInfo) volumeDetailJSON {
-	return volumeDetailJSON{newVolumeJSON(v), v.GetDisk(), v.GetEpoch(), orEmpty(v.GetHeld()), each(v.GetOn(), func(o *apipb.VolumeOnNode) volumeOnNodeJSON {
+	return volumeDetailJSON{newVolumeJSON(v), v.GetDisk(), v.GetEpoch(), orEmpty(v.GetHeld()), v.GetFree(), orEmpty(v.GetWarnAt()), each(v.GetOn(), func(o *apipb.VolumeOnNode) volumeOnNodeJSON {
 		return volumeOnNodeJSON{o.Node, o.State, o.Reason, o.Pauses, o.LastPauseMs, o.LongestPauseMs}
 	})}
 }

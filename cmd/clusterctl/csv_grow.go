@@ -37,7 +37,7 @@ func (c *cmdCsvGrow) run(ctx context.Context, cl *client.Client, args []string) 
 	if c.app.asJSON() {
 		return c.app.printJSON(volumeGrownJSON{args[0], res.Msg.From, res.Msg.To, orEmpty(res.Msg.Unasked), newVolumeDetailJSON(res.Msg.Volume)})
 	}
-	c.app.printf("%s has %s now, it had %s.\n", args[0], formatSize(res.Msg.To), formatSize(res.Msg.From))
+	c.app.printf("%s is larger by %s, and has %s now.\n", args[0], formatSize(res.Msg.To-res.Msg.From), formatSize(res.Msg.To))
 	if len(res.Msg.Unasked) > 0 {
 		c.app.printf("Not asked, since they do not reach the LUN: %s. They look when they do.\n", list(res.Msg.Unasked))
 	}

@@ -62,7 +62,8 @@ func (c *cmdCsvShow) run(ctx context.Context, cl *client.Client, args []string) 
 		}
 		printPairs(c.app.out,
 			row("Name", v.Name), row("State", v.State), row("Coordinator", coordinator), row("Disk", v.Disk), row("Path", v.Path),
-			row("Size", formatSize(v.Size)), row("Used", formatSize(v.Used)))
+			row("Size", formatSize(v.Size)), row("Used", formatSize(v.Used)), row("Free", formatSize(v.Free)),
+			row("Warns at", percents(v.WarnAt)))
 		if len(v.Held) > 0 {
 			c.app.printf("Stopped for its maintenance, and started again after it: %s\n", list(v.Held))
 		}

@@ -54,6 +54,7 @@ var lasting = map[string]string{
 	"csv_maintenance":     "csv maintenance on Volume1 --stop",
 	"csv_maintenance_off": "csv maintenance off Volume1",
 	"csv_remove":          "csv remove Volume1",
+	"csv_set":             "csv set Volume1 --warn 80,90",
 	"vm_create":           "vm create vWS08-SQL01 --disk-size 40GiB",
 	"vm_add":              "vm add vWS08-SQL01",
 	"vm_remove":           "vm remove vWS08-SQL01",
@@ -91,7 +92,7 @@ func TestOutputWithoutQuorumIsAsItWas(t *testing.T) {
 
 func TestHelpIsAsItWas(t *testing.T) {
 	f := newFake(t)
-	for _, name := range []string{"", "create", "vm", "quorum set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow"} {
+	for _, name := range []string{"", "create", "vm", "quorum set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
 		golden(t, strings.TrimSpace("help "+name), show(t, f, name+" --help"))
 	}
 }

@@ -29,7 +29,7 @@ var checks = []*apipb.Check{
 var web = &apipb.GroupInfo{Name: "vWS08-SQL01", Type: "vm", State: "online", Owner: "s1", Epoch: 7, Desired: "started", Volume: "Volume1", MemoryMib: 2048}
 
 var volume1 = &apipb.VolumeInfo{
-	Name: "Volume1", Path: "/ClusterStorage/Volume1", Coordinator: "s1", State: "online", Size: 1 << 40, Used: 3 << 30, Disk: "Cluster Disk 2", Epoch: 2,
+	Name: "Volume1", Path: "/ClusterStorage/Volume1", Coordinator: "s1", State: "online", Size: 1 << 40, Used: 3 << 30, Free: 1<<40 - 4<<30, WarnAt: []uint32{80, 90, 95, 99}, Disk: "Cluster Disk 2", Epoch: 2,
 	On: []*apipb.VolumeOnNode{
 		{Node: "s1", State: "direct", Pauses: 3, LastPauseMs: 84, LongestPauseMs: 12300, PauseCounts: []*apipb.PauseCount{{UpToMs: 100, Count: 2}, {UpToMs: 10000}, {Count: 1}}},
 		{Node: "s2", State: "paused", Reason: "waiting for the coordinator"},
@@ -346,4 +346,10 @@ func (f *fake) CsvMaintenance(_ context.Context, r *connect.Request[apipb.CsvMai
 
 func (f *fake) CsvRemove(context.Context, *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error) {
 	return connect.NewResponse(&apipb.CsvRemoveResponse{Disk: "Cluster Disk 2"}), nil
+}
+
+func (f *fake) CsvSet(_ context.Context, r *connect.Request[apipb.CsvSetRequest]) (*connect.Response[apipb.CsvSetResponse], error) {
+	v := proto.CloneOf(volume1)
+	v.WarnAt = r.Msg.WarnAt
+	return connect.NewResponse(&apipb.CsvSetResponse{Volume: v}), nil
 }

@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -15,6 +16,34 @@ func sizeOf(s *stage.Stage) int64 {
 	}
 	s.Check(json.Unmarshal([]byte(s.Must("s1", "csv", "show", volume, "-o", "json")), &v))
 	return v.Size
+}
+
+// pidOf is the machine's process on a node.
+func pidOf(s *stage.Stage, node string) string {
+	pid, code := s.Sh(node, "pgrep -f 'qemu-system.*guest="+stage.Machine+"' | head -1")
+	if code != 0 || pid == "" {
+		s.Fatalf("%s has no process of the machine", node)
+	}
+	return pid
+}
+
+// smallest is the disk that is available and holds least.
+func smallest(s *stage.Stage) string {
+	var disks []struct {
+		Name, Role string
+		Size       int64
+	}
+	s.Check(json.Unmarshal([]byte(s.Must("s1", "disk", "list", "-o", "json")), &disks))
+	best := -1
+	for i, d := range disks {
+		if d.Role == "available" && (best < 0 || d.Size < disks[best].Size) {
+			best = i
+		}
+	}
+	if best < 0 {
+		s.Fatalf("no disk is free: %+v", disks)
+	}
+	return disks[best].Name
 }
 
 // operations: what an administrator does with a volume, under a running machine.
@@ -126,6 +155,49 @@ func operations() []scenario {
 				s.Must("s1", "vm", "start", stage.Machine)
 				s.Counts()
 				s.Tell("%s", s.Must("s1", "csv", "check", volume))
+			},
+		},
+		{
+			name: "volume-full", story: "the volume is filled up under the running machine, which is paused, and goes on by itself when there is room", nodes: 2, fresh: true,
+			play: func(s *stage.Stage) {
+				const dir = "/ClusterStorage/" + volume
+				s.Create()
+				s.Must("s1", "csv", "enable")
+				s.Must("s1", "csv", "add", smallest(s), "--name", volume)
+				s.Run()
+				pid := pidOf(s, "s1")
+				if out, code := s.Sh("s2", "head -c 8M /dev/urandom > "+dir+"/other && sync "+dir+"/other && sha256sum "+dir+"/other > /run/other"); code != 0 {
+					s.Fatalf("%s", out)
+				}
+				if out, code := s.Sh("s2", "dd if=/dev/zero of="+dir+"/filler bs=1M"); code == 0 || !strings.Contains(out, "No space left") {
+					s.Fatalf("it was not filled up: %s", out)
+				}
+				s.Tell("the volume is full")
+				s.Eventually("the machine is paused", func() error {
+					if out := s.Must("s1", "vm", "list"); !strings.Contains(out, volume+" is full") {
+						return errors.New(out)
+					}
+					return nil
+				})
+				for _, kind := range []string{"volume-space", "volume-full"} {
+					if out := s.Must("s1", "events", "-o", "json"); !strings.Contains(out, kind) || !strings.Contains(out, "csv grow "+volume) {
+						s.Fatalf("no event %s: %s", kind, out)
+					}
+				}
+				if out, code := s.Sh("s2", "sha256sum -c /run/other"); code != 0 {
+					s.Fatalf("another file is not what it was: %s", out)
+				}
+				s.Sh("s2", "rm "+dir+"/filler")
+				s.Tell("there is room again")
+				s.Counts()
+				if now := pidOf(s, "s1"); now != pid {
+					s.Fatalf("the machine's process is %s, and was %s", now, pid)
+				}
+				if out, code := s.Sh("s2", "sha256sum -c /run/other"); code != 0 {
+					s.Fatalf("another file is not what it was: %s", out)
+				}
+				s.Tell("%s", s.Must("s1", "csv", "check", volume))
+				s.Verify()
 			},
 		},
 	}

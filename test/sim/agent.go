@@ -50,7 +50,7 @@ func (c *clusterd) local() cluster.Local {
 		l.Keeper, l.KeeperState, l.KeeperEpoch, l.Lease = true, d.state, d.conf.epoch, d.lease.Valid(c.n.mono())
 		l.Addresses = sorted(c.n.held)
 		for name, a := range d.volumes {
-			lv := cluster.LocalVolume{Epoch: a.epoch, Coordinating: a.coord != nil, Size: volumeSize, Key: c.keys[name], Released: d.conf.released[name]}
+			lv := cluster.LocalVolume{Epoch: a.epoch, Coordinating: a.coord != nil, Size: volumeSize, Free: volumeSize, Key: c.keys[name], Released: d.conf.released[name]}
 			lv.State, lv.Reason = a.status()
 			l.Volumes[name] = lv
 		}

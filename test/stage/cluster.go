@@ -156,6 +156,12 @@ func (s *Stage) Furnish() {
 	s.t.Helper()
 	s.Must("s1", "csv", "enable")
 	s.Must("s1", "csv", "add")
+	s.Run()
+}
+
+// Run gives it a machine that runs, on s1, where it has a volume.
+func (s *Stage) Run() {
+	s.t.Helper()
 	s.Must("s1", "vm", "create", Machine, "--image", image, "--memory", "256MiB")
 	s.Must("s1", "vm", "add", Machine)
 	s.Must("s1", "vm", "start", Machine)

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"syscall"
@@ -91,6 +92,15 @@ func (s *Stage) run(node string, argv ...string) {
 	if err != nil || code != 0 {
 		s.t.Fatalf("%s: %s: status %d, %v", node, strings.Join(argv, " "), code, err)
 	}
+}
+
+// Sh runs a line of shell on a node, and returns what it said and its exit status.
+func (s *Stage) Sh(node, line string) (string, int) {
+	s.t.Helper()
+	var out bytes.Buffer
+	code, err := s.Lab.Exec(context.Background(), node, []string{"sh", "-c", line}, box.Stdio{Out: &out, Err: &out})
+	s.Check(err)
+	return strings.TrimSpace(out.String()), code
 }
 
 // Mounted tells whether a node has a directory mounted.

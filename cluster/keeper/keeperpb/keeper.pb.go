@@ -1817,6 +1817,7 @@ type VolumeStatus struct {
 	Fault         string                 `protobuf:"bytes,10,opt,name=fault,proto3" json:"fault,omitempty"`                                       // why coordinating failed, if it did
 	ReleasedEpoch uint64                 `protobuf:"varint,11,opt,name=released_epoch,json=releasedEpoch,proto3" json:"released_epoch,omitempty"` // by which this node coordinated last, and has let go for good
 	Pauses        *Pauses                `protobuf:"bytes,12,opt,name=pauses,proto3" json:"pauses,omitempty"`
+	Free          int64                  `protobuf:"varint,14,opt,name=free,proto3" json:"free,omitempty"`      // that files may still get
 	Session       []byte                 `protobuf:"bytes,13,opt,name=session,proto3" json:"session,omitempty"` // set where released_epoch was let go without a path
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1934,6 +1935,13 @@ func (x *VolumeStatus) GetPauses() *Pauses {
 		return x.Pauses
 	}
 	return nil
+}
+
+func (x *VolumeStatus) GetFree() int64 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
 }
 
 func (x *VolumeStatus) GetSession() []byte {
@@ -2456,7 +2464,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\tR\x06leader\x12\x17\n" +
 	"\aspan_ms\x182 \x01(\x03R\x06spanMs\x12\x18\n" +
-	"\arefusal\x18\x04 \x01(\tR\arefusal\"\xe8\x02\n" +
+	"\arefusal\x18\x04 \x01(\tR\arefusal\"\xfc\x02\n" +
 	"\fVolumeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -2470,7 +2478,8 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x05fault\x18\n" +
 	" \x01(\tR\x05fault\x12%\n" +
 	"\x0ereleased_epoch\x18\v \x01(\x04R\rreleasedEpoch\x121\n" +
-	"\x06pauses\x18\f \x01(\v2\x19.quorate.keeper.v1.PausesR\x06pauses\x12\x18\n" +
+	"\x06pauses\x18\f \x01(\v2\x19.quorate.keeper.v1.PausesR\x06pauses\x12\x12\n" +
+	"\x04free\x18\x0e \x01(\x03R\x04free\x12\x18\n" +
 	"\asession\x18\r \x01(\fR\asession\"X\n" +
 	"\x06Pauses\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +

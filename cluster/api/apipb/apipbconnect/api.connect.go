@@ -115,6 +115,8 @@ const (
 	// ClusterServiceCsvRemoveProcedure is the fully-qualified name of the ClusterService's CsvRemove
 	// RPC.
 	ClusterServiceCsvRemoveProcedure = "/quorate.api.v1.ClusterService/CsvRemove"
+	// ClusterServiceCsvSetProcedure is the fully-qualified name of the ClusterService's CsvSet RPC.
+	ClusterServiceCsvSetProcedure = "/quorate.api.v1.ClusterService/CsvSet"
 	// ClusterServiceCsvGrowProcedure is the fully-qualified name of the ClusterService's CsvGrow RPC.
 	ClusterServiceCsvGrowProcedure = "/quorate.api.v1.ClusterService/CsvGrow"
 	// ClusterServiceVmCreateProcedure is the fully-qualified name of the ClusterService's VmCreate RPC.
@@ -750,6 +752,7 @@ type ClusterServiceClient interface {
 	CsvMaintenance(context.Context, *connect.Request[apipb.CsvMaintenanceRequest]) (*connect.Response[apipb.CsvMaintenanceResponse], error)
 	// CsvRemove answers when the volume is none of the cluster's any more.
 	CsvRemove(context.Context, *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error)
+	CsvSet(context.Context, *connect.Request[apipb.CsvSetRequest]) (*connect.Response[apipb.CsvSetResponse], error)
 	// CsvGrow takes what a volume's LUN has grown by into the volume.
 	CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
@@ -887,6 +890,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ClusterServiceCsvRemoveProcedure,
 			connect.WithSchema(clusterServiceMethods.ByName("CsvRemove")),
+			connect.WithClientOptions(opts...),
+		),
+		csvSet: connect.NewClient[apipb.CsvSetRequest, apipb.CsvSetResponse](
+			httpClient,
+			baseURL+ClusterServiceCsvSetProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("CsvSet")),
 			connect.WithClientOptions(opts...),
 		),
 		csvGrow: connect.NewClient[apipb.CsvGrowRequest, apipb.CsvGrowResponse](
@@ -1030,6 +1039,7 @@ type clusterServiceClient struct {
 	csvMove         *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
 	csvMaintenance  *connect.Client[apipb.CsvMaintenanceRequest, apipb.CsvMaintenanceResponse]
 	csvRemove       *connect.Client[apipb.CsvRemoveRequest, apipb.CsvRemoveResponse]
+	csvSet          *connect.Client[apipb.CsvSetRequest, apipb.CsvSetResponse]
 	csvGrow         *connect.Client[apipb.CsvGrowRequest, apipb.CsvGrowResponse]
 	vmCreate        *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
 	vmAdd           *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
@@ -1130,6 +1140,11 @@ func (c *clusterServiceClient) CsvMaintenance(ctx context.Context, req *connect.
 // CsvRemove calls quorate.api.v1.ClusterService.CsvRemove.
 func (c *clusterServiceClient) CsvRemove(ctx context.Context, req *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error) {
 	return c.csvRemove.CallUnary(ctx, req)
+}
+
+// CsvSet calls quorate.api.v1.ClusterService.CsvSet.
+func (c *clusterServiceClient) CsvSet(ctx context.Context, req *connect.Request[apipb.CsvSetRequest]) (*connect.Response[apipb.CsvSetResponse], error) {
+	return c.csvSet.CallUnary(ctx, req)
 }
 
 // CsvGrow calls quorate.api.v1.ClusterService.CsvGrow.
@@ -1257,6 +1272,7 @@ type ClusterServiceHandler interface {
 	CsvMaintenance(context.Context, *connect.Request[apipb.CsvMaintenanceRequest]) (*connect.Response[apipb.CsvMaintenanceResponse], error)
 	// CsvRemove answers when the volume is none of the cluster's any more.
 	CsvRemove(context.Context, *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error)
+	CsvSet(context.Context, *connect.Request[apipb.CsvSetRequest]) (*connect.Response[apipb.CsvSetResponse], error)
 	// CsvGrow takes what a volume's LUN has grown by into the volume.
 	CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error)
 	VmCreate(context.Context, *connect.Request[apipb.VmCreateRequest]) (*connect.Response[apipb.VmCreateResponse], error)
@@ -1390,6 +1406,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceCsvRemoveProcedure,
 		svc.CsvRemove,
 		connect.WithSchema(clusterServiceMethods.ByName("CsvRemove")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceCsvSetHandler := connect.NewUnaryHandler(
+		ClusterServiceCsvSetProcedure,
+		svc.CsvSet,
+		connect.WithSchema(clusterServiceMethods.ByName("CsvSet")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceCsvGrowHandler := connect.NewUnaryHandler(
@@ -1546,6 +1568,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceCsvMaintenanceHandler.ServeHTTP(w, r)
 		case ClusterServiceCsvRemoveProcedure:
 			clusterServiceCsvRemoveHandler.ServeHTTP(w, r)
+		case ClusterServiceCsvSetProcedure:
+			clusterServiceCsvSetHandler.ServeHTTP(w, r)
 		case ClusterServiceCsvGrowProcedure:
 			clusterServiceCsvGrowHandler.ServeHTTP(w, r)
 		case ClusterServiceVmCreateProcedure:
@@ -1657,6 +1681,10 @@ func (UnimplementedClusterServiceHandler) CsvMaintenance(context.Context, *conne
 
 func (UnimplementedClusterServiceHandler) CsvRemove(context.Context, *connect.Request[apipb.CsvRemoveRequest]) (*connect.Response[apipb.CsvRemoveResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvRemove is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) CsvSet(context.Context, *connect.Request[apipb.CsvSetRequest]) (*connect.Response[apipb.CsvSetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.CsvSet is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) CsvGrow(context.Context, *connect.Request[apipb.CsvGrowRequest]) (*connect.Response[apipb.CsvGrowResponse], error) {
