@@ -39,6 +39,8 @@ type LocalVolume struct {
 	Pauses *pb.Pauses
 	// Size, Used and Free are known where it is coordinated.
 	Size, Used, Free int64
+	// Owing is for how long nodes have answered the coordinator here nothing.
+	Owing map[uint64]time.Duration
 	// Key is the reservation key it was attached with.
 	Key uint64
 }
@@ -367,9 +369,11 @@ func volume(s *pb.State, l Local, v *pb.Volume) []Action {
 		out = append(out, Relinquish{Volume: v.Name, Epoch: v.Epoch})
 	case v.Coordinator == l.Node && (!have.Coordinating || v.ReadyEpoch < v.Epoch && have.Epoch != v.Epoch) && l.Lease:
 		out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evictedFrom(s, v), Supplant: unsettled(s, v)})
-	case v.Coordinator == l.Node && have.Coordinating && have.State == "paused" && l.Lease:
+	case v.Coordinator == l.Node && have.Coordinating && l.Lease:
 		// It may wait for a node that was fenced since it began.
-		if evicted := evictedFrom(s, v); len(evicted) > 0 {
+		evicted := evictedFrom(s, v)
+		owes := slices.ContainsFunc(evicted, func(id uint64) bool { _, ok := have.Owing[id]; return ok })
+		if len(evicted) > 0 && (have.State == "paused" || owes) {
 			out = append(out, Coordinate{Volume: v.Name, Epoch: v.Epoch, Evicted: evicted})
 		}
 	case v.Coordinator != l.Node && have.Coordinating:
@@ -410,8 +414,9 @@ func reportVolume(s *pb.State, me *pb.Node, l Local, v *pb.Volume, have LocalVol
 	st := v.Status[l.Node]
 	rep := &pb.VolumeReport{Name: v.Name, Node: l.Node, NodeEpoch: me.Epoch}
 	worth := false
-	if st.GetState() != have.State || st.GetReason() != have.Reason || st.GetNodeEpoch() != me.Epoch || !proto.Equal(st.GetPauses(), have.Pauses) {
-		rep.Status, worth = &pb.VolumeStatus{State: have.State, Reason: have.Reason, Pauses: have.Pauses}, true
+	held := holdingUp(s, v, l, have)
+	if st.GetState() != have.State || st.GetReason() != have.Reason || st.GetNodeEpoch() != me.Epoch || !proto.Equal(st.GetPauses(), have.Pauses) || !sameHeldUp(st.GetHeldUp(), held) {
+		rep.Status, worth = &pb.VolumeStatus{State: have.State, Reason: have.Reason, Pauses: have.Pauses, HeldUp: held}, true
 	}
 	if have.Coordinating && v.Coordinator == l.Node {
 		if v.ReadyEpoch < v.Epoch && have.Epoch == v.Epoch {

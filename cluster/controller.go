@@ -158,6 +158,9 @@ func (c *Controller) watch(in Input, n *pb.Node, used map[string]bool) []*pb.Com
 	if lost := c.lostPath(in, n, used); lost != "" {
 		return c.down(in, n, lost)
 	}
+	if holds := c.holdsUp(in, n); holds != "" {
+		return c.down(in, n, holds)
+	}
 	if unmonitored := noRaft >= p.Dead && !h.Renewed.IsZero(); unmonitored != n.Unmonitored {
 		return []*pb.Command{{Kind: &pb.Command_NodeReport{NodeReport: &pb.NodeReport{Node: n.Id, Unmonitored: unmonitored}}}}
 	}

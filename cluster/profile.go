@@ -75,6 +75,10 @@ func (p Profile) Validate() error {
 	return errors.Join(errs...)
 }
 
+// HeldUp is for how long a node may leave a volume's coordinator without the answer that
+// everybody waits for: longer than one takes to find another way to the LUN.
+func (p Profile) HeldUp() time.Duration { return p.PathLost * 5 / 2 }
+
 // LeaseMargin is what the leader adds to a lease for clocks that drift: more
 // than what the nodes take off.
 func (p Profile) LeaseMargin() time.Duration { return p.Lease/200 + 20*time.Millisecond }

@@ -18,7 +18,8 @@
 // coordinator lets somebody else change those extents (or the size, or any
 // attribute), it asks for the lease back. The client answers only when no I/O of
 // its own that relies on the lease is in flight. A client that does not answer
-// cannot be ignored: either it answers, or its node is fenced.
+// cannot be ignored: either it answers, or its node is fenced. Silence counts for how
+// long it has not, for who decides that.
 //
 // Traps: a connection that broke says nothing about the leases of the node at
 // its other end, which may still be writing. Only Drop, called when the node

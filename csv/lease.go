@@ -38,6 +38,8 @@ type lease struct {
 	// asked is set while a recall is under way; keep is its target.
 	asked bool
 	keep  Mode
+	// ask numbers that recall: where it was asked for again, or for more, it is the first.
+	ask uint64
 	// grant numbers the last time that it was given.
 	grant uint64
 }
@@ -46,6 +48,7 @@ type lease struct {
 type Leases struct {
 	byIno  map[uint64]map[NodeID]*lease
 	grants uint64
+	asks   uint64
 }
 
 // NewLeases returns an empty table.
@@ -88,11 +91,30 @@ func (t *Leases) above(ino uint64, keep Mode, except NodeID) (ask []Recall, ok b
 		if l.asked && l.keep <= keep {
 			continue
 		}
+		if !l.asked {
+			t.asks++
+			l.ask = t.asks
+		}
 		l.asked, l.keep = true, keep
 		ask = append(ask, Recall{Holder: n, Ino: ino, Keep: keep})
 	}
 	slices.SortFunc(ask, func(a, b Recall) int { return cmp.Compare(a.Holder, b.Holder) })
 	return ask, ok
+}
+
+// Owing tells which holders were asked to come down on something and have not answered,
+// each with the number of the oldest such recall. Who answers one after the other has
+// another number each time.
+func (t *Leases) Owing() map[NodeID]uint64 {
+	out := map[NodeID]uint64{}
+	for _, m := range t.byIno {
+		for n, l := range m {
+			if have, ok := out[n]; l.asked && (!ok || l.ask < have) {
+				out[n] = l.ask
+			}
+		}
+	}
+	return out
 }
 
 // Grant gives holder at least mode on ino, and returns the number of the grant,

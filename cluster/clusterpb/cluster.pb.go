@@ -2008,7 +2008,9 @@ type VolumeStatus struct {
 	Reason    string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	NodeEpoch uint64                 `protobuf:"varint,3,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`
 	// How long the node's operations waited while the volume changed its coordinator.
-	Pauses        *Pauses `protobuf:"bytes,130,opt,name=pauses,proto3" json:"pauses,omitempty"`
+	Pauses *Pauses `protobuf:"bytes,130,opt,name=pauses,proto3" json:"pauses,omitempty"`
+	// Nodes that have held the volume up for too long, as its coordinator sees it.
+	HeldUp        []*HeldUp `protobuf:"bytes,140,rep,name=held_up,json=heldUp,proto3" json:"held_up,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2071,6 +2073,66 @@ func (x *VolumeStatus) GetPauses() *Pauses {
 	return nil
 }
 
+func (x *VolumeStatus) GetHeldUp() []*HeldUp {
+	if x != nil {
+		return x.HeldUp
+	}
+	return nil
+}
+
+// HeldUp is a node, at its epoch, that answers a volume's coordinator nothing.
+type HeldUp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	NodeEpoch     uint64                 `protobuf:"varint,2,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldUp) Reset() {
+	*x = HeldUp{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldUp) ProtoMessage() {}
+
+func (x *HeldUp) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldUp.ProtoReflect.Descriptor instead.
+func (*HeldUp) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *HeldUp) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *HeldUp) GetNodeEpoch() uint64 {
+	if x != nil {
+		return x.NodeEpoch
+	}
+	return 0
+}
+
 // Pauses is a histogram of waits.
 type Pauses struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2083,7 +2145,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2157,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2170,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -2154,7 +2216,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2228,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2241,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Group) GetName() string {
@@ -2294,7 +2356,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2368,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2381,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GroupStatus) GetState() GroupState {
@@ -2374,7 +2436,7 @@ type Migration struct {
 
 func (x *Migration) Reset() {
 	*x = Migration{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2448,7 @@ func (x *Migration) String() string {
 func (*Migration) ProtoMessage() {}
 
 func (x *Migration) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2461,7 @@ func (x *Migration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Migration.ProtoReflect.Descriptor instead.
 func (*Migration) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Migration) GetId() uint64 {
@@ -2479,7 +2541,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2491,7 +2553,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2504,7 +2566,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Event) GetId() uint64 {
@@ -2559,7 +2621,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +2633,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +2646,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Applied) GetId() uint64 {
@@ -2612,7 +2674,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2686,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2699,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Result) GetCode() Code {
@@ -2719,7 +2781,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2731,7 +2793,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +2806,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Command) GetId() uint64 {
@@ -3426,7 +3488,7 @@ type ClusterUpgrade struct {
 
 func (x *ClusterUpgrade) Reset() {
 	*x = ClusterUpgrade{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3500,7 @@ func (x *ClusterUpgrade) String() string {
 func (*ClusterUpgrade) ProtoMessage() {}
 
 func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3513,7 @@ func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgrade.ProtoReflect.Descriptor instead.
 func (*ClusterUpgrade) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ClusterUpgrade) GetFormat() uint32 {
@@ -3470,7 +3532,7 @@ type NodeAdd struct {
 
 func (x *NodeAdd) Reset() {
 	*x = NodeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3482,7 +3544,7 @@ func (x *NodeAdd) String() string {
 func (*NodeAdd) ProtoMessage() {}
 
 func (x *NodeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3495,7 +3557,7 @@ func (x *NodeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdd.ProtoReflect.Descriptor instead.
 func (*NodeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NodeAdd) GetNode() *Node {
@@ -3514,7 +3576,7 @@ type NodeRemove struct {
 
 func (x *NodeRemove) Reset() {
 	*x = NodeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +3588,7 @@ func (x *NodeRemove) String() string {
 func (*NodeRemove) ProtoMessage() {}
 
 func (x *NodeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +3601,7 @@ func (x *NodeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemove.ProtoReflect.Descriptor instead.
 func (*NodeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NodeRemove) GetNode() uint64 {
@@ -3559,7 +3621,7 @@ type NodeLeave struct {
 
 func (x *NodeLeave) Reset() {
 	*x = NodeLeave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3571,7 +3633,7 @@ func (x *NodeLeave) String() string {
 func (*NodeLeave) ProtoMessage() {}
 
 func (x *NodeLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3584,7 +3646,7 @@ func (x *NodeLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeLeave.ProtoReflect.Descriptor instead.
 func (*NodeLeave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *NodeLeave) GetNode() uint64 {
@@ -3611,7 +3673,7 @@ type NodeSet struct {
 
 func (x *NodeSet) Reset() {
 	*x = NodeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3685,7 @@ func (x *NodeSet) String() string {
 func (*NodeSet) ProtoMessage() {}
 
 func (x *NodeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3698,7 @@ func (x *NodeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSet.ProtoReflect.Descriptor instead.
 func (*NodeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *NodeSet) GetNode() uint64 {
@@ -3666,7 +3728,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +3740,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +3753,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *NodeDown) GetNode() uint64 {
@@ -3740,7 +3802,7 @@ type FenceProof struct {
 
 func (x *FenceProof) Reset() {
 	*x = FenceProof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +3814,7 @@ func (x *FenceProof) String() string {
 func (*FenceProof) ProtoMessage() {}
 
 func (x *FenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +3827,7 @@ func (x *FenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceProof.ProtoReflect.Descriptor instead.
 func (*FenceProof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FenceProof) GetNode() uint64 {
@@ -3799,7 +3861,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +3873,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +3886,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NodeUp) GetNode() uint64 {
@@ -3853,7 +3915,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3865,7 +3927,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3878,7 +3940,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NodeReport) GetNode() uint64 {
@@ -3918,7 +3980,7 @@ type DiskAdd struct {
 
 func (x *DiskAdd) Reset() {
 	*x = DiskAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3930,7 +3992,7 @@ func (x *DiskAdd) String() string {
 func (*DiskAdd) ProtoMessage() {}
 
 func (x *DiskAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3943,7 +4005,7 @@ func (x *DiskAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAdd.ProtoReflect.Descriptor instead.
 func (*DiskAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DiskAdd) GetDisk() *Disk {
@@ -3965,7 +4027,7 @@ type DiskClaim struct {
 
 func (x *DiskClaim) Reset() {
 	*x = DiskClaim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3977,7 +4039,7 @@ func (x *DiskClaim) String() string {
 func (*DiskClaim) ProtoMessage() {}
 
 func (x *DiskClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3990,7 +4052,7 @@ func (x *DiskClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskClaim.ProtoReflect.Descriptor instead.
 func (*DiskClaim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DiskClaim) GetDisk() string {
@@ -4023,7 +4085,7 @@ type PortalAdd struct {
 
 func (x *PortalAdd) Reset() {
 	*x = PortalAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4035,7 +4097,7 @@ func (x *PortalAdd) String() string {
 func (*PortalAdd) ProtoMessage() {}
 
 func (x *PortalAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4048,7 +4110,7 @@ func (x *PortalAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortalAdd.ProtoReflect.Descriptor instead.
 func (*PortalAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PortalAdd) GetPortal() string {
@@ -4071,7 +4133,7 @@ type QuorumSet struct {
 
 func (x *QuorumSet) Reset() {
 	*x = QuorumSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4083,7 +4145,7 @@ func (x *QuorumSet) String() string {
 func (*QuorumSet) ProtoMessage() {}
 
 func (x *QuorumSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4096,7 +4158,7 @@ func (x *QuorumSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSet.ProtoReflect.Descriptor instead.
 func (*QuorumSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *QuorumSet) GetMode() QuorumMode {
@@ -4145,7 +4207,7 @@ type WitnessHosted struct {
 
 func (x *WitnessHosted) Reset() {
 	*x = WitnessHosted{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4157,7 +4219,7 @@ func (x *WitnessHosted) String() string {
 func (*WitnessHosted) ProtoMessage() {}
 
 func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4170,7 +4232,7 @@ func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHosted.ProtoReflect.Descriptor instead.
 func (*WitnessHosted) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WitnessHosted) GetNode() uint64 {
@@ -4203,7 +4265,7 @@ type WitnessDropped struct {
 
 func (x *WitnessDropped) Reset() {
 	*x = WitnessDropped{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4215,7 +4277,7 @@ func (x *WitnessDropped) String() string {
 func (*WitnessDropped) ProtoMessage() {}
 
 func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4228,7 +4290,7 @@ func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessDropped.ProtoReflect.Descriptor instead.
 func (*WitnessDropped) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WitnessDropped) GetVoter() uint64 {
@@ -4247,7 +4309,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4259,7 +4321,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4272,7 +4334,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -4295,7 +4357,7 @@ type VolumeAdd struct {
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4307,7 +4369,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4320,7 +4382,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -4370,7 +4432,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4382,7 +4444,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4395,7 +4457,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -4443,7 +4505,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4455,7 +4517,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4468,7 +4530,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -4547,7 +4609,7 @@ type VolumeMove struct {
 
 func (x *VolumeMove) Reset() {
 	*x = VolumeMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4559,7 +4621,7 @@ func (x *VolumeMove) String() string {
 func (*VolumeMove) ProtoMessage() {}
 
 func (x *VolumeMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4572,7 +4634,7 @@ func (x *VolumeMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMove.ProtoReflect.Descriptor instead.
 func (*VolumeMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *VolumeMove) GetName() string {
@@ -4619,7 +4681,7 @@ type VolumeReleased struct {
 
 func (x *VolumeReleased) Reset() {
 	*x = VolumeReleased{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4631,7 +4693,7 @@ func (x *VolumeReleased) String() string {
 func (*VolumeReleased) ProtoMessage() {}
 
 func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4644,7 +4706,7 @@ func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReleased.ProtoReflect.Descriptor instead.
 func (*VolumeReleased) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *VolumeReleased) GetName() string {
@@ -4694,7 +4756,7 @@ type VolumeMaintenance struct {
 
 func (x *VolumeMaintenance) Reset() {
 	*x = VolumeMaintenance{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4706,7 +4768,7 @@ func (x *VolumeMaintenance) String() string {
 func (*VolumeMaintenance) ProtoMessage() {}
 
 func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4719,7 +4781,7 @@ func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMaintenance.ProtoReflect.Descriptor instead.
 func (*VolumeMaintenance) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *VolumeMaintenance) GetName() string {
@@ -4753,7 +4815,7 @@ type VolumeRemove struct {
 
 func (x *VolumeRemove) Reset() {
 	*x = VolumeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4765,7 +4827,7 @@ func (x *VolumeRemove) String() string {
 func (*VolumeRemove) ProtoMessage() {}
 
 func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4778,7 +4840,7 @@ func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemove.ProtoReflect.Descriptor instead.
 func (*VolumeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *VolumeRemove) GetName() string {
@@ -4798,7 +4860,7 @@ type VolumeRemoved struct {
 
 func (x *VolumeRemoved) Reset() {
 	*x = VolumeRemoved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4810,7 +4872,7 @@ func (x *VolumeRemoved) String() string {
 func (*VolumeRemoved) ProtoMessage() {}
 
 func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4823,7 +4885,7 @@ func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemoved.ProtoReflect.Descriptor instead.
 func (*VolumeRemoved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *VolumeRemoved) GetName() string {
@@ -4850,7 +4912,7 @@ type VolumeSet struct {
 
 func (x *VolumeSet) Reset() {
 	*x = VolumeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4862,7 +4924,7 @@ func (x *VolumeSet) String() string {
 func (*VolumeSet) ProtoMessage() {}
 
 func (x *VolumeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4875,7 +4937,7 @@ func (x *VolumeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeSet.ProtoReflect.Descriptor instead.
 func (*VolumeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *VolumeSet) GetName() string {
@@ -4905,7 +4967,7 @@ type VolumeGrown struct {
 
 func (x *VolumeGrown) Reset() {
 	*x = VolumeGrown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4917,7 +4979,7 @@ func (x *VolumeGrown) String() string {
 func (*VolumeGrown) ProtoMessage() {}
 
 func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4930,7 +4992,7 @@ func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
 func (*VolumeGrown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *VolumeGrown) GetName() string {
@@ -4970,7 +5032,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4982,7 +5044,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4995,7 +5057,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -5014,7 +5076,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5026,7 +5088,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5039,7 +5101,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -5060,7 +5122,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5072,7 +5134,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5085,7 +5147,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -5121,7 +5183,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5133,7 +5195,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5146,7 +5208,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -5187,7 +5249,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5199,7 +5261,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5212,7 +5274,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GroupReport) GetName() string {
@@ -5241,7 +5303,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5253,7 +5315,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5266,7 +5328,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -5308,7 +5370,7 @@ type MigrationBegin struct {
 
 func (x *MigrationBegin) Reset() {
 	*x = MigrationBegin{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5320,7 +5382,7 @@ func (x *MigrationBegin) String() string {
 func (*MigrationBegin) ProtoMessage() {}
 
 func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5333,7 +5395,7 @@ func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationBegin.ProtoReflect.Descriptor instead.
 func (*MigrationBegin) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MigrationBegin) GetGroup() string {
@@ -5359,7 +5421,7 @@ type MigrationSet struct {
 
 func (x *MigrationSet) Reset() {
 	*x = MigrationSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5371,7 +5433,7 @@ func (x *MigrationSet) String() string {
 func (*MigrationSet) ProtoMessage() {}
 
 func (x *MigrationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5384,7 +5446,7 @@ func (x *MigrationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSet.ProtoReflect.Descriptor instead.
 func (*MigrationSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MigrationSet) GetSettings() *MigrationSettings {
@@ -5405,7 +5467,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5417,7 +5479,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5430,7 +5492,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -5465,7 +5527,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5477,7 +5539,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5490,7 +5552,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -5524,7 +5586,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5536,7 +5598,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5549,7 +5611,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -5578,7 +5640,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5590,7 +5652,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5603,7 +5665,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Note) GetLevel() string {
@@ -5647,7 +5709,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5659,7 +5721,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5672,7 +5734,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -5719,7 +5781,7 @@ type MigrationOrder struct {
 
 func (x *MigrationOrder) Reset() {
 	*x = MigrationOrder{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5731,7 +5793,7 @@ func (x *MigrationOrder) String() string {
 func (*MigrationOrder) ProtoMessage() {}
 
 func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5744,7 +5806,7 @@ func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOrder.ProtoReflect.Descriptor instead.
 func (*MigrationOrder) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *MigrationOrder) GetOrder() uint32 {
@@ -5765,7 +5827,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5777,7 +5839,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5790,7 +5852,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -5824,7 +5886,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5836,7 +5898,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5849,7 +5911,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -5876,7 +5938,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5888,7 +5950,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5901,7 +5963,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -6102,13 +6164,18 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04held\x18\x8f\x01 \x03(\tR\x04held\x1a[\n" +
 	"\vStatusEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x126\n" +
-	"\x05value\x18\x02 \x01(\v2 .quorate.cluster.v1.VolumeStatusR\x05value:\x028\x01\"\x90\x01\n" +
+	"\x05value\x18\x02 \x01(\v2 .quorate.cluster.v1.VolumeStatusR\x05value:\x028\x01\"\xc6\x01\n" +
 	"\fVolumeStatus\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
 	"node_epoch\x18\x03 \x01(\x04R\tnodeEpoch\x123\n" +
-	"\x06pauses\x18\x82\x01 \x01(\v2\x1a.quorate.cluster.v1.PausesR\x06pauses\"X\n" +
+	"\x06pauses\x18\x82\x01 \x01(\v2\x1a.quorate.cluster.v1.PausesR\x06pauses\x124\n" +
+	"\aheld_up\x18\x8c\x01 \x03(\v2\x1a.quorate.cluster.v1.HeldUpR\x06heldUp\";\n" +
+	"\x06HeldUp\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x1d\n" +
+	"\n" +
+	"node_epoch\x18\x02 \x01(\x04R\tnodeEpoch\"X\n" +
 	"\x06Pauses\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
 	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
@@ -6462,7 +6529,7 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),          // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),            // 1: quorate.cluster.v1.NodeState
@@ -6488,75 +6555,76 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(*Claim)(nil),             // 21: quorate.cluster.v1.Claim
 	(*Volume)(nil),            // 22: quorate.cluster.v1.Volume
 	(*VolumeStatus)(nil),      // 23: quorate.cluster.v1.VolumeStatus
-	(*Pauses)(nil),            // 24: quorate.cluster.v1.Pauses
-	(*Group)(nil),             // 25: quorate.cluster.v1.Group
-	(*GroupStatus)(nil),       // 26: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),         // 27: quorate.cluster.v1.Migration
-	(*Event)(nil),             // 28: quorate.cluster.v1.Event
-	(*Applied)(nil),           // 29: quorate.cluster.v1.Applied
-	(*Result)(nil),            // 30: quorate.cluster.v1.Result
-	(*Command)(nil),           // 31: quorate.cluster.v1.Command
-	(*ClusterUpgrade)(nil),    // 32: quorate.cluster.v1.ClusterUpgrade
-	(*NodeAdd)(nil),           // 33: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),        // 34: quorate.cluster.v1.NodeRemove
-	(*NodeLeave)(nil),         // 35: quorate.cluster.v1.NodeLeave
-	(*NodeSet)(nil),           // 36: quorate.cluster.v1.NodeSet
-	(*NodeDown)(nil),          // 37: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),        // 38: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),            // 39: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),        // 40: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),           // 41: quorate.cluster.v1.DiskAdd
-	(*DiskClaim)(nil),         // 42: quorate.cluster.v1.DiskClaim
-	(*PortalAdd)(nil),         // 43: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),         // 44: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),     // 45: quorate.cluster.v1.WitnessHosted
-	(*WitnessDropped)(nil),    // 46: quorate.cluster.v1.WitnessDropped
-	(*CsvEnable)(nil),         // 47: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),         // 48: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),      // 49: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),      // 50: quorate.cluster.v1.VolumeReport
-	(*VolumeMove)(nil),        // 51: quorate.cluster.v1.VolumeMove
-	(*VolumeReleased)(nil),    // 52: quorate.cluster.v1.VolumeReleased
-	(*VolumeMaintenance)(nil), // 53: quorate.cluster.v1.VolumeMaintenance
-	(*VolumeRemove)(nil),      // 54: quorate.cluster.v1.VolumeRemove
-	(*VolumeRemoved)(nil),     // 55: quorate.cluster.v1.VolumeRemoved
-	(*VolumeSet)(nil),         // 56: quorate.cluster.v1.VolumeSet
-	(*VolumeGrown)(nil),       // 57: quorate.cluster.v1.VolumeGrown
-	(*GroupAdd)(nil),          // 58: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),       // 59: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),       // 60: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),       // 61: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),       // 62: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),    // 63: quorate.cluster.v1.MigrationStart
-	(*MigrationBegin)(nil),    // 64: quorate.cluster.v1.MigrationBegin
-	(*MigrationSet)(nil),      // 65: quorate.cluster.v1.MigrationSet
-	(*MigrationSwitch)(nil),   // 66: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),      // 67: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil),   // 68: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),              // 69: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),        // 70: quorate.cluster.v1.NetworkSet
-	(*MigrationOrder)(nil),    // 71: quorate.cluster.v1.MigrationOrder
-	(*PathsReport)(nil),       // 72: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),        // 73: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),     // 74: quorate.cluster.v1.ProfileReport
-	nil,                       // 75: quorate.cluster.v1.State.NodesEntry
-	nil,                       // 76: quorate.cluster.v1.State.DisksEntry
-	nil,                       // 77: quorate.cluster.v1.State.VolumesEntry
-	nil,                       // 78: quorate.cluster.v1.State.GroupsEntry
-	nil,                       // 79: quorate.cluster.v1.State.NetworksEntry
-	nil,                       // 80: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                       // 81: quorate.cluster.v1.Volume.StatusEntry
+	(*HeldUp)(nil),            // 24: quorate.cluster.v1.HeldUp
+	(*Pauses)(nil),            // 25: quorate.cluster.v1.Pauses
+	(*Group)(nil),             // 26: quorate.cluster.v1.Group
+	(*GroupStatus)(nil),       // 27: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),         // 28: quorate.cluster.v1.Migration
+	(*Event)(nil),             // 29: quorate.cluster.v1.Event
+	(*Applied)(nil),           // 30: quorate.cluster.v1.Applied
+	(*Result)(nil),            // 31: quorate.cluster.v1.Result
+	(*Command)(nil),           // 32: quorate.cluster.v1.Command
+	(*ClusterUpgrade)(nil),    // 33: quorate.cluster.v1.ClusterUpgrade
+	(*NodeAdd)(nil),           // 34: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),        // 35: quorate.cluster.v1.NodeRemove
+	(*NodeLeave)(nil),         // 36: quorate.cluster.v1.NodeLeave
+	(*NodeSet)(nil),           // 37: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),          // 38: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),        // 39: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),            // 40: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),        // 41: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),           // 42: quorate.cluster.v1.DiskAdd
+	(*DiskClaim)(nil),         // 43: quorate.cluster.v1.DiskClaim
+	(*PortalAdd)(nil),         // 44: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),         // 45: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),     // 46: quorate.cluster.v1.WitnessHosted
+	(*WitnessDropped)(nil),    // 47: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),         // 48: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),         // 49: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),      // 50: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),      // 51: quorate.cluster.v1.VolumeReport
+	(*VolumeMove)(nil),        // 52: quorate.cluster.v1.VolumeMove
+	(*VolumeReleased)(nil),    // 53: quorate.cluster.v1.VolumeReleased
+	(*VolumeMaintenance)(nil), // 54: quorate.cluster.v1.VolumeMaintenance
+	(*VolumeRemove)(nil),      // 55: quorate.cluster.v1.VolumeRemove
+	(*VolumeRemoved)(nil),     // 56: quorate.cluster.v1.VolumeRemoved
+	(*VolumeSet)(nil),         // 57: quorate.cluster.v1.VolumeSet
+	(*VolumeGrown)(nil),       // 58: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),          // 59: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),       // 60: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),       // 61: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),       // 62: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),       // 63: quorate.cluster.v1.GroupReport
+	(*MigrationStart)(nil),    // 64: quorate.cluster.v1.MigrationStart
+	(*MigrationBegin)(nil),    // 65: quorate.cluster.v1.MigrationBegin
+	(*MigrationSet)(nil),      // 66: quorate.cluster.v1.MigrationSet
+	(*MigrationSwitch)(nil),   // 67: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),      // 68: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil),   // 69: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),              // 70: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),        // 71: quorate.cluster.v1.NetworkSet
+	(*MigrationOrder)(nil),    // 72: quorate.cluster.v1.MigrationOrder
+	(*PathsReport)(nil),       // 73: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),        // 74: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),     // 75: quorate.cluster.v1.ProfileReport
+	nil,                       // 76: quorate.cluster.v1.State.NodesEntry
+	nil,                       // 77: quorate.cluster.v1.State.DisksEntry
+	nil,                       // 78: quorate.cluster.v1.State.VolumesEntry
+	nil,                       // 79: quorate.cluster.v1.State.GroupsEntry
+	nil,                       // 80: quorate.cluster.v1.State.NetworksEntry
+	nil,                       // 81: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                       // 82: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	75, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	76, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
 	19, // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	76, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	77, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	78, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
-	28, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
-	29, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	79, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	77, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	78, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	79, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	29, // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
+	30, // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
+	80, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
 	10, // 9: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
 	11, // 10: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
 	0,  // 11: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
@@ -6569,86 +6637,87 @@ var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	17, // 18: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	3,  // 19: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	4,  // 20: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	80, // 21: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	81, // 21: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
 	21, // 22: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	81, // 23: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
-	24, // 24: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
-	5,  // 25: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
-	26, // 26: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
-	27, // 27: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
-	6,  // 28: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
-	11, // 29: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
-	30, // 30: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
-	7,  // 31: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
-	33, // 32: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	37, // 33: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	38, // 34: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	39, // 35: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	40, // 36: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
-	34, // 37: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	41, // 38: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	44, // 39: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	45, // 40: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	43, // 41: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	47, // 42: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	48, // 43: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	49, // 44: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	50, // 45: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	36, // 46: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	58, // 47: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	59, // 48: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	60, // 49: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	61, // 50: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	62, // 51: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	63, // 52: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	66, // 53: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	67, // 54: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	68, // 55: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	69, // 56: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	46, // 57: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
-	35, // 58: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	70, // 59: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	72, // 60: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	73, // 61: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	74, // 62: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
-	32, // 63: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
-	42, // 64: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
-	51, // 65: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
-	52, // 66: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	57, // 67: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
-	53, // 68: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
-	54, // 69: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
-	55, // 70: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
-	64, // 71: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
-	65, // 72: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
-	56, // 73: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
-	13, // 74: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	17, // 75: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	16, // 76: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	15, // 77: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	20, // 78: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	21, // 79: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
-	3,  // 80: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	23, // 81: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	25, // 82: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,  // 83: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	26, // 84: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	11, // 85: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
-	10, // 86: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
-	0,  // 87: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	71, // 88: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
-	14, // 89: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	13, // 90: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	20, // 91: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	22, // 92: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	25, // 93: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	12, // 94: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	23, // 95: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	96, // [96:96] is the sub-list for method output_type
-	96, // [96:96] is the sub-list for method input_type
-	96, // [96:96] is the sub-list for extension type_name
-	96, // [96:96] is the sub-list for extension extendee
-	0,  // [0:96] is the sub-list for field type_name
+	82, // 23: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	25, // 24: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
+	24, // 25: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
+	5,  // 26: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
+	27, // 27: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
+	28, // 28: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
+	6,  // 29: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
+	11, // 30: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
+	31, // 31: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
+	7,  // 32: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
+	34, // 33: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
+	38, // 34: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	39, // 35: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	40, // 36: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	41, // 37: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	35, // 38: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
+	42, // 39: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	45, // 40: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	46, // 41: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	44, // 42: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	48, // 43: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	49, // 44: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	50, // 45: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	51, // 46: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	37, // 47: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
+	59, // 48: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	60, // 49: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	61, // 50: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	62, // 51: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	63, // 52: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	64, // 53: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	67, // 54: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	68, // 55: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	69, // 56: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	70, // 57: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	47, // 58: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	36, // 59: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
+	71, // 60: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	73, // 61: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	74, // 62: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	75, // 63: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	33, // 64: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
+	43, // 65: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
+	52, // 66: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
+	53, // 67: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
+	58, // 68: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	54, // 69: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
+	55, // 70: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
+	56, // 71: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
+	65, // 72: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
+	66, // 73: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
+	57, // 74: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
+	13, // 75: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	17, // 76: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	16, // 77: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	15, // 78: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	20, // 79: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	21, // 80: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	3,  // 81: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	23, // 82: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	26, // 83: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,  // 84: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	27, // 85: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	11, // 86: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
+	10, // 87: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
+	0,  // 88: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	72, // 89: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
+	14, // 90: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	13, // 91: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	20, // 92: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	22, // 93: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	26, // 94: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	12, // 95: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	23, // 96: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	97, // [97:97] is the sub-list for method output_type
+	97, // [97:97] is the sub-list for method input_type
+	97, // [97:97] is the sub-list for extension type_name
+	97, // [97:97] is the sub-list for extension extendee
+	0,  // [0:97] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -6656,7 +6725,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 	if File_cluster_clusterpb_cluster_proto != nil {
 		return
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[23].OneofWrappers = []any{
+	file_cluster_clusterpb_cluster_proto_msgTypes[24].OneofWrappers = []any{
 		(*Command_NodeAdd)(nil),
 		(*Command_NodeDown)(nil),
 		(*Command_FenceProof)(nil),
@@ -6700,15 +6769,15 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_MigrationSet)(nil),
 		(*Command_VolumeSet)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[42].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[65].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[43].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[66].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   74,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

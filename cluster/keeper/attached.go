@@ -49,6 +49,8 @@ type attached struct {
 	coord *coordinator.Coordinator // nil where another node coordinates
 	epoch uint64                   // of the ownership by which it does
 	fault string
+	// silence is who has not answered this coordinator.
+	silence csv.Silence
 	// unsettled: it was let go without a path to the LUN.
 	unsettled bool
 	watched   sync.WaitGroup

@@ -22,12 +22,16 @@ const (
 func (k *Keeper) probe(ctx context.Context) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
+	last := k.o.Clock()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+		now := k.o.Clock()
+		elapsed := min(now-last, 2*probeEvery)
+		last = now
 		k.mu.Lock()
 		for _, a := range k.volumes {
 			if a.probing.CompareAndSwap(false, true) {
@@ -35,7 +39,7 @@ func (k *Keeper) probe(ctx context.Context) {
 					defer a.probing.Store(false)
 					ctx, cancel := context.WithTimeout(ctx, probeLimit)
 					defer cancel()
-					_ = a.gate.Check(ctx) // the gate remembers how it ended
+					a.listen(a.gate.Check(ctx), elapsed) // the gate remembers how it ended too
 				})
 			}
 			if a.c.Status().Access != csv.Direct || a.gate.lost.Load() {
@@ -43,6 +47,26 @@ func (k *Keeper) probe(ctx context.Context) {
 			}
 		}
 		k.mu.Unlock()
+	}
+}
+
+// listen counts for how long nodes have answered the coordinator, if it is here, nothing:
+// while the LUN answers this node, that is, and the coordinator is not in the midst of
+// an I/O.
+func (a *attached) listen(lun error, elapsed time.Duration) {
+	c := a.coordinating()
+	var owing map[csv.NodeID]uint64
+	ok := false
+	if c != nil && lun == nil {
+		owing, ok = c.Owing()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case c == nil || lun != nil:
+		a.silence = csv.Silence{}
+	case ok:
+		a.silence.Tick(owing, elapsed)
 	}
 }
 

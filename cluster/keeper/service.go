@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -250,6 +251,7 @@ func (a *attached) status() *keeperpb.VolumeStatus {
 	a.mu.Lock()
 	c := a.coord
 	v.Fault = a.fault
+	silence := a.silence.Of()
 	if a.unsettled {
 		v.Session = a.session()
 	}
@@ -259,6 +261,9 @@ func (a *attached) status() *keeperpb.VolumeStatus {
 	}
 	cs := c.Status()
 	v.Coordinator, v.Size, v.Used, v.Free = true, cs.Usage.Size, cs.Usage.Used, cs.Usage.Free
+	for _, n := range slices.Sorted(maps.Keys(silence)) {
+		v.Owing = append(v.Owing, &keeperpb.Owing{Node: uint64(n), Ms: silence[n].Milliseconds()})
+	}
 	for _, n := range cs.Awaited {
 		v.Awaited = append(v.Awaited, uint64(n))
 	}

@@ -156,6 +156,12 @@ func localVolume(v *keeperpb.VolumeStatus, key uint64) cluster.LocalVolume {
 	if v.Fault != "" {
 		lv.Reason = v.Fault
 	}
+	for _, o := range v.Owing {
+		if lv.Owing == nil {
+			lv.Owing = map[uint64]time.Duration{}
+		}
+		lv.Owing[o.Node] = time.Duration(o.Ms) * time.Millisecond
+	}
 	return lv
 }
 

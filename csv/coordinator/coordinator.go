@@ -84,7 +84,8 @@ type Coordinator struct {
 	awaited  map[csv.NodeID]uint64 // nodes of the grace period, with their incarnation
 	// seq counts executed changes, durable is the last one in the journal.
 	seq, durable uint64
-	writing      bool // a record of the journal is under way
+	looked       uint64 // durable as Owing saw it last
+	writing      bool   // a record of the journal is under way
 	stopping     bool
 	fault        error
 }

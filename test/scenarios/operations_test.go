@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"quorate/test/stage"
 )
@@ -17,6 +18,9 @@ func sizeOf(s *stage.Stage) int64 {
 	s.Check(json.Unmarshal([]byte(s.Must("s1", "csv", "show", volume, "-o", "json")), &v))
 	return v.Size
 }
+
+// coordinatorPort is where noded listens for the clients of volumes.
+const coordinatorPort = "7401"
 
 // pidOf is the machine's process on a node.
 func pidOf(s *stage.Stage, node string) string {
@@ -155,6 +159,43 @@ func operations() []scenario {
 				s.Must("s1", "vm", "start", stage.Machine)
 				s.Counts()
 				s.Tell("%s", s.Must("s1", "csv", "check", volume))
+			},
+		},
+		{
+			name: "volume-held-up", story: "a node that has a file open loses its way to the coordinator and nothing else: it renews its lease and has the LUN, and who needs the file waits for it; it is given up, and the volume goes on", nodes: 2,
+			play: func(s *stage.Stage) {
+				const file = "/ClusterStorage/" + volume + "/held"
+				s.Home("s1")
+				coordinate(s, "s1")
+				if out, code := s.Sh("s2", "(exec 3>"+file+"; echo s2 >&3; exec sleep 600) > /dev/null 2>&1 < /dev/null & until test -s "+file+"; do sleep 0.1; done"); code != 0 {
+					s.Fatalf("%s", out)
+				}
+				_, _, before := s.MustStatus("s1").Owner()
+				boots := len(s.Console().Boots)
+				s.DropPort("s2", coordinatorPort)
+				began := time.Now()
+				if out, code := s.Sh("s1", "timeout 90 sh -c 'echo s1 >> "+file+"'"); code != 0 {
+					s.Fatalf("who needs the file waits on: exit status %d, %s", code, out)
+				}
+				took := time.Since(began)
+				s.Tell("who needed the file waited %v", took.Round(100*time.Millisecond))
+				if took < 10*time.Second {
+					s.Fatalf("nobody was waited for")
+				}
+				s.Counts()
+				if out := s.Must("s1", "events"); !strings.Contains(out, "node s2 is down: it holds "+volume+" up") {
+					s.Fatalf("the events do not say why: %s", out)
+				}
+				if _, _, epoch := s.MustStatus("s1").Owner(); epoch != before || len(s.Console().Boots) != boots {
+					s.Fatalf("the machine on s1 was started again")
+				}
+				s.PassPort("s2", coordinatorPort)
+				s.Sh("s2", "pkill -f 'sleep 600'")
+				s.Healthy()
+				if out, _ := s.Sh("s2", "cat "+file); !strings.HasSuffix(out, "s1") {
+					s.Fatalf("s2 reads %q", out)
+				}
+				s.Sh("s2", "rm "+file)
 			},
 		},
 		{

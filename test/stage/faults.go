@@ -57,6 +57,21 @@ func (s *Stage) Heal(node string, networks ...string) {
 	}
 }
 
+// DropPort has a node send nothing to a TCP port of others, on any network: a rule of
+// its kernel's routing drops it, so that connections stand and say nothing.
+func (s *Stage) DropPort(node, port string) {
+	s.t.Helper()
+	s.Tell("%s: what it sends to port %s is lost", node, port)
+	s.run(node, "ip", "rule", "add", "pref", "10", "ipproto", "tcp", "dport", port, "blackhole")
+}
+
+// PassPort undoes DropPort.
+func (s *Stage) PassPort(node, port string) {
+	s.t.Helper()
+	s.Tell("%s: reaches port %s again", node, port)
+	s.run(node, "ip", "rule", "del", "pref", "10")
+}
+
 // Signal sends a daemon a signal.
 func (s *Stage) Signal(node, daemon string, sig syscall.Signal) {
 	s.t.Helper()

@@ -1817,6 +1817,7 @@ type VolumeStatus struct {
 	Fault         string                 `protobuf:"bytes,10,opt,name=fault,proto3" json:"fault,omitempty"`                                       // why coordinating failed, if it did
 	ReleasedEpoch uint64                 `protobuf:"varint,11,opt,name=released_epoch,json=releasedEpoch,proto3" json:"released_epoch,omitempty"` // by which this node coordinated last, and has let go for good
 	Pauses        *Pauses                `protobuf:"bytes,12,opt,name=pauses,proto3" json:"pauses,omitempty"`
+	Owing         []*Owing               `protobuf:"bytes,15,rep,name=owing,proto3" json:"owing,omitempty"`     // nodes that have not answered its coordinator, which is here
 	Free          int64                  `protobuf:"varint,14,opt,name=free,proto3" json:"free,omitempty"`      // that files may still get
 	Session       []byte                 `protobuf:"bytes,13,opt,name=session,proto3" json:"session,omitempty"` // set where released_epoch was let go without a path
 	unknownFields protoimpl.UnknownFields
@@ -1937,6 +1938,13 @@ func (x *VolumeStatus) GetPauses() *Pauses {
 	return nil
 }
 
+func (x *VolumeStatus) GetOwing() []*Owing {
+	if x != nil {
+		return x.Owing
+	}
+	return nil
+}
+
 func (x *VolumeStatus) GetFree() int64 {
 	if x != nil {
 		return x.Free
@@ -1951,6 +1959,60 @@ func (x *VolumeStatus) GetSession() []byte {
 	return nil
 }
 
+// Owing says for how long a node has owed a coordinator one answer, while the coordinator
+// itself could go on.
+type Owing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Ms            int64                  `protobuf:"varint,2,opt,name=ms,proto3" json:"ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Owing) Reset() {
+	*x = Owing{}
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Owing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Owing) ProtoMessage() {}
+
+func (x *Owing) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Owing.ProtoReflect.Descriptor instead.
+func (*Owing) Descriptor() ([]byte, []int) {
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Owing) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Owing) GetMs() int64 {
+	if x != nil {
+		return x.Ms
+	}
+	return 0
+}
+
 // Pauses says how long operations here waited while the volume changed its coordinator.
 type Pauses struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1963,7 +2025,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2037,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[31]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2050,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{31}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -2023,7 +2085,7 @@ type HoldAddressRequest struct {
 
 func (x *HoldAddressRequest) Reset() {
 	*x = HoldAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2097,7 @@ func (x *HoldAddressRequest) String() string {
 func (*HoldAddressRequest) ProtoMessage() {}
 
 func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[32]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2110,7 @@ func (x *HoldAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressRequest.ProtoReflect.Descriptor instead.
 func (*HoldAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{32}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HoldAddressRequest) GetAddress() string {
@@ -2080,7 +2142,7 @@ type HoldAddressResponse struct {
 
 func (x *HoldAddressResponse) Reset() {
 	*x = HoldAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2154,7 @@ func (x *HoldAddressResponse) String() string {
 func (*HoldAddressResponse) ProtoMessage() {}
 
 func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[33]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2167,7 @@ func (x *HoldAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldAddressResponse.ProtoReflect.Descriptor instead.
 func (*HoldAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{33}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{34}
 }
 
 type DropAddressRequest struct {
@@ -2117,7 +2179,7 @@ type DropAddressRequest struct {
 
 func (x *DropAddressRequest) Reset() {
 	*x = DropAddressRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2191,7 @@ func (x *DropAddressRequest) String() string {
 func (*DropAddressRequest) ProtoMessage() {}
 
 func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[34]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2204,7 @@ func (x *DropAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressRequest.ProtoReflect.Descriptor instead.
 func (*DropAddressRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{34}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DropAddressRequest) GetAddress() string {
@@ -2160,7 +2222,7 @@ type DropAddressResponse struct {
 
 func (x *DropAddressResponse) Reset() {
 	*x = DropAddressResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2234,7 @@ func (x *DropAddressResponse) String() string {
 func (*DropAddressResponse) ProtoMessage() {}
 
 func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[35]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2247,7 @@ func (x *DropAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAddressResponse.ProtoReflect.Descriptor instead.
 func (*DropAddressResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{35}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{36}
 }
 
 type RenewRequest struct {
@@ -2199,7 +2261,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[36]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2273,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[36]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2286,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{36}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RenewRequest) GetClusterId() string {
@@ -2262,7 +2324,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[37]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2336,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[37]
+	mi := &file_cluster_keeper_keeperpb_keeper_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2349,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{37}
+	return file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -2464,7 +2526,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\fremaining_ms\x18\x02 \x01(\x03R\vremainingMs\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\tR\x06leader\x12\x17\n" +
 	"\aspan_ms\x182 \x01(\x03R\x06spanMs\x12\x18\n" +
-	"\arefusal\x18\x04 \x01(\tR\arefusal\"\xfc\x02\n" +
+	"\arefusal\x18\x04 \x01(\tR\arefusal\"\xac\x03\n" +
 	"\fVolumeStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -2478,9 +2540,13 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x05fault\x18\n" +
 	" \x01(\tR\x05fault\x12%\n" +
 	"\x0ereleased_epoch\x18\v \x01(\x04R\rreleasedEpoch\x121\n" +
-	"\x06pauses\x18\f \x01(\v2\x19.quorate.keeper.v1.PausesR\x06pauses\x12\x12\n" +
+	"\x06pauses\x18\f \x01(\v2\x19.quorate.keeper.v1.PausesR\x06pauses\x12.\n" +
+	"\x05owing\x18\x0f \x03(\v2\x18.quorate.keeper.v1.OwingR\x05owing\x12\x12\n" +
 	"\x04free\x18\x0e \x01(\x03R\x04free\x12\x18\n" +
-	"\asession\x18\r \x01(\fR\asession\"X\n" +
+	"\asession\x18\r \x01(\fR\asession\"+\n" +
+	"\x05Owing\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x0e\n" +
+	"\x02ms\x18\x02 \x01(\x03R\x02ms\"X\n" +
 	"\x06Pauses\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
 	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
@@ -2541,7 +2607,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_rawDescGZIP() []byte {
 	return file_cluster_keeper_keeperpb_keeper_proto_rawDescData
 }
 
-var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_cluster_keeper_keeperpb_keeper_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*ConfigureRequest)(nil),    // 0: quorate.keeper.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),   // 1: quorate.keeper.v1.ConfigureResponse
@@ -2574,13 +2640,14 @@ var file_cluster_keeper_keeperpb_keeper_proto_goTypes = []any{
 	(*StatusResponse)(nil),      // 28: quorate.keeper.v1.StatusResponse
 	(*LeaseStatus)(nil),         // 29: quorate.keeper.v1.LeaseStatus
 	(*VolumeStatus)(nil),        // 30: quorate.keeper.v1.VolumeStatus
-	(*Pauses)(nil),              // 31: quorate.keeper.v1.Pauses
-	(*HoldAddressRequest)(nil),  // 32: quorate.keeper.v1.HoldAddressRequest
-	(*HoldAddressResponse)(nil), // 33: quorate.keeper.v1.HoldAddressResponse
-	(*DropAddressRequest)(nil),  // 34: quorate.keeper.v1.DropAddressRequest
-	(*DropAddressResponse)(nil), // 35: quorate.keeper.v1.DropAddressResponse
-	(*RenewRequest)(nil),        // 36: quorate.keeper.v1.RenewRequest
-	(*RenewResponse)(nil),       // 37: quorate.keeper.v1.RenewResponse
+	(*Owing)(nil),               // 31: quorate.keeper.v1.Owing
+	(*Pauses)(nil),              // 32: quorate.keeper.v1.Pauses
+	(*HoldAddressRequest)(nil),  // 33: quorate.keeper.v1.HoldAddressRequest
+	(*HoldAddressResponse)(nil), // 34: quorate.keeper.v1.HoldAddressResponse
+	(*DropAddressRequest)(nil),  // 35: quorate.keeper.v1.DropAddressRequest
+	(*DropAddressResponse)(nil), // 36: quorate.keeper.v1.DropAddressResponse
+	(*RenewRequest)(nil),        // 37: quorate.keeper.v1.RenewRequest
+	(*RenewResponse)(nil),       // 38: quorate.keeper.v1.RenewResponse
 }
 var file_cluster_keeper_keeperpb_keeper_proto_depIdxs = []int32{
 	2,  // 0: quorate.keeper.v1.AttachRequest.lun:type_name -> quorate.keeper.v1.Lun
@@ -2591,44 +2658,45 @@ var file_cluster_keeper_keeperpb_keeper_proto_depIdxs = []int32{
 	2,  // 5: quorate.keeper.v1.FormatRequest.lun:type_name -> quorate.keeper.v1.Lun
 	29, // 6: quorate.keeper.v1.StatusResponse.lease:type_name -> quorate.keeper.v1.LeaseStatus
 	30, // 7: quorate.keeper.v1.StatusResponse.volumes:type_name -> quorate.keeper.v1.VolumeStatus
-	31, // 8: quorate.keeper.v1.VolumeStatus.pauses:type_name -> quorate.keeper.v1.Pauses
-	0,  // 9: quorate.keeper.v1.KeeperService.Configure:input_type -> quorate.keeper.v1.ConfigureRequest
-	4,  // 10: quorate.keeper.v1.KeeperService.Attach:input_type -> quorate.keeper.v1.AttachRequest
-	6,  // 11: quorate.keeper.v1.KeeperService.Detach:input_type -> quorate.keeper.v1.DetachRequest
-	8,  // 12: quorate.keeper.v1.KeeperService.Coordinate:input_type -> quorate.keeper.v1.CoordinateRequest
-	10, // 13: quorate.keeper.v1.KeeperService.Relinquish:input_type -> quorate.keeper.v1.RelinquishRequest
-	12, // 14: quorate.keeper.v1.KeeperService.Check:input_type -> quorate.keeper.v1.CheckRequest
-	15, // 15: quorate.keeper.v1.KeeperService.Adopt:input_type -> quorate.keeper.v1.AdoptRequest
-	17, // 16: quorate.keeper.v1.KeeperService.Grow:input_type -> quorate.keeper.v1.GrowRequest
-	19, // 17: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
-	21, // 18: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
-	23, // 19: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
-	25, // 20: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
-	27, // 21: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
-	32, // 22: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
-	34, // 23: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
-	36, // 24: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
-	1,  // 25: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
-	5,  // 26: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
-	7,  // 27: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
-	9,  // 28: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
-	11, // 29: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
-	13, // 30: quorate.keeper.v1.KeeperService.Check:output_type -> quorate.keeper.v1.CheckResponse
-	16, // 31: quorate.keeper.v1.KeeperService.Adopt:output_type -> quorate.keeper.v1.AdoptResponse
-	18, // 32: quorate.keeper.v1.KeeperService.Grow:output_type -> quorate.keeper.v1.GrowResponse
-	20, // 33: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
-	22, // 34: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
-	24, // 35: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
-	26, // 36: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
-	28, // 37: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
-	33, // 38: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
-	35, // 39: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
-	37, // 40: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
-	25, // [25:41] is the sub-list for method output_type
-	9,  // [9:25] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	32, // 8: quorate.keeper.v1.VolumeStatus.pauses:type_name -> quorate.keeper.v1.Pauses
+	31, // 9: quorate.keeper.v1.VolumeStatus.owing:type_name -> quorate.keeper.v1.Owing
+	0,  // 10: quorate.keeper.v1.KeeperService.Configure:input_type -> quorate.keeper.v1.ConfigureRequest
+	4,  // 11: quorate.keeper.v1.KeeperService.Attach:input_type -> quorate.keeper.v1.AttachRequest
+	6,  // 12: quorate.keeper.v1.KeeperService.Detach:input_type -> quorate.keeper.v1.DetachRequest
+	8,  // 13: quorate.keeper.v1.KeeperService.Coordinate:input_type -> quorate.keeper.v1.CoordinateRequest
+	10, // 14: quorate.keeper.v1.KeeperService.Relinquish:input_type -> quorate.keeper.v1.RelinquishRequest
+	12, // 15: quorate.keeper.v1.KeeperService.Check:input_type -> quorate.keeper.v1.CheckRequest
+	15, // 16: quorate.keeper.v1.KeeperService.Adopt:input_type -> quorate.keeper.v1.AdoptRequest
+	17, // 17: quorate.keeper.v1.KeeperService.Grow:input_type -> quorate.keeper.v1.GrowRequest
+	19, // 18: quorate.keeper.v1.KeeperService.Format:input_type -> quorate.keeper.v1.FormatRequest
+	21, // 19: quorate.keeper.v1.KeeperService.FenceKey:input_type -> quorate.keeper.v1.FenceKeyRequest
+	23, // 20: quorate.keeper.v1.KeeperService.Evict:input_type -> quorate.keeper.v1.EvictRequest
+	25, // 21: quorate.keeper.v1.KeeperService.Release:input_type -> quorate.keeper.v1.ReleaseRequest
+	27, // 22: quorate.keeper.v1.KeeperService.Status:input_type -> quorate.keeper.v1.StatusRequest
+	33, // 23: quorate.keeper.v1.KeeperService.HoldAddress:input_type -> quorate.keeper.v1.HoldAddressRequest
+	35, // 24: quorate.keeper.v1.KeeperService.DropAddress:input_type -> quorate.keeper.v1.DropAddressRequest
+	37, // 25: quorate.keeper.v1.LeaseService.Renew:input_type -> quorate.keeper.v1.RenewRequest
+	1,  // 26: quorate.keeper.v1.KeeperService.Configure:output_type -> quorate.keeper.v1.ConfigureResponse
+	5,  // 27: quorate.keeper.v1.KeeperService.Attach:output_type -> quorate.keeper.v1.AttachResponse
+	7,  // 28: quorate.keeper.v1.KeeperService.Detach:output_type -> quorate.keeper.v1.DetachResponse
+	9,  // 29: quorate.keeper.v1.KeeperService.Coordinate:output_type -> quorate.keeper.v1.CoordinateResponse
+	11, // 30: quorate.keeper.v1.KeeperService.Relinquish:output_type -> quorate.keeper.v1.RelinquishResponse
+	13, // 31: quorate.keeper.v1.KeeperService.Check:output_type -> quorate.keeper.v1.CheckResponse
+	16, // 32: quorate.keeper.v1.KeeperService.Adopt:output_type -> quorate.keeper.v1.AdoptResponse
+	18, // 33: quorate.keeper.v1.KeeperService.Grow:output_type -> quorate.keeper.v1.GrowResponse
+	20, // 34: quorate.keeper.v1.KeeperService.Format:output_type -> quorate.keeper.v1.FormatResponse
+	22, // 35: quorate.keeper.v1.KeeperService.FenceKey:output_type -> quorate.keeper.v1.FenceKeyResponse
+	24, // 36: quorate.keeper.v1.KeeperService.Evict:output_type -> quorate.keeper.v1.EvictResponse
+	26, // 37: quorate.keeper.v1.KeeperService.Release:output_type -> quorate.keeper.v1.ReleaseResponse
+	28, // 38: quorate.keeper.v1.KeeperService.Status:output_type -> quorate.keeper.v1.StatusResponse
+	34, // 39: quorate.keeper.v1.KeeperService.HoldAddress:output_type -> quorate.keeper.v1.HoldAddressResponse
+	36, // 40: quorate.keeper.v1.KeeperService.DropAddress:output_type -> quorate.keeper.v1.DropAddressResponse
+	38, // 41: quorate.keeper.v1.LeaseService.Renew:output_type -> quorate.keeper.v1.RenewResponse
+	26, // [26:42] is the sub-list for method output_type
+	10, // [10:26] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_cluster_keeper_keeperpb_keeper_proto_init() }
@@ -2642,7 +2710,7 @@ func file_cluster_keeper_keeperpb_keeper_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_keeper_keeperpb_keeper_proto_rawDesc), len(file_cluster_keeper_keeperpb_keeper_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
