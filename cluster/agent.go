@@ -110,6 +110,8 @@ type (
 		Volume, Disk, Path string
 		Epoch, Coordinator uint64
 		Key                uint64
+		// Directory, with its id, is of a volume that has no disk.
+		Directory, DirectoryID string
 	}
 	// CloseVolume ends the use of a volume on this node, takes its key from the LUN,
 	// and then says so, by the epochs at which that was wanted.
@@ -353,6 +355,9 @@ func volume(s *pb.State, l Local, v *pb.Volume) []Action {
 	if out, closes := closeHere(s, l, v, attached); closes {
 		return out
 	}
+	if v.Directory != "" {
+		return directory(s, l, v, have, attached)
+	}
 	var out []Action
 	if l.Lease && (!attached || have.Epoch != v.Epoch || have.Key != key || have.State == "fenced") {
 		out = append(out, Attach{Volume: v.Name, Disk: v.Disk, Path: v.Path, Epoch: v.Epoch, Coordinator: v.Coordinator, Key: key})
@@ -418,7 +423,7 @@ func reportVolume(s *pb.State, me *pb.Node, l Local, v *pb.Volume, have LocalVol
 	if st.GetState() != have.State || st.GetReason() != have.Reason || st.GetNodeEpoch() != me.Epoch || !proto.Equal(st.GetPauses(), have.Pauses) || !sameHeldUp(st.GetHeldUp(), held) {
 		rep.Status, worth = &pb.VolumeStatus{State: have.State, Reason: have.Reason, Pauses: have.Pauses, HeldUp: held}, true
 	}
-	if have.Coordinating && v.Coordinator == l.Node {
+	if speaks(s, v, l, have) {
 		if v.ReadyEpoch < v.Epoch && have.Epoch == v.Epoch {
 			rep.ServingEpoch, worth = v.Epoch, true
 		}

@@ -183,6 +183,9 @@ func (d *Database) volumeAdd(c *pb.Command, k *pb.VolumeAdd) *pb.Result {
 	if !d.s.Cluster.CsvEnabled {
 		return refuse(pb.Code_CODE_REFUSED, "shared volumes are not enabled: run `clusterctl csv enable` first")
 	}
+	if k.Directory != "" {
+		return d.directoryAdd(c, k)
+	}
 	disk := d.s.Disks[k.Disk]
 	switch {
 	case disk == nil:
@@ -195,26 +198,35 @@ func (d *Database) volumeAdd(c *pb.Command, k *pb.VolumeAdd) *pb.Result {
 	if res := d.claimed(disk, k.Claim); res != nil {
 		return res
 	}
-	name := k.Name
-	for i := 1; name == ""; i++ {
-		if try := fmt.Sprintf("Volume%d", i); d.s.Volumes[try] == nil {
-			name = try
-		}
-	}
-	if err := CheckName("volume", name); err != nil {
-		return refuse(pb.Code_CODE_INVALID, "%v", err)
-	}
-	if d.s.Volumes[name] != nil {
-		return refuse(pb.Code_CODE_REFUSED, "there is a volume %s already", name)
-	}
-	if d.s.Volumes == nil {
-		d.s.Volumes = map[string]*pb.Volume{}
+	name, res := d.volumeName(k.Name)
+	if res != nil {
+		return res
 	}
 	disk.Role, disk.Claim = pb.DiskRole_DISK_ROLE_VOLUME, nil
 	// Whoever adds a volume has formatted its disk.
 	d.s.Volumes[name] = &pb.Volume{Name: name, Disk: k.Disk, Path: "/ClusterStorage/" + name, Coordinator: k.Coordinator, Epoch: max(k.Epoch, 1), Formatted: true}
 	d.event(c, Info, "volume-added", name, "%s is on %s, coordinated by %s", name, disk.Name, d.nodeName(k.Coordinator))
 	return &pb.Result{Message: name}
+}
+
+// volumeName is the name of a new volume: the next that is free where none is given. It
+// returns why not.
+func (d *Database) volumeName(name string) (string, *pb.Result) {
+	for i := 1; name == ""; i++ {
+		if try := fmt.Sprintf("Volume%d", i); d.s.Volumes[try] == nil {
+			name = try
+		}
+	}
+	if err := CheckName("volume", name); err != nil {
+		return "", refuse(pb.Code_CODE_INVALID, "%v", err)
+	}
+	if d.s.Volumes[name] != nil {
+		return "", refuse(pb.Code_CODE_REFUSED, "there is a volume %s already", name)
+	}
+	if d.s.Volumes == nil {
+		d.s.Volumes = map[string]*pb.Volume{}
+	}
+	return name, nil
 }
 
 // volumeAssign gives a volume another coordinator. The old one must be unable to
@@ -226,6 +238,8 @@ func (d *Database) volumeAssign(c *pb.Command, k *pb.VolumeAssign) *pb.Result {
 		return notFound("volume", k.Name)
 	case v.Epoch != k.Epoch:
 		return stale("volume "+v.Name, v.Epoch, k.Epoch)
+	case v.Directory != "":
+		return refuseDirectory(v)
 	case !d.up(k.To):
 		return refuse(pb.Code_CODE_REFUSED, "%s is not up and cannot coordinate %s", d.nodeName(k.To), v.Name)
 	}
@@ -273,7 +287,7 @@ func (d *Database) volumeReport(c *pb.Command, k *pb.VolumeReport) *pb.Result {
 		v.ReadyEpoch = k.ServingEpoch
 		v.Unsettled, v.Session = 0, nil
 	}
-	if k.Size > 0 && v.Coordinator == k.Node {
+	if k.Size > 0 && (v.Coordinator == k.Node || v.Directory != "") {
 		v.Size, v.Used = k.Size, k.Used
 		if k.Free != nil {
 			d.space(c, v, *k.Free)

@@ -10,6 +10,8 @@ func (d *Database) volumeGrown(c *pb.Command, k *pb.VolumeGrown) *pb.Result {
 	switch {
 	case v == nil:
 		return notFound("volume", k.Name)
+	case v.Directory != "":
+		return refuseDirectory(v)
 	case k.To <= k.From || k.Lun < k.To:
 		return refuse(pb.Code_CODE_INVALID, "%s cannot have grown from %d to %d bytes on a LUN of %d", v.Name, k.From, k.To, k.Lun)
 	}

@@ -298,7 +298,7 @@ func (c *Controller) volumes(in Input) []*pb.Command {
 	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
 		v := in.State.Volumes[name]
 		old := in.State.Nodes[v.Coordinator]
-		if old != nil && (old.State == pb.NodeState_NODE_STATE_UP || !gaveUp(old.Fence, v.Disk)) {
+		if v.Directory != "" || old != nil && (old.State == pb.NodeState_NODE_STATE_UP || !gaveUp(old.Fence, v.Disk)) {
 			continue
 		}
 		if to := c.coordinator(in, v, have); to != 0 {

@@ -42,6 +42,8 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.Command.volume_removed":     4,
 	"quorate.cluster.v1.Command.volume_set":         4,
 	"quorate.cluster.v1.VolumeReport.free":          4,
+	"quorate.cluster.v1.VolumeAdd.directory":        4,
+	"quorate.cluster.v1.VolumeAdd.directory_id":     4,
 	"quorate.cluster.v1.VolumeAdd.epoch":            4,
 	"quorate.cluster.v1.VolumeReport.close_epoch":   4,
 	"quorate.cluster.v1.Command.migration_begin":    4,

@@ -188,7 +188,7 @@ func (d *Database) volumeRemoved(c *pb.Command, k *pb.VolumeRemoved) *pb.Result 
 	if disk := d.s.Disks[v.Disk]; disk != nil {
 		disk.Role, disk.Claim = pb.DiskRole_DISK_ROLE_AVAILABLE, nil
 	}
-	d.event(c, Warning, "volume-removed", v.Name, "%s is none of the cluster's volumes any more: what it holds is still on %s", v.Name, d.s.Disks[v.Disk].GetName())
+	d.event(c, Warning, "volume-removed", v.Name, "%s is none of the cluster's volumes any more: what it holds is still on %s%s", v.Name, d.s.Disks[v.Disk].GetName(), v.Directory)
 	return ok()
 }
 

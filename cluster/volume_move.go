@@ -20,6 +20,8 @@ func (d *Database) volumeMove(c *pb.Command, k *pb.VolumeMove) *pb.Result {
 	switch {
 	case v == nil:
 		return notFound("volume", k.Name)
+	case v.Directory != "":
+		return refuseDirectory(v)
 	case d.s.Nodes[k.To] == nil:
 		return refuse(pb.Code_CODE_NOT_FOUND, "there is no node %d", k.To)
 	case k.Epoch != 0 && k.Epoch != v.Epoch:
@@ -120,7 +122,7 @@ func (c *Controller) spread(in Input) []*pb.Command {
 		}
 	}
 	for _, v := range in.State.Volumes {
-		if wantsClosed(v) {
+		if wantsClosed(v) || v.Directory != "" {
 			continue
 		}
 		if v.MoveTo != 0 || v.ReadyEpoch != v.Epoch {

@@ -1813,14 +1813,18 @@ type Volume struct {
 	Session   []byte `protobuf:"bytes,132,opt,name=session,proto3" json:"session,omitempty"`
 	// It is closed on every node: for as long as an administrator wants, or since it
 	// is to be removed.
-	Maintenance   bool     `protobuf:"varint,140,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
-	Removing      bool     `protobuf:"varint,141,opt,name=removing,proto3" json:"removing,omitempty"`
-	CloseEpoch    uint64   `protobuf:"varint,142,opt,name=close_epoch,json=closeEpoch,proto3" json:"close_epoch,omitempty"` // raised whenever it is opened or closed
-	Free          int64    `protobuf:"varint,144,opt,name=free,proto3" json:"free,omitempty"`                               // bytes that files may still get
-	WarnAt        []uint32 `protobuf:"varint,145,rep,packed,name=warn_at,json=warnAt,proto3" json:"warn_at,omitempty"`      // percent; none: as the product has it
-	Warned        uint32   `protobuf:"varint,146,opt,name=warned,proto3" json:"warned,omitempty"`                           // the threshold that was told of last
-	Full          bool     `protobuf:"varint,147,opt,name=full,proto3" json:"full,omitempty"`                               // less is free than a machine needs to go on
-	Held          []string `protobuf:"bytes,143,rep,name=held,proto3" json:"held,omitempty"`                                // machines that were stopped for it, and start again after it
+	Maintenance bool     `protobuf:"varint,140,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	Removing    bool     `protobuf:"varint,141,opt,name=removing,proto3" json:"removing,omitempty"`
+	CloseEpoch  uint64   `protobuf:"varint,142,opt,name=close_epoch,json=closeEpoch,proto3" json:"close_epoch,omitempty"` // raised whenever it is opened or closed
+	Free        int64    `protobuf:"varint,144,opt,name=free,proto3" json:"free,omitempty"`                               // bytes that files may still get
+	WarnAt      []uint32 `protobuf:"varint,145,rep,packed,name=warn_at,json=warnAt,proto3" json:"warn_at,omitempty"`      // percent; none: as the product has it
+	Warned      uint32   `protobuf:"varint,146,opt,name=warned,proto3" json:"warned,omitempty"`                           // the threshold that was told of last
+	Full        bool     `protobuf:"varint,147,opt,name=full,proto3" json:"full,omitempty"`                               // less is free than a machine needs to go on
+	// A volume that lies in a directory of a file system which all nodes share has no
+	// disk, and nobody coordinates it.
+	Directory     string   `protobuf:"bytes,148,opt,name=directory,proto3" json:"directory,omitempty"`
+	DirectoryId   string   `protobuf:"bytes,149,opt,name=directory_id,json=directoryId,proto3" json:"directory_id,omitempty"` // by which it is known again
+	Held          []string `protobuf:"bytes,143,rep,name=held,proto3" json:"held,omitempty"`                                  // machines that were stopped for it, and start again after it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1993,6 +1997,20 @@ func (x *Volume) GetFull() bool {
 		return x.Full
 	}
 	return false
+}
+
+func (x *Volume) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *Volume) GetDirectoryId() string {
+	if x != nil {
+		return x.DirectoryId
+	}
+	return ""
 }
 
 func (x *Volume) GetHeld() []string {
@@ -4349,8 +4367,10 @@ type VolumeAdd struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Disk          string                 `protobuf:"bytes,2,opt,name=disk,proto3" json:"disk,omitempty"`
 	Coordinator   uint64                 `protobuf:"varint,3,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
-	Claim         uint64                 `protobuf:"varint,110,opt,name=claim,proto3" json:"claim,omitempty"` // on the disk, if it was claimed
-	Epoch         uint64                 `protobuf:"varint,140,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the first ownership: above any on the LUN; 0: 1
+	Claim         uint64                 `protobuf:"varint,110,opt,name=claim,proto3" json:"claim,omitempty"`        // on the disk, if it was claimed
+	Epoch         uint64                 `protobuf:"varint,140,opt,name=epoch,proto3" json:"epoch,omitempty"`        // of the first ownership: above any on the LUN; 0: 1
+	Directory     string                 `protobuf:"bytes,141,opt,name=directory,proto3" json:"directory,omitempty"` // instead of a disk
+	DirectoryId   string                 `protobuf:"bytes,142,opt,name=directory_id,json=directoryId,proto3" json:"directory_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4418,6 +4438,20 @@ func (x *VolumeAdd) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *VolumeAdd) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *VolumeAdd) GetDirectoryId() string {
+	if x != nil {
+		return x.DirectoryId
+	}
+	return ""
 }
 
 type VolumeAssign struct {
@@ -6136,7 +6170,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05Claim\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x18\n" +
-	"\apurpose\x18\x03 \x01(\tR\apurpose\"\xa8\x05\n" +
+	"\apurpose\x18\x03 \x01(\tR\apurpose\"\xeb\x05\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x12\n" +
@@ -6160,7 +6194,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04free\x18\x90\x01 \x01(\x03R\x04free\x12\x18\n" +
 	"\awarn_at\x18\x91\x01 \x03(\rR\x06warnAt\x12\x17\n" +
 	"\x06warned\x18\x92\x01 \x01(\rR\x06warned\x12\x13\n" +
-	"\x04full\x18\x93\x01 \x01(\bR\x04full\x12\x13\n" +
+	"\x04full\x18\x93\x01 \x01(\bR\x04full\x12\x1d\n" +
+	"\tdirectory\x18\x94\x01 \x01(\tR\tdirectory\x12\"\n" +
+	"\fdirectory_id\x18\x95\x01 \x01(\tR\vdirectoryId\x12\x13\n" +
 	"\x04held\x18\x8f\x01 \x03(\tR\x04held\x1a[\n" +
 	"\vStatusEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x126\n" +
@@ -6347,13 +6383,15 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x0eWitnessDropped\x12\x14\n" +
 	"\x05voter\x18\x01 \x01(\x04R\x05voter\"%\n" +
 	"\tCsvEnable\x12\x18\n" +
-	"\aenabled\x18\x01 \x01(\bR\aenabled\"\x82\x01\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\"\xc5\x01\n" +
 	"\tVolumeAdd\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12 \n" +
 	"\vcoordinator\x18\x03 \x01(\x04R\vcoordinator\x12\x14\n" +
 	"\x05claim\x18n \x01(\x04R\x05claim\x12\x15\n" +
-	"\x05epoch\x18\x8c\x01 \x01(\x04R\x05epoch\"`\n" +
+	"\x05epoch\x18\x8c\x01 \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\tdirectory\x18\x8d\x01 \x01(\tR\tdirectory\x12\"\n" +
+	"\fdirectory_id\x18\x8e\x01 \x01(\tR\vdirectoryId\"`\n" +
 	"\fVolumeAssign\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x0e\n" +

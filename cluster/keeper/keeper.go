@@ -64,6 +64,7 @@ type Keeper struct {
 	leader   []string // where the lease was last renewed: all its addresses
 	refusal  string
 	volumes  map[string]*attached
+	shared   map[string]*shared   // volumes that are directories
 	held     map[netip.Addr]bool  // addresses of the cluster on this node
 	unclean  map[string]*attached // whose last writes may still be under way
 	changed  chan struct{}        // closed when conf or id change
@@ -87,7 +88,7 @@ func New(o Options) (*Keeper, error) {
 	}
 	return &Keeper{
 		o: o, log: o.Log, state: unjoined, reason: "this node is in no cluster",
-		held: map[netip.Addr]bool{}, volumes: map[string]*attached{}, unclean: map[string]*attached{}, changed: make(chan struct{}),
+		held: map[netip.Addr]bool{}, volumes: map[string]*attached{}, shared: map[string]*shared{}, unclean: map[string]*attached{}, changed: make(chan struct{}),
 	}, nil
 }
 

@@ -42,6 +42,7 @@ func (k *Keeper) stopAll(why string) map[string]*attached {
 	}
 	k.log.Error("fenced: all I/O is stopped and the machines are killed", zap.String("reason", why),
 		zap.Uint64("epoch", epoch), zap.Int("machines", n), zap.Int("volumes", len(volumes)))
+	k.dropDirectories()
 	k.endAll(volumes)
 	k.o.Kill() // one that was being started meanwhile
 	if err := k.remember(func(*config) {}); err != nil {

@@ -205,10 +205,14 @@ func (k *Keeper) unmountStale() {
 	}
 	for line := range strings.SplitSeq(string(b), "\n") {
 		f := strings.Fields(line)
-		if len(f) < 3 || f[2] != "fuse.quorate" || filepath.Dir(f[1]) != filepath.Clean(k.o.StorageDir) {
+		if len(f) < 3 || filepath.Dir(f[1]) != filepath.Clean(k.o.StorageDir) {
 			continue
 		}
-		if err := syscall.Unmount(f[1], syscall.MNT_DETACH|syscall.MNT_FORCE); err != nil {
+		flags := syscall.MNT_DETACH
+		if f[2] == "fuse.quorate" { // nobody answers there; of a directory that is bound there others may have a use
+			flags |= syscall.MNT_FORCE
+		}
+		if err := syscall.Unmount(f[1], flags); err != nil {
 			k.log.Warn("an old mount is left", zap.String("path", f[1]), zap.Error(err))
 		}
 	}

@@ -33,6 +33,7 @@ func (k *Keeper) probe(ctx context.Context) {
 		elapsed := min(now-last, 2*probeEvery)
 		last = now
 		k.mu.Lock()
+		k.probeDirectories(ctx)
 		for _, a := range k.volumes {
 			if a.probing.CompareAndSwap(false, true) {
 				k.work.Go(func() {

@@ -35,7 +35,7 @@ func (k *Keeper) release(ctx context.Context) (int, error) {
 		}
 		errs = append(errs, err)
 	}
-	errs = append(errs, k.settle(ctx))
+	errs = append(errs, k.detachDirectories(ctx), k.settle(ctx))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.leader = nil

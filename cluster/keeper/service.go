@@ -59,7 +59,7 @@ func (k *Keeper) configure(c config) error {
 				fmt.Errorf("epoch %d of this node is over: it is at epoch %d", c.NodeEpoch, old.NodeEpoch))
 		}
 	}
-	if same && c.NodeEpoch > old.NodeEpoch && len(k.volumes) > 0 {
+	if same && c.NodeEpoch > old.NodeEpoch && len(k.volumes)+len(k.shared) > 0 {
 		return connect.NewError(connect.CodeFailedPrecondition,
 			fmt.Errorf("epoch %d cannot begin while volumes are attached under epoch %d: release first", c.NodeEpoch, old.NodeEpoch))
 	}
@@ -221,6 +221,9 @@ func (k *Keeper) status() *keeperpb.StatusResponse {
 	volumes := make([]*attached, 0, len(k.volumes))
 	for _, a := range k.volumes {
 		volumes = append(volumes, a)
+	}
+	for _, s := range k.shared {
+		r.Volumes = append(r.Volumes, s.status(now))
 	}
 	k.mu.Unlock()
 	for _, addr := range k.addresses() {

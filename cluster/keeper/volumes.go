@@ -43,6 +43,9 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 	if m.Volume == "" || strings.ContainsAny(m.Volume, "/\x00") || m.Volume[0] == '.' {
 		return "", invalid("volume: %q is no name for a volume", m.Volume)
 	}
+	if m.Directory != "" {
+		return k.attachInOrder(ctx, m)
+	}
 	if m.Lun == nil || m.Lun.Url == "" || m.Key == 0 || m.Coordinator == nil || m.Epoch == 0 {
 		return "", invalid("attach volume %q: lun, key, coordinator and epoch must be given", m.Volume)
 	}
@@ -81,6 +84,20 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 	}
 	k.log.Info("volume attached", zap.String("volume", a.name), zap.String("path", a.path), zap.Stringer("key", a.key))
 	return a.path, nil
+}
+
+// attachInOrder is attach for a volume that is a directory.
+func (k *Keeper) attachInOrder(ctx context.Context, m *keeperpb.AttachRequest) (string, error) {
+	if err := k.needLease(); err != nil {
+		return "", err
+	}
+	k.attaching.Lock()
+	defer k.attaching.Unlock()
+	path := m.Path
+	if path == "" {
+		path = filepath.Join(k.o.StorageDir, m.Volume)
+	}
+	return k.attachDirectory(ctx, m, path)
 }
 
 // open is attach without its checks.
@@ -236,6 +253,9 @@ func (k *Keeper) format(ctx context.Context, m *keeperpb.FormatRequest) (volume.
 func (k *Keeper) detach(ctx context.Context, name string, keepKey bool) error {
 	k.attaching.Lock()
 	defer k.attaching.Unlock()
+	if found, err := k.detachDirectory(name); found || err != nil {
+		return err
+	}
 	if err := k.settleOne(ctx, name); err != nil {
 		return err
 	}

@@ -139,6 +139,14 @@ func (a *nodeAgent) release(ctx context.Context, act cluster.Release) error {
 }
 
 func (a *nodeAgent) attach(ctx context.Context, act cluster.Attach) error {
+	if act.Directory != "" {
+		return a.ask(ctx, attachTimeout, func(ctx context.Context) error {
+			_, err := a.keeper.Attach(ctx, connect.NewRequest(&keeperpb.AttachRequest{
+				Volume: act.Volume, Path: filepath.Join(a.m.n.opt.StorageDir, act.Volume), Epoch: act.Epoch, Directory: act.Directory, Id: act.DirectoryID,
+			}))
+			return err
+		})
+	}
 	var url string
 	var addrs []string
 	a.m.db.view(func(s *pb.State) {

@@ -12,6 +12,7 @@ import (
 	"quorate/cluster/api/apipb"
 	pb "quorate/cluster/clusterpb"
 	"quorate/cluster/keeper/keeperpb"
+	"quorate/csv/directory"
 )
 
 // closeTimeout bounds the wait for a volume to be closed: its machines shut down first.
@@ -112,8 +113,10 @@ func (h *handlers) CsvRemove(ctx context.Context, r *connect.Request[apipb.CsvRe
 	if err != nil {
 		return nil, err
 	}
-	name, disk := r.Msg.Volume, ""
-	m.db.view(func(s *pb.State) { disk = s.Disks[s.Volumes[name].GetDisk()].GetName() })
+	name, disk, dir := r.Msg.Volume, "", ""
+	m.db.view(func(s *pb.State) {
+		disk, dir = s.Disks[s.Volumes[name].GetDisk()].GetName(), s.Volumes[name].GetDirectory()
+	})
 	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeRemove{VolumeRemove: &pb.VolumeRemove{Name: name}}}); err != nil {
 		return nil, err
 	}
@@ -126,7 +129,12 @@ func (h *handlers) CsvRemove(ctx context.Context, r *connect.Request[apipb.CsvRe
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&apipb.CsvRemoveResponse{Disk: disk}), nil
+	if dir != "" {
+		if err := directory.New(dir).Unmark(ctx); err != nil {
+			return nil, fmt.Errorf("%s is removed, and its directory still marked as a volume: %w", name, err)
+		}
+	}
+	return connect.NewResponse(&apipb.CsvRemoveResponse{Disk: disk + dir}), nil
 }
 
 // closeVolume ends the use of a volume here, and says so. Where it cannot, for a file

@@ -43,6 +43,17 @@ func (h *handlers) CsvAdd(ctx context.Context, r *connect.Request[apipb.CsvAddRe
 	if !s.Cluster.CsvEnabled {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("shared volumes are not enabled: run `clusterctl csv enable` first"))
 	}
+	if r.Msg.Path != "" {
+		name, err := m.addDirectory(ctx, r.Msg)
+		if err == nil {
+			err = m.untilMounted(ctx, name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s = m.db.clone()
+		return connect.NewResponse(&apipb.CsvAddResponse{Volume: volumeInfo(s, s.Volumes[name])}), nil
+	}
 	d, err := volumeDisk(s, r.Msg.Disk)
 	if err != nil {
 		return nil, err
@@ -149,11 +160,16 @@ func (h *handlers) CsvCheck(ctx context.Context, r *connect.Request[apipb.CsvChe
 		return nil, err
 	}
 	var at uint64
-	m.db.view(func(s *pb.State) { at = s.Volumes[r.Msg.Volume].GetCoordinator() })
-	switch at {
-	case 0:
+	var dir string
+	m.db.view(func(s *pb.State) {
+		at, dir = s.Volumes[r.Msg.Volume].GetCoordinator(), s.Volumes[r.Msg.Volume].GetDirectory()
+	})
+	switch {
+	case dir != "":
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s lies in %s: check that file system by its own means", r.Msg.Volume, dir))
+	case at == 0:
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no volume %q: see `clusterctl csv list`", r.Msg.Volume))
-	case m.id.NodeID:
+	case at == m.id.NodeID:
 		return h.CheckVolume(ctx, r)
 	}
 	to, done, err := m.remoteTo(at)

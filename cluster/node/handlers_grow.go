@@ -40,6 +40,9 @@ func (h *handlers) CsvGrow(ctx context.Context, r *connect.Request[apipb.CsvGrow
 	if v == nil {
 		return nil, noVolume(r.Msg.Volume)
 	}
+	if v.Directory != "" {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s lies in %s: make that file system larger by its own means, and it is seen", v.Name, v.Directory))
+	}
 	if err := m.allowed(&pb.Command{Kind: &pb.Command_VolumeGrown{VolumeGrown: &pb.VolumeGrown{Name: v.Name}}}); err != nil {
 		return nil, err
 	}

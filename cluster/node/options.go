@@ -42,7 +42,10 @@ type Options struct {
 	// ShareGuard says whether the file system of a directory can guard a witness;
 	// nil, and so witness.Guarded, everywhere but in tests that bring their own.
 	ShareGuard func(dir string) error
-	Log        *zap.Logger
+	// DirectoryGuard says whether nodes can share the file system of a directory, and
+	// what it is; nil, and so witness.Shared, everywhere but in tests.
+	DirectoryGuard func(dir string) (kind string, err error)
+	Log            *zap.Logger
 }
 
 // EnsureDefaults fills in what was left out.

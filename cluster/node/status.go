@@ -210,6 +210,7 @@ func volumeInfo(s *pb.State, v *pb.Volume) *apipb.VolumeInfo {
 	if v.MoveTo != 0 {
 		out.MovingTo = nameOf(s, v.MoveTo)
 	}
+	out.Directory = v.Directory
 	out.Maintenance, out.Held, out.Free, out.WarnAt = v.Maintenance, v.Held, v.Free, cluster.WarnAt(v)
 	if n := s.Nodes[v.Coordinator]; v.Removing {
 		out.State = "removing"
@@ -217,6 +218,8 @@ func volumeInfo(s *pb.State, v *pb.Volume) *apipb.VolumeInfo {
 		out.State = "maintenance"
 	} else if v.Maintenance {
 		out.State = "closing"
+	} else if v.Directory != "" {
+		out.State = directoryState(s, v)
 	} else if n.GetState() != pb.NodeState_NODE_STATE_UP {
 		out.State = "offline"
 	} else if v.ReadyEpoch < v.Epoch {
@@ -226,6 +229,16 @@ func volumeInfo(s *pb.State, v *pb.Volume) *apipb.VolumeInfo {
 		out.On = append(out.On, volumeOnNode(nameOf(s, id), v.Status[id]))
 	}
 	return out
+}
+
+// directoryState is offline where no node reaches the directory.
+func directoryState(s *pb.State, v *pb.Volume) string {
+	for id, n := range s.Nodes {
+		if n.State == pb.NodeState_NODE_STATE_UP && v.Status[id].GetState() == "direct" {
+			return "online"
+		}
+	}
+	return "offline"
 }
 
 func volumeOnNode(node string, st *pb.VolumeStatus) *apipb.VolumeOnNode {

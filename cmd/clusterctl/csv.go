@@ -65,14 +65,20 @@ is refused, unless --force is given: then what it holds is lost.
 
 With --keep the disk is not formatted: it holds a volume, of this cluster before or of
 another, which is taken in with all that lies on it. One that another cluster may still
-use, or that is said to be another cluster's, is taken from it with --force alone.`,
-		Example:           "  clusterctl csv add\n  clusterctl csv add \"Cluster Disk 2\" --name Volume1\n  clusterctl csv add \"Cluster Disk 2\" --keep",
+use, or that is said to be another cluster's, is taken from it with --force alone.
+
+With --path a directory of a file system that all nodes have mounted becomes the volume,
+with what is in it. Every node tests that it is really the same one, that each sees what
+another writes, and that locks hold between them; anything but NFSv4, GFS2, OCFS2 and
+CephFS is refused. It is shown at /ClusterStorage/NAME, and each node watches it.`,
+		Example:           "  clusterctl csv add\n  clusterctl csv add \"Cluster Disk 2\" --name Volume1\n  clusterctl csv add \"Cluster Disk 2\" --keep\n  clusterctl csv add --path /mnt/shared --name Shared",
 		ValidArgsFunction: first(c.app.names(diskNames)),
 		RunE:              c.app.once(c.run),
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.req.Name, "name", "", "`name` of the volume (default: the next of Volume1, Volume2, …)")
 	f.BoolVar(&c.req.Force, "force", false, "overwrite what lies on the disk; with --keep: take the volume from another cluster")
+	f.StringVar(&c.req.Path, "path", "", "a `directory` that all nodes have mounted, on NFSv4, GFS2, OCFS2 or CephFS, instead of a disk")
 	f.BoolVar(&c.req.Keep, "keep", false, "take in the volume that is on the disk")
 	complete(cmd, "name", cobra.NoFileCompletions)
 	return cmd
@@ -81,7 +87,11 @@ use, or that is said to be another cluster's, is taken from it with --force alon
 func (c *cmdCsvAdd) run(ctx context.Context, cl *client.Client, args []string) error {
 	if len(args) == 1 {
 		c.req.Disk = args[0]
-	} else if c.req.Keep {
+	}
+	switch {
+	case c.req.Path != "" && (len(args) == 1 || c.req.Keep || c.req.Force):
+		return usage("a directory is taken as it is: with --path neither a disk nor --keep nor --force is given")
+	case len(args) == 0 && c.req.Keep:
 		return usage("with --keep the disk must be named")
 	}
 	res, err := cl.Cluster.CsvAdd(ctx, connect.NewRequest(&c.req))
@@ -129,10 +139,12 @@ func (c *cmdCsvList) run(ctx context.Context, cl *client.Client, _ []string) err
 
 type volumeDetailJSON struct {
 	volumeJSON
-	Disk  string   `json:"disk"`
-	Epoch uint64   `json:"epoch"`
-	Held  []string `json:"held"` // machines that were stopped for its maintenance
-	Free  int64    `json:"free"` // bytes that files may still get
+	Disk string `json:"disk"`
+	// Directory is where a volume lies that has no disk.
+	Directory string   `json:"directory"`
+	Epoch     uint64   `json:"epoch"`
+	Held      []string `json:"held"` // machines that were stopped for its maintenance
+	Free      int64    `json:"free"` // bytes that files may still get
 	// WarnAt are the percentages at which its space is warned of.
 	WarnAt []uint32           `json:"warn_at"`
 	On     []volumeOnNodeJSON `json:"on"`
@@ -149,7 +161,7 @@ type volumeOnNodeJSON struct {
 }
 
 func newVolumeDetailJSON(v *apipb.VolumeInfo) volumeDetailJSON {
-	return volumeDetailJSON{newVolumeJSON(v), v.GetDisk(), v.GetEpoch(), orEmpty(v.GetHeld()), v.GetFree(), orEmpty(v.GetWarnAt()), each(v.GetOn(), func(o *apipb.VolumeOnNode) volumeOnNodeJSON {
+	return volumeDetailJSON{newVolumeJSON(v), v.GetDisk(), v.GetDirectory(), v.GetEpoch(), orEmpty(v.GetHeld()), v.GetFree(), orEmpty(v.GetWarnAt()), each(v.GetOn(), func(o *apipb.VolumeOnNode) volumeOnNodeJSON {
 		return volumeOnNodeJSON{o.Node, o.State, o.Reason, o.Pauses, o.LastPauseMs, o.LongestPauseMs}
 	})}
 }

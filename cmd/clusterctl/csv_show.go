@@ -60,8 +60,12 @@ func (c *cmdCsvShow) run(ctx context.Context, cl *client.Client, args []string) 
 		if v.MovingTo != "" {
 			coordinator += ", moves to " + v.MovingTo
 		}
+		lies := row("Disk", v.Disk)
+		if v.Directory != "" {
+			coordinator, lies = "nobody: it is a directory", row("Directory", v.Directory)
+		}
 		printPairs(c.app.out,
-			row("Name", v.Name), row("State", v.State), row("Coordinator", coordinator), row("Disk", v.Disk), row("Path", v.Path),
+			row("Name", v.Name), row("State", v.State), row("Coordinator", coordinator), lies, row("Path", v.Path),
 			row("Size", formatSize(v.Size)), row("Used", formatSize(v.Used)), row("Free", formatSize(v.Free)),
 			row("Warns at", percents(v.WarnAt)))
 		if len(v.Held) > 0 {

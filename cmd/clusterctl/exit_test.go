@@ -204,6 +204,7 @@ func TestWhatIsAsked(t *testing.T) {
 		"csv remove Volume1":                 `CsvRemoveRequest volume:"Volume1"`,
 		"csv set Volume1 --warn 70,85":       `CsvSetRequest volume:"Volume1" warn_at:70 warn_at:85`,
 		"csv set Volume1 --warn default":     `CsvSetRequest volume:"Volume1"`,
+		"csv add --path /mnt/shared":         `CsvAddRequest path:"/mnt/shared"`,
 		"csv add naa.2 --keep":               `CsvAddRequest disk:"naa.2" keep:true`,
 		"csv grow Volume1":                   `CsvGrowRequest volume:"Volume1"`,
 		"csv add naa.2 --name V --force":     `CsvAddRequest disk:"naa.2" name:"V" force:true`,

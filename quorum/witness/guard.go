@@ -44,12 +44,18 @@ func Guarded(dir string) error {
 	if err := m.guards(); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
+	return lostLocksStayLost(dir, ErrUnguarded)
+}
+
+// lostLocksStayLost refuses a directory on NFS, with an error, where this node's client
+// takes locks back that the server has broken.
+func lostLocksStayLost(dir string, refusal error) error {
 	knob, err := os.ReadFile(knobFile)
 	if err != nil {
 		return fmt.Errorf("%s: whether its NFS client takes lost locks back by itself is not known: %w", dir, err)
 	}
 	if on := strings.TrimSpace(string(knob)); on != "N" && on != "0" {
-		return fmt.Errorf("%s: %w: its NFS client takes back locks that the server has broken (nfs.recover_lost_locks=%s): set that to 0", dir, ErrUnguarded, on)
+		return fmt.Errorf("%s: %w: its NFS client takes back locks that the server has broken (nfs.recover_lost_locks=%s): set that to 0", dir, refusal, on)
 	}
 	return nil
 }

@@ -55,3 +55,35 @@ func TestMountOfAPath(t *testing.T) {
 		t.Errorf("a local directory: %v", err)
 	}
 }
+
+// TestOnlyAFileSystemThatNodesCanShareIsTaken: each other is refused by name.
+func TestOnlyAFileSystemThatNodesCanShareIsTaken(t *testing.T) {
+	const nfs = "rw,relatime,vers=4.2,hard,proto=tcp,local_lock=none,addr=10.0.0.1"
+	for _, c := range []struct{ kind, options, why string }{
+		{"nfs4", nfs, ""},
+		{"ceph", "rw,name=admin", ""},
+		{"gfs2", "rw,lockproto=lock_dlm", ""},
+		{"ocfs2", "rw,heartbeat=local", ""},
+		{"nfs", strings.Replace(nfs, "4.2", "3", 1), "version 3 has no leases"},
+		{"nfs4", strings.Replace(nfs, "hard", "soft", 1), "not mounted hard"},
+		{"nfs4", strings.Replace(nfs, "local_lock=none", "local_lock=all", 1), "this node's alone"},
+		{"ceph", "ro,name=admin", "read-only"},
+		{"gfs2", "rw,lockproto=lock_nolock", "lock_nolock"},
+		{"ocfs2", "rw,heartbeat=none", "this node's alone"},
+		{"fuse.quorate", "rw", "cluster shared volume already"},
+		{"fuse.ceph-fuse", "rw", "fuse.ceph-fuse is in user space"},
+		{"cifs", "rw", "takes its locks back"},
+		{"ext4", "rw", "ext4 is local to one node"},
+	} {
+		m := mountPoint{kind: c.kind, options: strings.Split(c.options, ",")}
+		switch err := m.shares(); {
+		case c.why == "" && err != nil:
+			t.Errorf("%s %s: %v", c.kind, c.options, err)
+		case c.why != "" && (!errors.Is(err, ErrUnshared) || !strings.Contains(err.Error(), c.why)):
+			t.Errorf("%s %s: %v", c.kind, c.options, err)
+		}
+	}
+	if _, err := Shared(t.TempDir()); !errors.Is(err, ErrUnshared) {
+		t.Errorf("a local directory: %v", err)
+	}
+}

@@ -4230,6 +4230,7 @@ type VolumeInfo struct {
 	Held          []string               `protobuf:"bytes,141,rep,name=held,proto3" json:"held,omitempty"`                           // machines that were stopped for that
 	Free          int64                  `protobuf:"varint,142,opt,name=free,proto3" json:"free,omitempty"`                          // that files may still get
 	WarnAt        []uint32               `protobuf:"varint,143,rep,packed,name=warn_at,json=warnAt,proto3" json:"warn_at,omitempty"` // percent full
+	Directory     string                 `protobuf:"bytes,144,opt,name=directory,proto3" json:"directory,omitempty"`                 // of a volume that has no disk
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4360,6 +4361,13 @@ func (x *VolumeInfo) GetWarnAt() []uint32 {
 		return x.WarnAt
 	}
 	return nil
+}
+
+func (x *VolumeInfo) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
 }
 
 type VolumeOnNode struct {
@@ -5131,6 +5139,7 @@ type CsvAddRequest struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	Keep          bool                   `protobuf:"varint,140,opt,name=keep,proto3" json:"keep,omitempty"` // the volume that is on it
+	Path          string                 `protobuf:"bytes,141,opt,name=path,proto3" json:"path,omitempty"`  // a directory of a shared file system, instead of a disk
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5191,6 +5200,13 @@ func (x *CsvAddRequest) GetKeep() bool {
 		return x.Keep
 	}
 	return false
+}
+
+func (x *CsvAddRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
 }
 
 type CsvAddResponse struct {
@@ -5705,6 +5721,126 @@ func (x *CsvRemoveResponse) GetDisk() string {
 	return ""
 }
 
+type AnswerDirectoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Test          string                 `protobuf:"bytes,2,opt,name=test,proto3" json:"test,omitempty"` // its name, and what it has written
+	Nonce         string                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Answer        string                 `protobuf:"bytes,4,opt,name=answer,proto3" json:"answer,omitempty"` // to write
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerDirectoryRequest) Reset() {
+	*x = AnswerDirectoryRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerDirectoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerDirectoryRequest) ProtoMessage() {}
+
+func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerDirectoryRequest.ProtoReflect.Descriptor instead.
+func (*AnswerDirectoryRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *AnswerDirectoryRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *AnswerDirectoryRequest) GetTest() string {
+	if x != nil {
+		return x.Test
+	}
+	return ""
+}
+
+func (x *AnswerDirectoryRequest) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+func (x *AnswerDirectoryRequest) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+type AnswerDirectoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`   // of file system
+	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"` // why it cannot be a volume
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerDirectoryResponse) Reset() {
+	*x = AnswerDirectoryResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerDirectoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerDirectoryResponse) ProtoMessage() {}
+
+func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerDirectoryResponse.ProtoReflect.Descriptor instead.
+func (*AnswerDirectoryResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *AnswerDirectoryResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AnswerDirectoryResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type GrowVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -5715,7 +5851,7 @@ type GrowVolumeRequest struct {
 
 func (x *GrowVolumeRequest) Reset() {
 	*x = GrowVolumeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5727,7 +5863,7 @@ func (x *GrowVolumeRequest) String() string {
 func (*GrowVolumeRequest) ProtoMessage() {}
 
 func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5740,7 +5876,7 @@ func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeRequest.ProtoReflect.Descriptor instead.
 func (*GrowVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *GrowVolumeRequest) GetVolume() string {
@@ -5768,7 +5904,7 @@ type GrowVolumeResponse struct {
 
 func (x *GrowVolumeResponse) Reset() {
 	*x = GrowVolumeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5780,7 +5916,7 @@ func (x *GrowVolumeResponse) String() string {
 func (*GrowVolumeResponse) ProtoMessage() {}
 
 func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5793,7 +5929,7 @@ func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeResponse.ProtoReflect.Descriptor instead.
 func (*GrowVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *GrowVolumeResponse) GetLunSize() int64 {
@@ -5826,7 +5962,7 @@ type CsvGrowRequest struct {
 
 func (x *CsvGrowRequest) Reset() {
 	*x = CsvGrowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5838,7 +5974,7 @@ func (x *CsvGrowRequest) String() string {
 func (*CsvGrowRequest) ProtoMessage() {}
 
 func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5851,7 +5987,7 @@ func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowRequest.ProtoReflect.Descriptor instead.
 func (*CsvGrowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *CsvGrowRequest) GetVolume() string {
@@ -5873,7 +6009,7 @@ type CsvGrowResponse struct {
 
 func (x *CsvGrowResponse) Reset() {
 	*x = CsvGrowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5885,7 +6021,7 @@ func (x *CsvGrowResponse) String() string {
 func (*CsvGrowResponse) ProtoMessage() {}
 
 func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5898,7 +6034,7 @@ func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowResponse.ProtoReflect.Descriptor instead.
 func (*CsvGrowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CsvGrowResponse) GetVolume() *VolumeInfo {
@@ -5939,7 +6075,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5951,7 +6087,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5964,7 +6100,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -5990,7 +6126,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6002,7 +6138,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6015,7 +6151,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -6041,7 +6177,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6053,7 +6189,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6066,7 +6202,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -6135,7 +6271,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6147,7 +6283,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6160,7 +6296,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -6187,7 +6323,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6199,7 +6335,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6212,7 +6348,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -6238,7 +6374,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6250,7 +6386,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6263,7 +6399,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -6282,7 +6418,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6294,7 +6430,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6307,7 +6443,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -6325,7 +6461,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6337,7 +6473,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6350,7 +6486,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
 }
 
 type VmStartRequest struct {
@@ -6363,7 +6499,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6375,7 +6511,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6388,7 +6524,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -6414,7 +6550,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6426,7 +6562,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6439,7 +6575,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -6460,7 +6596,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6472,7 +6608,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6485,7 +6621,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -6518,7 +6654,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6530,7 +6666,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6543,7 +6679,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -6564,7 +6700,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6576,7 +6712,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6589,7 +6725,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -6625,7 +6761,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6637,7 +6773,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6650,7 +6786,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -6691,7 +6827,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6703,7 +6839,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6716,7 +6852,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *Chunk) GetName() string {
@@ -6745,7 +6881,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6757,7 +6893,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6770,7 +6906,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -6817,7 +6953,7 @@ type MigrationOptions struct {
 
 func (x *MigrationOptions) Reset() {
 	*x = MigrationOptions{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6829,7 +6965,7 @@ func (x *MigrationOptions) String() string {
 func (*MigrationOptions) ProtoMessage() {}
 
 func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6842,7 +6978,7 @@ func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
 func (*MigrationOptions) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
@@ -6896,7 +7032,7 @@ type MigrationFactsRequest struct {
 
 func (x *MigrationFactsRequest) Reset() {
 	*x = MigrationFactsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6908,7 +7044,7 @@ func (x *MigrationFactsRequest) String() string {
 func (*MigrationFactsRequest) ProtoMessage() {}
 
 func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6921,7 +7057,7 @@ func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationFactsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *MigrationFactsRequest) GetNetworks() []string {
@@ -6949,7 +7085,7 @@ type MigrationFactsResponse struct {
 
 func (x *MigrationFactsResponse) Reset() {
 	*x = MigrationFactsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6961,7 +7097,7 @@ func (x *MigrationFactsResponse) String() string {
 func (*MigrationFactsResponse) ProtoMessage() {}
 
 func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6974,7 +7110,7 @@ func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationFactsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *MigrationFactsResponse) GetName() string {
@@ -7057,7 +7193,7 @@ type MigrationCheckRequest struct {
 
 func (x *MigrationCheckRequest) Reset() {
 	*x = MigrationCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7069,7 +7205,7 @@ func (x *MigrationCheckRequest) String() string {
 func (*MigrationCheckRequest) ProtoMessage() {}
 
 func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7082,7 +7218,7 @@ func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *MigrationCheckRequest) GetVm() string {
@@ -7118,7 +7254,7 @@ type MigrationCheckResponse struct {
 
 func (x *MigrationCheckResponse) Reset() {
 	*x = MigrationCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7130,7 +7266,7 @@ func (x *MigrationCheckResponse) String() string {
 func (*MigrationCheckResponse) ProtoMessage() {}
 
 func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7143,7 +7279,7 @@ func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *MigrationCheckResponse) GetVm() string {
@@ -7234,7 +7370,7 @@ type MigrationFinding struct {
 
 func (x *MigrationFinding) Reset() {
 	*x = MigrationFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7246,7 +7382,7 @@ func (x *MigrationFinding) String() string {
 func (*MigrationFinding) ProtoMessage() {}
 
 func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7259,7 +7395,7 @@ func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFinding.ProtoReflect.Descriptor instead.
 func (*MigrationFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *MigrationFinding) GetSeverity() string {
@@ -7291,7 +7427,7 @@ type MigrationListRequest struct {
 
 func (x *MigrationListRequest) Reset() {
 	*x = MigrationListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7303,7 +7439,7 @@ func (x *MigrationListRequest) String() string {
 func (*MigrationListRequest) ProtoMessage() {}
 
 func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7316,7 +7452,7 @@ func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListRequest.ProtoReflect.Descriptor instead.
 func (*MigrationListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
 }
 
 type MigrationListResponse struct {
@@ -7328,7 +7464,7 @@ type MigrationListResponse struct {
 
 func (x *MigrationListResponse) Reset() {
 	*x = MigrationListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7340,7 +7476,7 @@ func (x *MigrationListResponse) String() string {
 func (*MigrationListResponse) ProtoMessage() {}
 
 func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7353,7 +7489,7 @@ func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListResponse.ProtoReflect.Descriptor instead.
 func (*MigrationListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *MigrationListResponse) GetMoves() []*MigrationUpdate {
@@ -7372,7 +7508,7 @@ type MigrationCancelRequest struct {
 
 func (x *MigrationCancelRequest) Reset() {
 	*x = MigrationCancelRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7384,7 +7520,7 @@ func (x *MigrationCancelRequest) String() string {
 func (*MigrationCancelRequest) ProtoMessage() {}
 
 func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7397,7 +7533,7 @@ func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *MigrationCancelRequest) GetVm() string {
@@ -7415,7 +7551,7 @@ type MigrationCancelResponse struct {
 
 func (x *MigrationCancelResponse) Reset() {
 	*x = MigrationCancelResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7427,7 +7563,7 @@ func (x *MigrationCancelResponse) String() string {
 func (*MigrationCancelResponse) ProtoMessage() {}
 
 func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7440,7 +7576,7 @@ func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCancelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
 }
 
 type MigrationSettings struct {
@@ -7455,7 +7591,7 @@ type MigrationSettings struct {
 
 func (x *MigrationSettings) Reset() {
 	*x = MigrationSettings{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7467,7 +7603,7 @@ func (x *MigrationSettings) String() string {
 func (*MigrationSettings) ProtoMessage() {}
 
 func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7480,7 +7616,7 @@ func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
 func (*MigrationSettings) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *MigrationSettings) GetOut() uint32 {
@@ -7523,7 +7659,7 @@ type MigrationSetRequest struct {
 
 func (x *MigrationSetRequest) Reset() {
 	*x = MigrationSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7535,7 +7671,7 @@ func (x *MigrationSetRequest) String() string {
 func (*MigrationSetRequest) ProtoMessage() {}
 
 func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7548,7 +7684,7 @@ func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetRequest.ProtoReflect.Descriptor instead.
 func (*MigrationSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *MigrationSetRequest) GetOut() uint32 {
@@ -7588,7 +7724,7 @@ type MigrationSetResponse struct {
 
 func (x *MigrationSetResponse) Reset() {
 	*x = MigrationSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7600,7 +7736,7 @@ func (x *MigrationSetResponse) String() string {
 func (*MigrationSetResponse) ProtoMessage() {}
 
 func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7613,7 +7749,7 @@ func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetResponse.ProtoReflect.Descriptor instead.
 func (*MigrationSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *MigrationSetResponse) GetSettings() *MigrationSettings {
@@ -7655,7 +7791,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7667,7 +7803,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7680,7 +7816,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -7860,7 +7996,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7872,7 +8008,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7885,7 +8021,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -7903,7 +8039,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7915,7 +8051,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7928,7 +8064,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
 }
 
 type EventsRequest struct {
@@ -7941,7 +8077,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7953,7 +8089,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7966,7 +8102,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -7997,7 +8133,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8009,7 +8145,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8022,7 +8158,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *Event) GetId() uint64 {
@@ -8396,7 +8532,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\tR\x04role\x12\x14\n" +
 	"\x05state\x18\x05 \x01(\tR\x05state\x12\x16\n" +
 	"\x06serial\x18\x06 \x01(\tR\x06serial\x12\x10\n" +
-	"\x03url\x18\a \x01(\tR\x03url\"\xf1\x02\n" +
+	"\x03url\x18\a \x01(\tR\x03url\"\x90\x03\n" +
 	"\n" +
 	"VolumeInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -8412,7 +8548,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vmaintenance\x18\x8c\x01 \x01(\bR\vmaintenance\x12\x13\n" +
 	"\x04held\x18\x8d\x01 \x03(\tR\x04held\x12\x13\n" +
 	"\x04free\x18\x8e\x01 \x01(\x03R\x04free\x12\x18\n" +
-	"\awarn_at\x18\x8f\x01 \x03(\rR\x06warnAt\"\xf9\x01\n" +
+	"\awarn_at\x18\x8f\x01 \x03(\rR\x06warnAt\x12\x1d\n" +
+	"\tdirectory\x18\x90\x01 \x01(\tR\tdirectory\"\xf9\x01\n" +
 	"\fVolumeOnNode\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -8469,12 +8606,13 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\askipped\x18\x02 \x03(\tR\askipped\",\n" +
 	"\x10CsvEnableRequest\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\"\x13\n" +
-	"\x11CsvEnableResponse\"b\n" +
+	"\x11CsvEnableResponse\"w\n" +
 	"\rCsvAddRequest\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12\x13\n" +
-	"\x04keep\x18\x8c\x01 \x01(\bR\x04keep\"D\n" +
+	"\x04keep\x18\x8c\x01 \x01(\bR\x04keep\x12\x13\n" +
+	"\x04path\x18\x8d\x01 \x01(\tR\x04path\"D\n" +
 	"\x0eCsvAddResponse\x122\n" +
 	"\x06volume\x18\x01 \x01(\v2\x1a.quorate.api.v1.VolumeInfoR\x06volume\"A\n" +
 	"\x0fCsvCheckRequest\x12\x16\n" +
@@ -8503,7 +8641,15 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x10CsvRemoveRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\"'\n" +
 	"\x11CsvRemoveResponse\x12\x12\n" +
-	"\x04disk\x18\x01 \x01(\tR\x04disk\"?\n" +
+	"\x04disk\x18\x01 \x01(\tR\x04disk\"n\n" +
+	"\x16AnswerDirectoryRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04test\x18\x02 \x01(\tR\x04test\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\tR\x05nonce\x12\x16\n" +
+	"\x06answer\x18\x04 \x01(\tR\x06answer\"C\n" +
+	"\x17AnswerDirectoryResponse\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"?\n" +
 	"\x11GrowVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04look\x18\x02 \x01(\bR\x04look\"S\n" +
@@ -8690,7 +8836,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04text\x18\x06 \x01(\tR\x04text2\xa7\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\tChallenge\x12 .quorate.api.v1.ChallengeRequest\x1a!.quorate.api.v1.ChallengeResponse\x12A\n" +
-	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\xcc\t\n" +
+	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\xb0\n" +
+	"\n" +
 	"\vNodeService\x12L\n" +
 	"\bDescribe\x12\x1f.quorate.api.v1.DescribeRequest\x1a\x1f.quorate.api.v1.NodeDescription\x12G\n" +
 	"\x06Enroll\x12\x1d.quorate.api.v1.EnrollRequest\x1a\x1e.quorate.api.v1.EnrollResponse\x12A\n" +
@@ -8707,7 +8854,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse\x12_\n" +
 	"\x0eMigrationFacts\x12%.quorate.api.v1.MigrationFactsRequest\x1a&.quorate.api.v1.MigrationFactsResponse\x12Z\n" +
 	"\tCheckMove\x12%.quorate.api.v1.MigrationCheckRequest\x1a&.quorate.api.v1.MigrationCheckResponse\x12P\n" +
-	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12S\n" +
+	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12b\n" +
+	"\x0fAnswerDirectory\x12&.quorate.api.v1.AnswerDirectoryRequest\x1a'.quorate.api.v1.AnswerDirectoryResponse\x12S\n" +
 	"\n" +
 	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\x9c\x17\n" +
 	"\x0eClusterService\x12J\n" +
@@ -8764,7 +8912,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 126)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 128)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),              // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),        // 1: quorate.api.v1.ChallengeRequest
@@ -8854,44 +9002,46 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*CsvSetResponse)(nil),          // 85: quorate.api.v1.CsvSetResponse
 	(*CsvRemoveRequest)(nil),        // 86: quorate.api.v1.CsvRemoveRequest
 	(*CsvRemoveResponse)(nil),       // 87: quorate.api.v1.CsvRemoveResponse
-	(*GrowVolumeRequest)(nil),       // 88: quorate.api.v1.GrowVolumeRequest
-	(*GrowVolumeResponse)(nil),      // 89: quorate.api.v1.GrowVolumeResponse
-	(*CsvGrowRequest)(nil),          // 90: quorate.api.v1.CsvGrowRequest
-	(*CsvGrowResponse)(nil),         // 91: quorate.api.v1.CsvGrowResponse
-	(*CsvMoveRequest)(nil),          // 92: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),         // 93: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),         // 94: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),        // 95: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),            // 96: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),           // 97: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),         // 98: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),        // 99: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),          // 100: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),         // 101: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),           // 102: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),          // 103: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),           // 104: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),          // 105: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                   // 106: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),      // 107: quorate.api.v1.LiveMigrateRequest
-	(*MigrationOptions)(nil),        // 108: quorate.api.v1.MigrationOptions
-	(*MigrationFactsRequest)(nil),   // 109: quorate.api.v1.MigrationFactsRequest
-	(*MigrationFactsResponse)(nil),  // 110: quorate.api.v1.MigrationFactsResponse
-	(*MigrationCheckRequest)(nil),   // 111: quorate.api.v1.MigrationCheckRequest
-	(*MigrationCheckResponse)(nil),  // 112: quorate.api.v1.MigrationCheckResponse
-	(*MigrationFinding)(nil),        // 113: quorate.api.v1.MigrationFinding
-	(*MigrationListRequest)(nil),    // 114: quorate.api.v1.MigrationListRequest
-	(*MigrationListResponse)(nil),   // 115: quorate.api.v1.MigrationListResponse
-	(*MigrationCancelRequest)(nil),  // 116: quorate.api.v1.MigrationCancelRequest
-	(*MigrationCancelResponse)(nil), // 117: quorate.api.v1.MigrationCancelResponse
-	(*MigrationSettings)(nil),       // 118: quorate.api.v1.MigrationSettings
-	(*MigrationSetRequest)(nil),     // 119: quorate.api.v1.MigrationSetRequest
-	(*MigrationSetResponse)(nil),    // 120: quorate.api.v1.MigrationSetResponse
-	(*MigrationUpdate)(nil),         // 121: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),         // 122: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),        // 123: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),           // 124: quorate.api.v1.EventsRequest
-	(*Event)(nil),                   // 125: quorate.api.v1.Event
+	(*AnswerDirectoryRequest)(nil),  // 88: quorate.api.v1.AnswerDirectoryRequest
+	(*AnswerDirectoryResponse)(nil), // 89: quorate.api.v1.AnswerDirectoryResponse
+	(*GrowVolumeRequest)(nil),       // 90: quorate.api.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),      // 91: quorate.api.v1.GrowVolumeResponse
+	(*CsvGrowRequest)(nil),          // 92: quorate.api.v1.CsvGrowRequest
+	(*CsvGrowResponse)(nil),         // 93: quorate.api.v1.CsvGrowResponse
+	(*CsvMoveRequest)(nil),          // 94: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),         // 95: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),         // 96: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),        // 97: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),            // 98: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),           // 99: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),         // 100: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),        // 101: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),          // 102: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),         // 103: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),           // 104: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),          // 105: quorate.api.v1.VmStopResponse
+	(*VmShowRequest)(nil),           // 106: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),          // 107: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                   // 108: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),      // 109: quorate.api.v1.LiveMigrateRequest
+	(*MigrationOptions)(nil),        // 110: quorate.api.v1.MigrationOptions
+	(*MigrationFactsRequest)(nil),   // 111: quorate.api.v1.MigrationFactsRequest
+	(*MigrationFactsResponse)(nil),  // 112: quorate.api.v1.MigrationFactsResponse
+	(*MigrationCheckRequest)(nil),   // 113: quorate.api.v1.MigrationCheckRequest
+	(*MigrationCheckResponse)(nil),  // 114: quorate.api.v1.MigrationCheckResponse
+	(*MigrationFinding)(nil),        // 115: quorate.api.v1.MigrationFinding
+	(*MigrationListRequest)(nil),    // 116: quorate.api.v1.MigrationListRequest
+	(*MigrationListResponse)(nil),   // 117: quorate.api.v1.MigrationListResponse
+	(*MigrationCancelRequest)(nil),  // 118: quorate.api.v1.MigrationCancelRequest
+	(*MigrationCancelResponse)(nil), // 119: quorate.api.v1.MigrationCancelResponse
+	(*MigrationSettings)(nil),       // 120: quorate.api.v1.MigrationSettings
+	(*MigrationSetRequest)(nil),     // 121: quorate.api.v1.MigrationSetRequest
+	(*MigrationSetResponse)(nil),    // 122: quorate.api.v1.MigrationSetResponse
+	(*MigrationUpdate)(nil),         // 123: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),         // 124: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),        // 125: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),           // 126: quorate.api.v1.EventsRequest
+	(*Event)(nil),                   // 127: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
@@ -8903,7 +9053,7 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	16,  // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	16,  // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
 	30,  // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	121, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	123, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
 	38,  // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
 	39,  // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
 	38,  // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
@@ -8935,12 +9085,12 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	67,  // 38: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
 	67,  // 39: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
 	67,  // 40: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	108, // 41: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	113, // 42: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
-	121, // 43: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	108, // 44: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
-	108, // 45: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	118, // 46: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
+	110, // 41: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	115, // 42: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
+	123, // 43: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	110, // 44: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
+	110, // 45: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	120, // 46: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
 	1,   // 47: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
 	3,   // 48: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
 	6,   // 49: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
@@ -8954,103 +9104,105 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	28,  // 57: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
 	26,  // 58: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
 	31,  // 59: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	109, // 60: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
-	111, // 61: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
+	111, // 60: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
+	113, // 61: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
 	79,  // 62: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
-	88,  // 63: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
-	34,  // 64: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	36,  // 65: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	40,  // 66: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	41,  // 67: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	42,  // 68: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	44,  // 69: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	46,  // 70: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	69,  // 71: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	70,  // 72: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	73,  // 73: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	75,  // 74: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	77,  // 75: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	79,  // 76: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
-	92,  // 77: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	82,  // 78: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
-	86,  // 79: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
-	84,  // 80: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
-	90,  // 81: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
-	94,  // 82: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	96,  // 83: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	98,  // 84: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	100, // 85: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	102, // 86: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	104, // 87: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	106, // 88: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	106, // 89: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	107, // 90: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	111, // 91: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
-	114, // 92: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
-	116, // 93: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
-	119, // 94: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
-	124, // 95: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	122, // 96: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	56,  // 97: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	50,  // 98: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	52,  // 99: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	54,  // 100: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 101: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 102: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 103: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,   // 104: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12,  // 105: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15,  // 106: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19,  // 107: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21,  // 108: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23,  // 109: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	25,  // 110: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	29,  // 111: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	27,  // 112: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	32,  // 113: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	110, // 114: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
-	112, // 115: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
-	80,  // 116: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	89,  // 117: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
-	35,  // 118: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	37,  // 119: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	33,  // 120: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	33,  // 121: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	43,  // 122: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	45,  // 123: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	47,  // 124: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	72,  // 125: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	71,  // 126: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	74,  // 127: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	76,  // 128: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	78,  // 129: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	80,  // 130: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	93,  // 131: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	83,  // 132: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
-	87,  // 133: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
-	85,  // 134: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
-	91,  // 135: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
-	95,  // 136: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	97,  // 137: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	99,  // 138: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	101, // 139: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	103, // 140: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	105, // 141: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	106, // 142: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	106, // 143: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	121, // 144: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	112, // 145: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
-	115, // 146: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
-	117, // 147: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
-	120, // 148: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
-	125, // 149: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	123, // 150: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	57,  // 151: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	51,  // 152: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	53,  // 153: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	55,  // 154: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	101, // [101:155] is the sub-list for method output_type
-	47,  // [47:101] is the sub-list for method input_type
+	88,  // 63: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
+	90,  // 64: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
+	34,  // 65: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	36,  // 66: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	40,  // 67: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	41,  // 68: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	42,  // 69: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	44,  // 70: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	46,  // 71: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	69,  // 72: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	70,  // 73: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	73,  // 74: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	75,  // 75: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	77,  // 76: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	79,  // 77: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	94,  // 78: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	82,  // 79: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
+	86,  // 80: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
+	84,  // 81: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
+	92,  // 82: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
+	96,  // 83: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	98,  // 84: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	100, // 85: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	102, // 86: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	104, // 87: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	106, // 88: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	108, // 89: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	108, // 90: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	109, // 91: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	113, // 92: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
+	116, // 93: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
+	118, // 94: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
+	121, // 95: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
+	126, // 96: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	124, // 97: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	56,  // 98: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	50,  // 99: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	52,  // 100: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	54,  // 101: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 102: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 103: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 104: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	9,   // 105: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	12,  // 106: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	15,  // 107: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	19,  // 108: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	21,  // 109: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	23,  // 110: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	25,  // 111: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	29,  // 112: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	27,  // 113: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	32,  // 114: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	112, // 115: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
+	114, // 116: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
+	80,  // 117: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	89,  // 118: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
+	91,  // 119: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	35,  // 120: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	37,  // 121: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	33,  // 122: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	33,  // 123: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	43,  // 124: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	45,  // 125: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	47,  // 126: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	72,  // 127: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	71,  // 128: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	74,  // 129: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	76,  // 130: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	78,  // 131: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	80,  // 132: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	95,  // 133: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	83,  // 134: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
+	87,  // 135: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
+	85,  // 136: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
+	93,  // 137: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	97,  // 138: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	99,  // 139: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	101, // 140: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	103, // 141: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	105, // 142: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	107, // 143: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	108, // 144: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	108, // 145: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	123, // 146: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	114, // 147: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
+	117, // 148: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
+	119, // 149: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
+	122, // 150: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
+	127, // 151: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	125, // 152: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	57,  // 153: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	51,  // 154: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	53,  // 155: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	55,  // 156: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	102, // [102:157] is the sub-list for method output_type
+	47,  // [47:102] is the sub-list for method input_type
 	47,  // [47:47] is the sub-list for extension type_name
 	47,  // [47:47] is the sub-list for extension extendee
 	0,   // [0:47] is the sub-list for field type_name
@@ -9063,15 +9215,15 @@ func file_cluster_api_apipb_api_proto_init() {
 	}
 	file_cluster_api_apipb_api_proto_msgTypes[50].OneofWrappers = []any{}
 	file_cluster_api_apipb_api_proto_msgTypes[56].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[108].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[119].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[110].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[121].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   126,
+			NumMessages:   128,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

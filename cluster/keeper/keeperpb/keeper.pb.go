@@ -291,15 +291,17 @@ func (x *Coordinator) GetAddrs() []string {
 }
 
 type AttachRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"` // name
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`         // the LUN's identity; empty: not checked
-	Lun           *Lun                   `protobuf:"bytes,3,opt,name=lun,proto3" json:"lun,omitempty"`
-	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`  // empty: below noded's storage directory
-	Key           uint64                 `protobuf:"varint,5,opt,name=key,proto3" json:"key,omitempty"`   // this node's reservation key, for its epoch
-	Type          uint32                 `protobuf:"varint,6,opt,name=type,proto3" json:"type,omitempty"` // reservation type; 0: 5
-	Coordinator   *Coordinator           `protobuf:"bytes,7,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the volume's ownership
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Volume      string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"` // name
+	Id          string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`         // the LUN's identity; empty: not checked
+	Lun         *Lun                   `protobuf:"bytes,3,opt,name=lun,proto3" json:"lun,omitempty"`
+	Path        string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`  // empty: below noded's storage directory
+	Key         uint64                 `protobuf:"varint,5,opt,name=key,proto3" json:"key,omitempty"`   // this node's reservation key, for its epoch
+	Type        uint32                 `protobuf:"varint,6,opt,name=type,proto3" json:"type,omitempty"` // reservation type; 0: 5
+	Coordinator *Coordinator           `protobuf:"bytes,7,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	Epoch       uint64                 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the volume's ownership
+	// Instead of a LUN: a directory of a file system that all nodes share, which bears id.
+	Directory     string `protobuf:"bytes,9,opt,name=directory,proto3" json:"directory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -388,6 +390,13 @@ func (x *AttachRequest) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *AttachRequest) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
 }
 
 type AttachResponse struct {
@@ -2420,7 +2429,7 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x12chap_peer_password\x18\x06 \x01(\tR\x10chapPeerPassword\"<\n" +
 	"\vCoordinator\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x14\n" +
-	"\x05addrs\x18\x02 \x03(\tR\x05addrs\"\xf3\x01\n" +
+	"\x05addrs\x18\x02 \x03(\tR\x05addrs\"\x91\x02\n" +
 	"\rAttachRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12(\n" +
@@ -2429,7 +2438,8 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x03key\x18\x05 \x01(\x04R\x03key\x12\x12\n" +
 	"\x04type\x18\x06 \x01(\rR\x04type\x12@\n" +
 	"\vcoordinator\x18\a \x01(\v2\x1e.quorate.keeper.v1.CoordinatorR\vcoordinator\x12\x14\n" +
-	"\x05epoch\x18\b \x01(\x04R\x05epoch\"$\n" +
+	"\x05epoch\x18\b \x01(\x04R\x05epoch\x12\x1c\n" +
+	"\tdirectory\x18\t \x01(\tR\tdirectory\"$\n" +
 	"\x0eAttachResponse\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"B\n" +
 	"\rDetachRequest\x12\x16\n" +

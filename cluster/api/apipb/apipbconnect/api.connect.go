@@ -75,6 +75,9 @@ const (
 	NodeServiceCheckMoveProcedure = "/quorate.api.v1.NodeService/CheckMove"
 	// NodeServiceCheckVolumeProcedure is the fully-qualified name of the NodeService's CheckVolume RPC.
 	NodeServiceCheckVolumeProcedure = "/quorate.api.v1.NodeService/CheckVolume"
+	// NodeServiceAnswerDirectoryProcedure is the fully-qualified name of the NodeService's
+	// AnswerDirectory RPC.
+	NodeServiceAnswerDirectoryProcedure = "/quorate.api.v1.NodeService/AnswerDirectory"
 	// NodeServiceGrowVolumeProcedure is the fully-qualified name of the NodeService's GrowVolume RPC.
 	NodeServiceGrowVolumeProcedure = "/quorate.api.v1.NodeService/GrowVolume"
 	// ClusterServiceVersionProcedure is the fully-qualified name of the ClusterService's Version RPC.
@@ -295,6 +298,9 @@ type NodeServiceClient interface {
 	CheckMove(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error)
 	// CheckVolume checks a volume that this node coordinates.
 	CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
+	// AnswerDirectory is this node's part in the test of a directory that is to become a
+	// volume.
+	AnswerDirectory(context.Context, *connect.Request[apipb.AnswerDirectoryRequest]) (*connect.Response[apipb.AnswerDirectoryResponse], error)
 	// GrowVolume reads the size of a volume's LUN again, and has this node, which
 	// coordinates the volume, take it in.
 	GrowVolume(context.Context, *connect.Request[apipb.GrowVolumeRequest]) (*connect.Response[apipb.GrowVolumeResponse], error)
@@ -395,6 +401,12 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("CheckVolume")),
 			connect.WithClientOptions(opts...),
 		),
+		answerDirectory: connect.NewClient[apipb.AnswerDirectoryRequest, apipb.AnswerDirectoryResponse](
+			httpClient,
+			baseURL+NodeServiceAnswerDirectoryProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("AnswerDirectory")),
+			connect.WithClientOptions(opts...),
+		),
 		growVolume: connect.NewClient[apipb.GrowVolumeRequest, apipb.GrowVolumeResponse](
 			httpClient,
 			baseURL+NodeServiceGrowVolumeProcedure,
@@ -406,21 +418,22 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // nodeServiceClient implements NodeServiceClient.
 type nodeServiceClient struct {
-	describe       *connect.Client[apipb.DescribeRequest, apipb.NodeDescription]
-	enroll         *connect.Client[apipb.EnrollRequest, apipb.EnrollResponse]
-	join           *connect.Client[apipb.JoinRequest, apipb.JoinResponse]
-	sanDiscover    *connect.Client[apipb.SanDiscoverRequest, apipb.SanDiscoverResponse]
-	sanLogin       *connect.Client[apipb.SanLoginRequest, apipb.SanLoginResponse]
-	sanList        *connect.Client[apipb.SanListRequest, apipb.SanListResponse]
-	probeLun       *connect.Client[apipb.ProbeLunRequest, apipb.ProbeLunResponse]
-	probeShare     *connect.Client[apipb.ProbeShareRequest, apipb.ProbeShareResponse]
-	reach          *connect.Client[apipb.ReachRequest, apipb.ReachResponse]
-	standing       *connect.Client[apipb.StandingRequest, apipb.StandingResponse]
-	migrations     *connect.Client[apipb.MigrationsRequest, apipb.MigrationsResponse]
-	migrationFacts *connect.Client[apipb.MigrationFactsRequest, apipb.MigrationFactsResponse]
-	checkMove      *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
-	checkVolume    *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
-	growVolume     *connect.Client[apipb.GrowVolumeRequest, apipb.GrowVolumeResponse]
+	describe        *connect.Client[apipb.DescribeRequest, apipb.NodeDescription]
+	enroll          *connect.Client[apipb.EnrollRequest, apipb.EnrollResponse]
+	join            *connect.Client[apipb.JoinRequest, apipb.JoinResponse]
+	sanDiscover     *connect.Client[apipb.SanDiscoverRequest, apipb.SanDiscoverResponse]
+	sanLogin        *connect.Client[apipb.SanLoginRequest, apipb.SanLoginResponse]
+	sanList         *connect.Client[apipb.SanListRequest, apipb.SanListResponse]
+	probeLun        *connect.Client[apipb.ProbeLunRequest, apipb.ProbeLunResponse]
+	probeShare      *connect.Client[apipb.ProbeShareRequest, apipb.ProbeShareResponse]
+	reach           *connect.Client[apipb.ReachRequest, apipb.ReachResponse]
+	standing        *connect.Client[apipb.StandingRequest, apipb.StandingResponse]
+	migrations      *connect.Client[apipb.MigrationsRequest, apipb.MigrationsResponse]
+	migrationFacts  *connect.Client[apipb.MigrationFactsRequest, apipb.MigrationFactsResponse]
+	checkMove       *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
+	checkVolume     *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
+	answerDirectory *connect.Client[apipb.AnswerDirectoryRequest, apipb.AnswerDirectoryResponse]
+	growVolume      *connect.Client[apipb.GrowVolumeRequest, apipb.GrowVolumeResponse]
 }
 
 // Describe calls quorate.api.v1.NodeService.Describe.
@@ -493,6 +506,11 @@ func (c *nodeServiceClient) CheckVolume(ctx context.Context, req *connect.Reques
 	return c.checkVolume.CallUnary(ctx, req)
 }
 
+// AnswerDirectory calls quorate.api.v1.NodeService.AnswerDirectory.
+func (c *nodeServiceClient) AnswerDirectory(ctx context.Context, req *connect.Request[apipb.AnswerDirectoryRequest]) (*connect.Response[apipb.AnswerDirectoryResponse], error) {
+	return c.answerDirectory.CallUnary(ctx, req)
+}
+
 // GrowVolume calls quorate.api.v1.NodeService.GrowVolume.
 func (c *nodeServiceClient) GrowVolume(ctx context.Context, req *connect.Request[apipb.GrowVolumeRequest]) (*connect.Response[apipb.GrowVolumeResponse], error) {
 	return c.growVolume.CallUnary(ctx, req)
@@ -524,6 +542,9 @@ type NodeServiceHandler interface {
 	CheckMove(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error)
 	// CheckVolume checks a volume that this node coordinates.
 	CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error)
+	// AnswerDirectory is this node's part in the test of a directory that is to become a
+	// volume.
+	AnswerDirectory(context.Context, *connect.Request[apipb.AnswerDirectoryRequest]) (*connect.Response[apipb.AnswerDirectoryResponse], error)
 	// GrowVolume reads the size of a volume's LUN again, and has this node, which
 	// coordinates the volume, take it in.
 	GrowVolume(context.Context, *connect.Request[apipb.GrowVolumeRequest]) (*connect.Response[apipb.GrowVolumeResponse], error)
@@ -620,6 +641,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("CheckVolume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceAnswerDirectoryHandler := connect.NewUnaryHandler(
+		NodeServiceAnswerDirectoryProcedure,
+		svc.AnswerDirectory,
+		connect.WithSchema(nodeServiceMethods.ByName("AnswerDirectory")),
+		connect.WithHandlerOptions(opts...),
+	)
 	nodeServiceGrowVolumeHandler := connect.NewUnaryHandler(
 		NodeServiceGrowVolumeProcedure,
 		svc.GrowVolume,
@@ -656,6 +683,8 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceCheckMoveHandler.ServeHTTP(w, r)
 		case NodeServiceCheckVolumeProcedure:
 			nodeServiceCheckVolumeHandler.ServeHTTP(w, r)
+		case NodeServiceAnswerDirectoryProcedure:
+			nodeServiceAnswerDirectoryHandler.ServeHTTP(w, r)
 		case NodeServiceGrowVolumeProcedure:
 			nodeServiceGrowVolumeHandler.ServeHTTP(w, r)
 		default:
@@ -721,6 +750,10 @@ func (UnimplementedNodeServiceHandler) CheckMove(context.Context, *connect.Reque
 
 func (UnimplementedNodeServiceHandler) CheckVolume(context.Context, *connect.Request[apipb.CsvCheckRequest]) (*connect.Response[apipb.CsvCheckResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.CheckVolume is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) AnswerDirectory(context.Context, *connect.Request[apipb.AnswerDirectoryRequest]) (*connect.Response[apipb.AnswerDirectoryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.AnswerDirectory is not implemented"))
 }
 
 func (UnimplementedNodeServiceHandler) GrowVolume(context.Context, *connect.Request[apipb.GrowVolumeRequest]) (*connect.Response[apipb.GrowVolumeResponse], error) {
