@@ -22,10 +22,7 @@ func mount(t *testing.T, server string, locks bool) (dir string, cut func() (hea
 	gate := make(chan struct{})
 	close(gate)
 	root := &fs.LoopbackRoot{Path: server}
-	root.NewNode = func(r *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &slow{&fs.LoopbackNode{RootData: r}, func() { mu.Lock(); g := gate; mu.Unlock(); <-g }}
-	}
-	root.RootNode = root.NewNode(root, nil, "", nil)
+	root.RootNode = &slow{&fs.LoopbackNode{RootData: root}, func() { mu.Lock(); g := gate; mu.Unlock(); <-g }}
 	s, err := fs.Mount(dir, root.RootNode, &fs.Options{MountOptions: fuse.MountOptions{EnableLocks: locks, DirectMountStrict: true}})
 	if err != nil {
 		t.Skip("no file system can be mounted here: ", err)
@@ -48,6 +45,10 @@ func mount(t *testing.T, server string, locks bool) (dir string, cut func() (hea
 type slow struct {
 	*fs.LoopbackNode
 	wait func()
+}
+
+func (n *slow) WrapChild(_ context.Context, ops fs.InodeEmbedder) fs.InodeEmbedder {
+	return &slow{ops.(*fs.LoopbackNode), n.wait}
 }
 
 func (n *slow) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
