@@ -216,6 +216,7 @@ func TestWhatIsAsked(t *testing.T) {
 		"migration cancel w":                 `MigrationCancelRequest vm:"w"`,
 		"migration set --bandwidth 0":        `MigrationSetRequest options:{bandwidth:0}`,
 		"network set A --migration-order 0":  `NetworkSetRequest network:"A" migration_order:0`,
+
 		"san login p --target iqn.x --chap-user u --chap-password-file -": `SanLoginRequest portal:"p" target:"iqn.x" chap:{user:"u" password:"hidden"}`,
 	} {
 		t.Run(line, func(t *testing.T) {
