@@ -17,6 +17,7 @@ import (
 // only with force.
 func TestClosedVolumeIsCheckedAndAdopted(t *testing.T) {
 	r := newRig(t)
+	r.leader.lease = 30_000 // none is lost on a busy machine
 	a := r.start(1, 1)
 	r.format(a)
 	path := r.attach(a, 0x101, a, 1)

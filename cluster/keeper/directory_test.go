@@ -16,6 +16,7 @@ import (
 // again; it leaves its place with the volume, and with the lease.
 func TestDirectoryIsAttachedAndWatched(t *testing.T) {
 	r := newRig(t)
+	r.leader.lease = 5000 // it is lost when it is meant to be
 	a := r.start(1, 1)
 	dir := t.TempDir()
 	d := directory.New(dir)
@@ -46,9 +47,7 @@ func TestDirectoryIsAttachedAndWatched(t *testing.T) {
 		}
 		return ""
 	}
-	if s := state(); s != "direct" {
-		t.Fatalf("it is %s", s)
-	}
+	waitFor(t, "it is there", func() bool { return state() == "direct" })
 	must(t, d.Unmark(background))
 	waitFor(t, "it is lost", func() bool { return state() == "paused" })
 	must(t, d.Mark(background, "id1"))
