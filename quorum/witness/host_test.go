@@ -84,6 +84,7 @@ func TestLeaderHostsAndIsFollowed(t *testing.T) {
 		defer h1.Stop()
 		defer h2.Stop()
 		first := <-r.voters
+		synctest.Wait() // it says that it hosts when the voter has begun
 		if first.Generation != 1 || h1.Status().State != "hosting" {
 			t.Fatalf("generation %d, node 1 is %+v", first.Generation, h1.Status())
 		}
