@@ -50,6 +50,9 @@ func (l *Lease) Granted(sentAt, age, duration time.Duration) (until time.Duratio
 	return l.until, nil
 }
 
+// Inherit takes over what an earlier process of the node was granted, on the same clock.
+func (l *Lease) Inherit(until, span time.Duration) { l.until, l.span, l.granted = until, span, true }
+
 // Valid tells whether the node may still write at now.
 func (l *Lease) Valid(now time.Duration) bool { return l.granted && now < l.until }
 

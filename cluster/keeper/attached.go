@@ -17,6 +17,7 @@ import (
 	"quorate/csv"
 	"quorate/csv/client"
 	"quorate/csv/coordinator"
+	"quorate/csv/handover"
 	"quorate/csv/mount"
 	"quorate/disk"
 )
@@ -34,7 +35,13 @@ type attached struct {
 	gate      *gate
 	c         *client.Client
 	m         *mount.Mount
-	log       *zap.Logger
+	// opened notes what is open for the next noded; nil where nobody is to go on. hand is
+	// what that one needs besides, guarded by the keeper's mu.
+	opened *handover.File
+	hand   handed
+	// unhold lets the holder forget the mount.
+	unhold func()
+	log    *zap.Logger
 	// plain is the log without the volume's name.
 	plain *zap.Logger
 

@@ -17,6 +17,11 @@
 // mounts, with EIO. A machine never sees that error.
 //
 // Traps: a hung noded that wakes finds its lease over by CLOCK_BOOTTIME in every
-// single write's check, before any timer of its own has run. A restart of noded
-// loses the mounts: machines that still ran are killed when it starts.
+// single write's check, before any timer of its own has run.
+//
+// Where the kernel can be made to ask again (Linux 6.9), mounts and lease outlive the
+// process: package holder keeps them, csv/handover what is open and locked. The next
+// noded goes on only under the same epoch, while the lease lasts, with its key found on
+// the LUN and a reset answered; else it kills the machines that still run, and begins
+// anew.
 package keeper

@@ -29,6 +29,7 @@ func (a *attached) gone() {
 	if err := a.m.Unmount(context.Background(), true); err != nil {
 		a.log.Error("the mount was left behind", zap.Error(err))
 	}
+	a.unhold()
 	a.watched.Wait()
 }
 
@@ -37,6 +38,7 @@ func (a *attached) close(ctx context.Context, keepKey bool) error {
 	if err := a.m.Unmount(ctx, false); err != nil {
 		return err
 	}
+	a.unhold()
 	err := a.c.Close(ctx)
 	err = errors.Join(err, a.relinquish(ctx))
 	a.mu.Lock()

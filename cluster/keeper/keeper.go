@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"quorate/cluster/fence"
+	"quorate/cluster/keeper/holder"
 	"quorate/cluster/trust"
 	"quorate/csv"
 )
@@ -54,8 +55,12 @@ type Keeper struct {
 	// until is when the lease ends, on o.Clock; writes are checked against it.
 	until atomic.Int64
 
+	// renewed is sent to when the lease's end has changed.
+	renewed chan struct{}
+
 	mu sync.Mutex
 	// All below is guarded by mu.
+	holder   *holder.Client // nil where there is none
 	conf     *config
 	id       *trust.Identity
 	lease    fence.Lease
@@ -89,6 +94,7 @@ func New(o Options) (*Keeper, error) {
 	return &Keeper{
 		o: o, log: o.Log, state: unjoined, reason: "this node is in no cluster",
 		held: map[netip.Addr]bool{}, volumes: map[string]*attached{}, shared: map[string]*shared{}, unclean: map[string]*attached{}, changed: make(chan struct{}),
+		renewed: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -111,24 +117,15 @@ func (k *Keeper) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start noded: %w", err)
 	}
-	if n := k.o.Kill(); n > 0 {
-		k.log.Warn("machines were killed: their disks went with the last noded", zap.Int("machines", n))
-	}
-	if err := k.dropInherited(); err != nil {
-		return fmt.Errorf("start noded: take the cluster's address away: %w", err)
-	}
-	k.unmountStale()
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	k.cancel = cancel
 	k.mu.Lock()
 	k.conf, k.ctx = conf, run
-	if conf != nil {
-		for name, l := range conf.LUNs { // what the noded before this one had
-			k.unclean[name] = &attached{name: name, lun: l.LUN, key: l.Key, log: k.log.With(zap.String("volume", name))}
-		}
-		k.enterEpochLocked()
-	}
 	k.mu.Unlock()
+	if err := k.begin(ctx, conf); err != nil {
+		cancel()
+		return fmt.Errorf("start noded: %w", err)
+	}
 	if err := k.serveSocket(); err != nil {
 		cancel()
 		return fmt.Errorf("start noded: %w", err)
@@ -137,6 +134,38 @@ func (k *Keeper) Start(ctx context.Context) error {
 	k.work.Go(func() { k.renew(run) })
 	k.work.Go(func() { k.watch(run) })
 	k.work.Go(func() { k.probe(run) })
+	k.work.Go(func() { k.holding(run) })
+	return nil
+}
+
+// begin goes on where the noded before this one was, or clears away what it has left.
+func (k *Keeper) begin(ctx context.Context, conf *config) error {
+	if err := k.meetHolder(ctx); err != nil {
+		k.log.Error("there is no holder: machines end with noded", zap.Error(err))
+	}
+	goesOn := k.inherit(ctx, conf)
+	if !goesOn {
+		if n := k.o.Kill(); n > 0 {
+			k.log.Warn("machines were killed: their disks went with the last noded", zap.Int("machines", n))
+		}
+	}
+	if err := k.dropInherited(); err != nil {
+		return fmt.Errorf("take the cluster's address away: %w", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.unmountStaleLocked()
+	if conf == nil {
+		return nil
+	}
+	for name, l := range conf.LUNs { // what the noded before this one had
+		if k.volumes[name] == nil {
+			k.unclean[name] = &attached{name: name, lun: l.LUN, key: l.Key, log: k.log.With(zap.String("volume", name))}
+		}
+	}
+	if !goesOn {
+		k.enterEpochLocked()
+	}
 	return nil
 }
 
@@ -153,6 +182,10 @@ func (k *Keeper) Stop(ctx context.Context) error {
 		err = errors.Join(err, k.socket.Close())
 	}
 	k.mu.Lock()
+	if k.holder != nil {
+		_ = k.holder.Lease(0)
+		_ = k.holder.Close()
+	}
 	if k.tcp != nil {
 		_ = k.tcp.Close()
 	}

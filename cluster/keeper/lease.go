@@ -160,6 +160,7 @@ func (k *Keeper) granted(conf config, addr string, sent time.Duration, r *keeper
 		return false // it ran out; watch deals with it
 	}
 	k.until.Store(int64(until))
+	k.tellHolder()
 	if k.leader = r.LeaderAddrs; len(k.leader) == 0 {
 		k.leader = []string{addr}
 	}

@@ -14,6 +14,9 @@ import (
 // lookLimit is for how long all processes of the node are looked at.
 const lookLimit = 2 * time.Second
 
+// qemuName is how the names of QEMU's programs begin.
+const qemuName = "qemu-system-"
+
 // killMachines sends SIGKILL to every QEMU of this node's machines, which are
 // known by the directory that their command lines name, and returns how many.
 // Processes of other PID namespaces are not seen. One that the kernel does not let
@@ -31,6 +34,11 @@ func killMachines(runDir string) int {
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		// The name first: the rest of /proc waits for a process that is about to run
+		// another program and closes a file on a mount that nobody serves.
+		if name, err := os.ReadFile(filepath.Join("/proc", e.Name(), "comm")); err != nil || !bytes.HasPrefix(name, []byte(qemuName)) {
 			continue
 		}
 		n++
@@ -56,7 +64,7 @@ func killMachines(runDir string) int {
 func killIfMachine(pid int, mark []byte) bool {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	exe, err := os.Readlink(filepath.Join(proc, "exe"))
-	if err != nil || !strings.HasPrefix(filepath.Base(exe), "qemu-system-") {
+	if err != nil || !strings.HasPrefix(filepath.Base(exe), qemuName) {
 		return false
 	}
 	line, err := os.ReadFile(filepath.Join(proc, "cmdline"))

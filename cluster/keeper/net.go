@@ -196,9 +196,9 @@ func userTimeout(_, _ string, c syscall.RawConn) error {
 	return err
 }
 
-// unmountStale removes mounts below the storage directory that a noded before
-// this one has left.
-func (k *Keeper) unmountStale() {
+// unmountStaleLocked removes mounts below the storage directory that a noded before
+// this one has left, and that this one does not go on with.
+func (k *Keeper) unmountStaleLocked() {
 	b, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return
@@ -206,6 +206,9 @@ func (k *Keeper) unmountStale() {
 	for line := range strings.SplitSeq(string(b), "\n") {
 		f := strings.Fields(line)
 		if len(f) < 3 || filepath.Dir(f[1]) != filepath.Clean(k.o.StorageDir) {
+			continue
+		}
+		if a := k.volumes[filepath.Base(f[1])]; a != nil && a.path == f[1] {
 			continue
 		}
 		flags := syscall.MNT_DETACH

@@ -40,7 +40,10 @@ type Options struct {
 	// Kill kills the node's machines and returns how many there were. Nil
 	// kills the QEMU processes whose command lines name RunDir.
 	Kill func() int
-	Log  *zap.Logger
+	// StartHolder starts `noded hold` for RunDir, so that machines outlive this process;
+	// nil: they do not.
+	StartHolder func() error
+	Log         *zap.Logger
 
 	wire wire // nil is the node's own interfaces
 }

@@ -59,13 +59,16 @@ func (k *Keeper) attach(ctx context.Context, m *keeperpb.AttachRequest) (string,
 			return "", connect.NewError(connect.CodeFailedPrecondition,
 				fmt.Errorf("volume %q is attached with key %s, not %s: detach it first", m.Volume, a.key, disk.Key(m.Key)))
 		}
-		a.c.SetCoordinator(coordinatorName(m.Coordinator), m.Epoch)
+		k.coordinator(a, coordinatorName(m.Coordinator), m.Epoch)
+		if err := k.keep(a, false); err != nil {
+			a.log.Warn("the next noded does not know the coordinator", zap.Error(err))
+		}
 		return a.path, nil
 	}
 	if err := k.settleOne(ctx, m.Volume); err != nil {
 		return "", err
 	}
-	a, err := k.open(ctx, m)
+	a, err := k.open(ctx, m, nil)
 	if err != nil {
 		return "", err
 	}
@@ -100,8 +103,8 @@ func (k *Keeper) attachInOrder(ctx context.Context, m *keeperpb.AttachRequest) (
 	return k.attachDirectory(ctx, m, path)
 }
 
-// open is attach without its checks.
-func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached, error) {
+// named is a volume that is not open yet.
+func (k *Keeper) named(m *keeperpb.AttachRequest) *attached {
 	a := &attached{name: m.Volume, lun: m.Lun, initiator: m.Lun.InitiatorName, open: k.o.OpenLUN, path: m.Path, key: disk.Key(m.Key), typ: disk.Type(m.Type), plain: k.log, log: k.log.With(zap.String("volume", m.Volume))}
 	if a.initiator == "" {
 		a.initiator = k.o.InitiatorName
@@ -112,6 +115,13 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 	if a.typ == 0 {
 		a.typ = disk.WriteExclusiveRegistrantsOnly
 	}
+	a.unhold = func() { k.unhold(a) }
+	return a
+}
+
+// open is attach without its checks, or goes on where the noded before this one was.
+func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest, in *inherited) (*attached, error) {
+	a := k.named(m)
 	lun, err := k.o.OpenLUN(ctx, m.Lun, volumePurpose)
 	if err != nil {
 		return nil, fmt.Errorf("attach volume %q: %w", m.Volume, err)
@@ -125,6 +135,11 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 	if err := a.check(ctx, lun, m); err != nil {
 		return nil, err
 	}
+	if in != nil {
+		if err := a.over(ctx, lun); err != nil {
+			return nil, err
+		}
+	}
 	if err := k.remember(func(c *config) { c.LUNs[a.name] = usedLUN{a.lun, a.key} }); err != nil {
 		return nil, fmt.Errorf("attach volume %q: %w", m.Volume, err)
 	}
@@ -135,24 +150,51 @@ func (k *Keeper) open(ctx context.Context, m *keeperpb.AttachRequest) (*attached
 	a.gate = &gate{Guard: guard, latched: func(err error) {
 		k.work.Go(func() { k.lose(fmt.Sprintf("volume %q: %v", m.Volume, err)) })
 	}}
-	var inc [8]byte
-	_, _ = rand.Read(inc[:]) // never fails
-	a.c, err = client.New(client.Options{
-		Volume: m.Volume, Node: k.ownNode(), Incarnation: binary.LittleEndian.Uint64(inc[:]) | 1, Device: a.gate,
-		Reachable: func() bool { return !a.gate.lost.Load() }, Session: a.session(),
-		Dial: k.dial, Now: time.Now, Log: k.log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	a.c.SetCoordinator(coordinatorName(m.Coordinator), m.Epoch)
-	a.m, err = mount.New(mount.Options{Path: a.path, Name: m.Volume, Volume: a.c, Log: k.log})
-	if err != nil {
-		a.c.Abort()
+	if err := k.show(a, m, in); err != nil {
 		return nil, err
 	}
 	ok = true
 	return a, nil
+}
+
+// show makes a volume's client and its mount.
+func (k *Keeper) show(a *attached, m *keeperpb.AttachRequest, in *inherited) error {
+	if in != nil {
+		a.hand = in.hand
+	} else {
+		var inc [8]byte
+		_, _ = rand.Read(inc[:]) // never fails
+		a.hand.Incarnation = binary.LittleEndian.Uint64(inc[:]) | 1
+	}
+	if err := k.noteOpen(a, in); err != nil {
+		return fmt.Errorf("attach volume %q: %w", m.Volume, err)
+	}
+	co := client.Options{
+		Volume: m.Volume, Node: k.ownNode(), Incarnation: a.hand.Incarnation, Device: a.gate,
+		Reachable: func() bool { return !a.gate.lost.Load() }, Session: a.session(),
+		Dial: k.dial, Now: time.Now, Log: k.log, Resumed: in.resumed(),
+	}
+	mo := mount.Options{Path: a.path, Name: m.Volume, Log: k.log, Inherited: in.inheritedMount()}
+	if a.opened != nil {
+		co.Keep, mo.Keep = a.opened, a.opened
+	}
+	var err error
+	if a.c, err = client.New(co); err != nil {
+		return err
+	}
+	mo.Volume, mo.From = a.c, func(request uint64) mount.Volume { return a.c.From(request) }
+	if a.m, err = mount.New(mo); err != nil {
+		a.c.Abort()
+		return err
+	}
+	if in != nil {
+		k.coordinator(a, in.hand.Coordinator, in.hand.Epoch)
+		return k.keep(a, false)
+	}
+	if err := k.handed(a, m); err != nil {
+		a.log.Error("machines on this volume end with noded", zap.Error(err))
+	}
+	return nil
 }
 
 // check makes sure that the LUN is the one that was meant.

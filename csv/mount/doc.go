@@ -14,5 +14,9 @@
 // Traps: a process that has the mount open and is killed does not die before its
 // requests have been answered; noded therefore kills first and then aborts the
 // client. Closing a file sends no unlock for OFD locks: they go with RELEASE.
-// Files on a mount must not be used by the process that serves it.
+// Files on a mount must not be used by the process that serves it. A process that takes
+// over may be asked again for what the last one had done and not answered: what changes
+// something is done on behalf of the kernel's request (Options.From), and handles are
+// noted before they are told (Keep). Only a write in place may be done twice: until it is
+// answered it may take effect at any time.
 package mount

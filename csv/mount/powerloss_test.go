@@ -221,10 +221,10 @@ func (h *history) end(n csv.NodeID) {
 // next is the coordinator after one that died.
 func (h *history) next(evicted ...csv.NodeID) {
 	h.t.Helper()
-	h.rig.mu.Lock()
+	h.mu.Lock()
 	old := h.coord
 	h.coord = nil
-	h.rig.mu.Unlock()
+	h.mu.Unlock()
 	old.Abandon()
 	h.coordinate(evicted...)
 }

@@ -57,7 +57,6 @@ func (c content) resized(size int64) content {
 type writer struct {
 	n     int
 	rnd   *rand.Rand
-	made  bool
 	files map[string]content
 	count int
 

@@ -35,6 +35,18 @@ func daemons() []scenario {
 			},
 		})
 	}
+	for _, node := range []string{"s1", "s2"} {
+		out = append(out, scenario{
+			name: "noded-killed-" + node, story: "the keeper of the machine's node is killed and comes back; the machine notices a stall", nodes: 2,
+			play: func(s *stage.Stage) {
+				stays(s, node, func() {
+					s.Signal(node, "noded", syscall.SIGKILL)
+					s.StartDaemon(node, "noded")
+					s.Counts()
+				})
+			},
+		})
+	}
 	return append(out,
 		scenario{
 			name: "clusterd-hangs", story: "clusterd of the machine's node hangs for a while; its noded renews, and the machine stays", nodes: 2,
@@ -48,16 +60,35 @@ func daemons() []scenario {
 			},
 		},
 		scenario{
-			name: "noded-killed", story: "the keeper of the machine's node dies, and with it the volumes; the machine starts again", nodes: 2,
+			name: "noded-upgraded", story: "the keeper of the machine's node is replaced by another; the machine notices a stall", nodes: 2,
+			play: func(s *stage.Stage) {
+				stays(s, "s1", func() {
+					s.Replace("s1")
+					s.Counts()
+				})
+			},
+		},
+		scenario{
+			name: "noded-away", story: "the keeper of the machine's node is gone for longer than its lease; the machine is ended there, and starts elsewhere", nodes: 2,
+			play: func(s *stage.Stage) {
+				s.Home("s1")
+				_, _, before := s.MustStatus("s2").Owner()
+				s.Signal("s1", "noded", syscall.SIGKILL)
+				s.MovedTo("s2", before)
+				s.StartDaemon("s1", "noded")
+				s.Healthy()
+			},
+		},
+		scenario{
+			name: "noded-and-holder-killed", story: "the keeper of the machine's node dies, and who holds its mounts; the machine starts again", nodes: 2,
 			play: func(s *stage.Stage) {
 				s.Home("s1")
 				boots := len(s.Console().Boots)
+				s.KillHolder("s1")
 				s.Signal("s1", "noded", syscall.SIGKILL)
 				s.StartDaemon("s1", "noded")
+				s.Eventually("the machine started again", func() error { return booted(s, boots) })
 				s.Healthy()
-				if len(s.Console().Boots) == boots {
-					s.Fatalf("the machine outlived its volume")
-				}
 			},
 		},
 		scenario{

@@ -93,6 +93,20 @@ func (s *Stage) Thaw(node, daemon string) {
 	s.run(node, "pkill", "-CONT", "-x", daemon)
 }
 
+// Replace has noded replaced by the program that is installed, under its machines.
+func (s *Stage) Replace(node string) {
+	s.t.Helper()
+	s.Tell("%s: noded is replaced", node)
+	s.run(node, "pkill", "-HUP", "-f", "noded --config")
+}
+
+// KillHolder ends the process that holds a node's mounts.
+func (s *Stage) KillHolder(node string) {
+	s.t.Helper()
+	s.Tell("%s: the holder is killed", node)
+	s.run(node, "pkill", "-KILL", "-f", "noded hold")
+}
+
 // Crash ends the machine's process on a node.
 func (s *Stage) Crash(node string) {
 	s.t.Helper()

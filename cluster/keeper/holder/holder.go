@@ -45,6 +45,7 @@ type holder struct {
 	mounts map[string]Mount
 	until  time.Duration // the lease's end
 	noded  int           // connections
+	done   bool          // the lease was given back
 	idle   time.Duration // since when nobody was here
 	over   bool
 	wake   chan struct{}
@@ -136,7 +137,8 @@ func (h *holder) due() (left time.Duration, act bool) {
 		h.over = left <= 0
 		return left, h.over
 	}
-	if left = h.idle + idleLimit - now; left <= 0 {
+	// A noded that has given the lease back does not come again.
+	if left = h.idle + idleLimit - now; left <= 0 || h.done {
 		h.over, left = true, -1
 	}
 	return left, false
@@ -233,7 +235,7 @@ func (h *holder) answer(m message, f *os.File) (message, *os.File) {
 	case m.Op == opGet && have:
 		return message{Name: m.Name, Init: old.Init, Meta: old.Meta}, old.Dev
 	case m.Op == opLease:
-		h.until = m.Until
+		h.until, h.done = m.Until, m.Until == 0
 		return message{}, nil
 	}
 	return message{Error: fmt.Sprintf("%q of %q is not understood, or not possible", m.Op, m.Name)}, nil

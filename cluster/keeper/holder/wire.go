@@ -98,13 +98,13 @@ func descriptor(oob []byte) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range msgs {
-		fds, err := syscall.ParseUnixRights(&m)
-		if err != nil || len(fds) == 0 {
-			return nil, err
-		}
-		syscall.CloseOnExec(fds[0])
-		return os.NewFile(uintptr(fds[0]), "/dev/fuse"), nil
+	if len(msgs) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	fds, err := syscall.ParseUnixRights(&msgs[0])
+	if err != nil || len(fds) == 0 {
+		return nil, err
+	}
+	syscall.CloseOnExec(fds[0])
+	return os.NewFile(uintptr(fds[0]), "/dev/fuse"), nil
 }
