@@ -93,7 +93,7 @@ func (d *Database) migrationSwitch(c *pb.Command, k *pb.MigrationSwitch) *pb.Res
 	g.Owner = g.Migration.To
 	g.Epoch++
 	g.Migration = nil
-	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_STARTING, Node: g.Owner, Epoch: g.Epoch, AtMs: c.AtMs, Detail: "moved here live"}
+	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_STARTING, Node: g.Owner, Epoch: g.Epoch, AtMs: c.AtMs, Detail: movedHere}
 	d.event(c, Info, "migration-switched", g.Name, "%s passed from %s to %s", g.Name, d.nodeName(from), d.nodeName(g.Owner))
 	return ok()
 }

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"go.uber.org/zap"
@@ -120,18 +122,17 @@ func (v *moves) finished(o *migrationpb.Offer, outcome migration.TargetOutcome, 
 	v.m.agent.poke()
 }
 
-func (v *moves) ownerAtTarget(ctx context.Context, o *migrationpb.Offer) (migration.Owner, error) {
+func (v *moves) ownerAtTarget(ctx context.Context, name string, o *migrationpb.Offer) (migration.Owner, error) {
 	g, err := v.m.groupNow(ctx, o.Vm)
 	if err != nil {
 		return migration.OwnerUnknown, err
 	}
-	switch {
-	case g.Owner == v.m.id.NodeID && g.Epoch > o.Epoch:
-		return migration.OwnerSelf, nil
-	case g.Epoch == o.Epoch:
-		return migration.OwnerPeer, nil
+	_, number, _ := strings.Cut(name, "/")
+	id, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		id = 0 // named by a source of another version
 	}
-	return migration.OwnerElse, nil
+	return cluster.OwnerAtTarget(g, v.m.id.NodeID, o.Epoch, id), nil
 }
 
 // run drives a migration from this node.
@@ -324,12 +325,8 @@ func (v *moves) recover(ctx context.Context, act cluster.RecoverMachine) error {
 			cmd := &pb.Command{Kind: &pb.Command_MigrationEnd{MigrationEnd: &pb.MigrationEnd{Group: act.Group, Id: g.Migration.Id, Reason: "clusterd was restarted"}}}
 			_, err := v.m.propose(ctx, cmd)
 			return migration.OwnerUnknown, err
-		case g.Owner == v.m.id.NodeID:
-			return migration.OwnerSelf, nil
-		case g.Migration != nil && g.Migration.To == v.m.id.NodeID:
-			return migration.OwnerPeer, nil
 		}
-		return migration.OwnerElse, nil
+		return cluster.OwnerOfLeftover(g, v.m.id.NodeID, act.Incoming), nil
 	})
 	if err == nil && done == migration.ActLeave {
 		// Said once, and looked at again in a while.

@@ -151,7 +151,7 @@ func (l *lab) newServer(n *node) *agent.Server {
 			n.target.Store(q)
 			return q, nil
 		},
-		Owner: func(context.Context, *migrationpb.Offer) (migration.Owner, error) { return l.ownerFor(n), nil },
+		Owner: func(context.Context, string, *migrationpb.Offer) (migration.Owner, error) { return l.ownerFor(n), nil },
 		Finished: func(_ *migrationpb.Offer, o migration.TargetOutcome, _ string) {
 			if q := n.target.Load(); q != nil {
 				_ = q.Close() // let others at the monitor

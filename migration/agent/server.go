@@ -25,8 +25,9 @@ type ServerConfig struct {
 	// Prepare makes the process that receives a machine: paused, with
 	// -incoming defer. It must refuse what this node may not run.
 	Prepare func(ctx context.Context, o *migrationpb.Offer) (QEMU, error)
-	// Owner says who owns the machine, seen from this node, as committed.
-	Owner func(ctx context.Context, o *migrationpb.Offer) (migration.Owner, error)
+	// Owner says who owns the machine, seen from this node, as committed, for the
+	// migration id: OwnerSelf only where its switch is.
+	Owner func(ctx context.Context, id string, o *migrationpb.Offer) (migration.Owner, error)
 	// Finished is told how each migration to this node ended; may be nil.
 	Finished func(o *migrationpb.Offer, outcome migration.TargetOutcome, reason string)
 	// Options bound each of them.

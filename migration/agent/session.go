@@ -21,6 +21,7 @@ const lingerTime = 2 * time.Second
 // session is one migration on its target.
 type session struct {
 	c       ServerConfig
+	id      string
 	offer   *migrationpb.Offer
 	log     *zap.Logger
 	control *control
@@ -46,7 +47,7 @@ type session struct {
 
 func newSession(c ServerConfig, id string, o *migrationpb.Offer, ctl *control) *session {
 	return &session{
-		c: c, offer: o, control: ctl, log: c.Log.With(zap.String("migration", id), zap.String("vm", o.GetVm())),
+		c: c, id: id, offer: o, control: ctl, log: c.Log.With(zap.String("migration", id), zap.String("vm", o.GetVm())),
 		step: migration.NewTarget(c.Options), inputs: make(chan migration.TargetInput, 64),
 		looks: make(chan report), over: make(chan struct{}), silent: make(chan struct{}), relay: &relay{},
 	}
@@ -250,7 +251,7 @@ func (t *session) letRun(ctx context.Context) error {
 
 // ask asks the database who owns the machine.
 func (t *session) ask(ctx context.Context) {
-	owner, err := t.c.Owner(ctx, t.offer)
+	owner, err := t.c.Owner(ctx, t.id, t.offer)
 	if err != nil {
 		t.log.Warn("the owner of the machine is not known", zap.Error(err))
 		owner = migration.OwnerUnknown

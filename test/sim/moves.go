@@ -99,7 +99,7 @@ func (v *moves) run(act cluster.MoveMachine) error {
 	}}
 	m.mig = transfer{}
 	x.k = &control{w: c.w, source: x, heard: [2]time.Duration{c.w.e.now, c.w.e.now}}
-	x.k.target = &targetEnd{c: peer.clusterd, t: migration.NewTarget(migration.TargetOptions{}), k: x.k, group: act.Group, epoch: act.Epoch}
+	x.k.target = &targetEnd{c: peer.clusterd, t: migration.NewTarget(migration.TargetOptions{}), k: x.k, group: act.Group, id: act.Migration, epoch: act.Epoch}
 	if v.sources == nil {
 		v.sources = map[string]*sourceEnd{}
 	}
@@ -275,6 +275,7 @@ type targetEnd struct {
 	t       *migration.Target
 	k       *control
 	group   string
+	id      uint64 // the migration
 	epoch   uint64
 	m       *machine
 	inbox   []migration.TargetInput
@@ -405,14 +406,9 @@ func (t *targetEnd) prepare() {
 
 func (t *targetEnd) ask() {
 	g, err := t.c.groupNow(t.group)
-	owner := migration.OwnerElse
-	switch {
-	case err != nil:
-		owner = migration.OwnerUnknown
-	case g.Owner == t.c.n.id && g.Epoch > t.epoch:
-		owner = migration.OwnerSelf
-	case g.Epoch == t.epoch:
-		owner = migration.OwnerPeer
+	owner := migration.OwnerUnknown
+	if err == nil {
+		owner = cluster.OwnerAtTarget(g, t.c.n.id, t.epoch, t.id)
 	}
 	t.asking = false
 	if owner != migration.OwnerUnknown {
@@ -436,7 +432,7 @@ func (v *moves) recover(act cluster.RecoverMachine) error {
 		return nil
 	}
 	for end := v.c.w.e.now + time.Minute; v.c.w.e.now < end; v.c.w.e.sleep(200 * time.Millisecond) {
-		owner := v.owner(act.Group)
+		owner := v.owner(act.Group, act.Incoming)
 		if m.p.dead || owner == migration.OwnerElse {
 			m.quit()
 			return nil
@@ -462,7 +458,7 @@ func (v *moves) recover(act cluster.RecoverMachine) error {
 	return errUnknown
 }
 
-func (v *moves) owner(group string) migration.Owner {
+func (v *moves) owner(group string, incoming bool) migration.Owner {
 	g, err := v.c.groupNow(group)
 	switch {
 	case err != nil:
@@ -471,10 +467,6 @@ func (v *moves) owner(group string) migration.Owner {
 		// A switch that was proposed before must not come through any more.
 		_ = v.end(cluster.MoveMachine{Group: group, Migration: g.Migration.Id}, "clusterd was restarted")
 		return migration.OwnerUnknown
-	case g.Owner == v.c.n.id:
-		return migration.OwnerSelf
-	case g.Migration != nil && g.Migration.To == v.c.n.id:
-		return migration.OwnerPeer
 	}
-	return migration.OwnerElse
+	return cluster.OwnerOfLeftover(g, v.c.n.id, incoming)
 }

@@ -39,7 +39,7 @@ func agents(trust bool) func(context.Context, *bench) (figures, error) {
 				target = m
 				return m, err
 			},
-			Owner: func(context.Context, *migrationpb.Offer) (migration.Owner, error) {
+			Owner: func(context.Context, string, *migrationpb.Offer) (migration.Owner, error) {
 				return migration.OwnerPeer, nil
 			},
 			Finished: func(_ *migrationpb.Offer, o migration.TargetOutcome, _ string) { arrived <- o },
