@@ -178,14 +178,10 @@ func (k *Keeper) takeOne(ctx context.Context, conf *config, name string) (*attac
 // wrote has ended: its key is on the LUN, and a reset was answered.
 func (a *attached) over(ctx context.Context, lun disk.LUN) error {
 	var r disk.Reservations
-	var err error
-	for range maxAttentions {
+	err := pastAttentions(func() (err error) {
 		r, err = lun.Reservations(ctx)
-		var ua *disk.AttentionError
-		if !errors.As(err, &ua) {
-			break
-		}
-	}
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -215,24 +215,27 @@ func (a *attached) check(ctx context.Context, lun disk.LUN, m *keeperpb.AttachRe
 }
 
 // readLabel reads past the unit attention of a new session.
-func readLabel(ctx context.Context, lun disk.LUN) (volume.Label, error) {
-	for try := 0; ; try++ {
-		l, err := volume.ReadLabel(ctx, lun)
-		var ua *disk.AttentionError
-		if !errors.As(err, &ua) || try == maxAttentions {
-			return l, err
-		}
-	}
+func readLabel(ctx context.Context, lun disk.LUN) (l volume.Label, err error) {
+	err = pastAttentions(func() error {
+		l, err = volume.ReadLabel(ctx, lun)
+		return err
+	})
+	return l, err
 }
 
 // guard registers on the LUN.
 func (k *Keeper) guard(ctx context.Context, lun disk.LUN, a *attached) (*disk.Guard, error) {
-	caps, err := lun.Capabilities(ctx)
+	var caps disk.Capabilities
+	ask := func() (err error) {
+		caps, err = lun.Capabilities(ctx)
+		return err
+	}
+	err := pastAttentions(ask)
 	if errors.Is(err, disk.ErrConflict) {
 		// Under others' reservation a target may answer that only to who is
 		// registered.
 		if err = reserve(ctx, lun, disk.ReserveOut{Action: disk.RegisterIgnore, ServiceKey: a.key}); err == nil {
-			caps, err = lun.Capabilities(ctx)
+			err = pastAttentions(ask)
 		}
 	}
 	if err != nil {
@@ -251,17 +254,20 @@ func (k *Keeper) guard(ctx context.Context, lun disk.LUN, a *attached) (*disk.Gu
 // maxAttentions is how many unit attentions may come before an answer.
 const maxAttentions = 8
 
-// reserve is one PERSISTENT RESERVE OUT past the unit attentions before it.
-func reserve(ctx context.Context, lun disk.LUN, out disk.ReserveOut) error {
-	var err error
+// pastAttentions asks again as long as unit attentions come before the answer.
+func pastAttentions(ask func() error) (err error) {
 	for range maxAttentions {
-		err = lun.Reserve(ctx, out)
 		var ua *disk.AttentionError
-		if !errors.As(err, &ua) {
+		if err = ask(); !errors.As(err, &ua) {
 			break
 		}
 	}
 	return err
+}
+
+// reserve is one PERSISTENT RESERVE OUT past the unit attentions before it.
+func reserve(ctx context.Context, lun disk.LUN, out disk.ReserveOut) error {
+	return pastAttentions(func() error { return lun.Reserve(ctx, out) })
 }
 
 // format makes a volume on a LUN.
