@@ -166,9 +166,18 @@ func (p *sharePlace) Take(ctx context.Context, _ quorum.Beat) (Held, error) {
 }
 
 // lock sets the lock on the whole head. It belongs to the descriptor and to nothing
-// else of this process.
+// else of this process. The descriptor is kept until the call is over, though the place
+// be closed meanwhile: its number could be another file's by then.
 func (p *sharePlace) lock(kind int16) error {
-	return unix.FcntlFlock(p.head.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Whence: io.SeekStart})
+	head, err := p.head.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var lerr error
+	err = head.Control(func(fd uintptr) {
+		lerr = unix.FcntlFlock(fd, unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Whence: io.SeekStart})
+	})
+	return errors.Join(err, lerr)
 }
 
 // WriteHead implements Held.

@@ -182,7 +182,7 @@ func TestKillHangStart(t *testing.T) {
 	if out, _ := sh(t, l, "s1", "cat /var/lib/quorate/f"); out != "kept" {
 		t.Errorf("the node's disk after the power cut: %q", out)
 	}
-	if !reaches(t, l, "s2", "s1") {
+	if !comesToReach(t, l, "s2", "s1") {
 		t.Error("s1 is back and not reached")
 	}
 }
