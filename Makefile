@@ -5,7 +5,8 @@ OUT     := .
 PROTOS  := $(shell git ls-files '*.proto')
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X quorate/cluster.Version=$(VERSION)
-# Packages whose tests raise labs, guests and targets, and so go one at a time.
+# Packages whose tests raise labs, guests and targets, and so go one at a time. They
+# build the programs that they run, which Go's cache of results does not know of.
 HEAVY   := ./test/...
 # How many fresh seeds `make test` simulates, besides the fixed ones, and from which
 # on: each commit has seeds of its own, so that what fails can be run again.
@@ -41,7 +42,7 @@ demo: build ## the main job, for real, on this one machine: create, move, pull t
 .PHONY: test
 test: build ## all tests, end to end ones too
 	$(TESTS) --packages "$$($(GO) list ./... | grep -v '^quorate/test' | tr '\n' ' ')" -- -timeout 10m
-	SIM_FRESH=$(SIM_FRESH) SIM_FROM=$(SIM_FROM) $(TESTS) --packages $(HEAVY) -- -p 1 -timeout 20m
+	SIM_FRESH=$(SIM_FRESH) SIM_FROM=$(SIM_FROM) $(TESTS) --packages $(HEAVY) -- -count=1 -p 1 -timeout 20m
 
 .PHONY: scenarios
 scenarios: build ## failures played on the lab and told as stories; RUN=name for some of them

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "quorate/cluster/clusterpb"
 )
 
@@ -117,15 +119,15 @@ func TestMigrationSettingsAreChecked(t *testing.T) {
 	d := movers(t, nil)
 	for want, set := range map[string]*pb.MigrationSettings{
 		"at most 16":     {Out: 17},
-		"too many":       {Options: &pb.MigrationOptions{Streams: 99}},
-		"no word":        {Options: &pb.MigrationOptions{Compression: "some"}},
-		"no remedy":      {Options: &pb.MigrationOptions{Remedies: "shoot"}},
-		"less than the":  {Options: &pb.MigrationOptions{Bandwidth: 2, MaxBandwidth: 1}},
-		"a second is no": {Options: &pb.MigrationOptions{Bandwidth: 1 << 50}},
+		"too many":       {Options: &pb.MigrationOptions{Streams: proto.Uint32(99)}},
+		"no word":        {Options: &pb.MigrationOptions{Compression: proto.String("some")}},
+		"no remedy":      {Options: &pb.MigrationOptions{Remedies: proto.String("shoot")}},
+		"less than the":  {Options: &pb.MigrationOptions{Bandwidth: proto.Uint64(2), MaxBandwidth: proto.Uint64(1)}},
+		"a second is no": {Options: &pb.MigrationOptions{Bandwidth: proto.Uint64(1 << 50)}},
 	} {
 		d.refused(&pb.Command{Kind: &pb.Command_MigrationSet{MigrationSet: &pb.MigrationSet{Settings: set}}}, want)
 	}
-	d.refused(&pb.Command{Kind: &pb.Command_MigrationStart{MigrationStart: &pb.MigrationStart{Group: "m0", To: 3, Options: &pb.MigrationOptions{Streams: 99}}}}, "already")
+	d.refused(&pb.Command{Kind: &pb.Command_MigrationStart{MigrationStart: &pb.MigrationStart{Group: "m0", To: 3, Options: &pb.MigrationOptions{Streams: proto.Uint32(99)}}}}, "already")
 	d.must(&pb.Command{Kind: &pb.Command_MigrationSet{}}) // back to the defaults
 	if MovesOut(d.State()) != 2 || MovesIn(d.State()) != 2 {
 		t.Error("the defaults are not back")

@@ -781,15 +781,16 @@ func (x *MigrationSettings) GetOptions() *MigrationOptions {
 	return nil
 }
 
-// MigrationOptions are how a machine goes over.
+// MigrationOptions are how a machine goes over. What a migration does not have is as
+// the cluster's settings have it, and what those do not have is the default.
 type MigrationOptions struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Streams       uint32                 `protobuf:"varint,1,opt,name=streams,proto3" json:"streams,omitempty"`
-	Compression   string                 `protobuf:"bytes,2,opt,name=compression,proto3" json:"compression,omitempty"`                        // auto, on, off
-	Bandwidth     uint64                 `protobuf:"varint,3,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`                           // bytes a second
-	MaxBandwidth  uint64                 `protobuf:"varint,4,opt,name=max_bandwidth,json=maxBandwidth,proto3" json:"max_bandwidth,omitempty"` // where the copy does not settle
-	Remedies      string                 `protobuf:"bytes,5,opt,name=remedies,proto3" json:"remedies,omitempty"`                              // in their order, by commas
-	MaxPauseMs    uint32                 `protobuf:"varint,6,opt,name=max_pause_ms,json=maxPauseMs,proto3" json:"max_pause_ms,omitempty"`
+	Streams       *uint32                `protobuf:"varint,1,opt,name=streams,proto3,oneof" json:"streams,omitempty"`                               // 0: as many as are of use
+	Compression   *string                `protobuf:"bytes,2,opt,name=compression,proto3,oneof" json:"compression,omitempty"`                        // auto, on, off
+	Bandwidth     *uint64                `protobuf:"varint,3,opt,name=bandwidth,proto3,oneof" json:"bandwidth,omitempty"`                           // bytes a second; 0: no limit
+	MaxBandwidth  *uint64                `protobuf:"varint,4,opt,name=max_bandwidth,json=maxBandwidth,proto3,oneof" json:"max_bandwidth,omitempty"` // where the copy does not settle; 0: no limit
+	Remedies      *string                `protobuf:"bytes,5,opt,name=remedies,proto3,oneof" json:"remedies,omitempty"`                              // in their order, by commas
+	MaxPauseMs    *uint32                `protobuf:"varint,6,opt,name=max_pause_ms,json=maxPauseMs,proto3,oneof" json:"max_pause_ms,omitempty"`     // 0: the default
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -825,43 +826,43 @@ func (*MigrationOptions) Descriptor() ([]byte, []int) {
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
-	if x != nil {
-		return x.Streams
+	if x != nil && x.Streams != nil {
+		return *x.Streams
 	}
 	return 0
 }
 
 func (x *MigrationOptions) GetCompression() string {
-	if x != nil {
-		return x.Compression
+	if x != nil && x.Compression != nil {
+		return *x.Compression
 	}
 	return ""
 }
 
 func (x *MigrationOptions) GetBandwidth() uint64 {
-	if x != nil {
-		return x.Bandwidth
+	if x != nil && x.Bandwidth != nil {
+		return *x.Bandwidth
 	}
 	return 0
 }
 
 func (x *MigrationOptions) GetMaxBandwidth() uint64 {
-	if x != nil {
-		return x.MaxBandwidth
+	if x != nil && x.MaxBandwidth != nil {
+		return *x.MaxBandwidth
 	}
 	return 0
 }
 
 func (x *MigrationOptions) GetRemedies() string {
-	if x != nil {
-		return x.Remedies
+	if x != nil && x.Remedies != nil {
+		return *x.Remedies
 	}
 	return ""
 }
 
 func (x *MigrationOptions) GetMaxPauseMs() uint32 {
-	if x != nil {
-		return x.MaxPauseMs
+	if x != nil && x.MaxPauseMs != nil {
+		return *x.MaxPauseMs
 	}
 	return 0
 }
@@ -6069,15 +6070,23 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x03out\x18\x01 \x01(\rR\x03out\x12\x0e\n" +
 	"\x02in\x18\x02 \x01(\rR\x02in\x12%\n" +
 	"\x0enode_bandwidth\x18\x03 \x01(\x04R\rnodeBandwidth\x12>\n" +
-	"\aoptions\x18\x04 \x01(\v2$.quorate.cluster.v1.MigrationOptionsR\aoptions\"\xcf\x01\n" +
-	"\x10MigrationOptions\x12\x18\n" +
-	"\astreams\x18\x01 \x01(\rR\astreams\x12 \n" +
-	"\vcompression\x18\x02 \x01(\tR\vcompression\x12\x1c\n" +
-	"\tbandwidth\x18\x03 \x01(\x04R\tbandwidth\x12#\n" +
-	"\rmax_bandwidth\x18\x04 \x01(\x04R\fmaxBandwidth\x12\x1a\n" +
-	"\bremedies\x18\x05 \x01(\tR\bremedies\x12 \n" +
-	"\fmax_pause_ms\x18\x06 \x01(\rR\n" +
-	"maxPauseMs\"\xc0\x01\n" +
+	"\aoptions\x18\x04 \x01(\v2$.quorate.cluster.v1.MigrationOptionsR\aoptions\"\xc7\x02\n" +
+	"\x10MigrationOptions\x12\x1d\n" +
+	"\astreams\x18\x01 \x01(\rH\x00R\astreams\x88\x01\x01\x12%\n" +
+	"\vcompression\x18\x02 \x01(\tH\x01R\vcompression\x88\x01\x01\x12!\n" +
+	"\tbandwidth\x18\x03 \x01(\x04H\x02R\tbandwidth\x88\x01\x01\x12(\n" +
+	"\rmax_bandwidth\x18\x04 \x01(\x04H\x03R\fmaxBandwidth\x88\x01\x01\x12\x1f\n" +
+	"\bremedies\x18\x05 \x01(\tH\x04R\bremedies\x88\x01\x01\x12%\n" +
+	"\fmax_pause_ms\x18\x06 \x01(\rH\x05R\n" +
+	"maxPauseMs\x88\x01\x01B\n" +
+	"\n" +
+	"\b_streamsB\x0e\n" +
+	"\f_compressionB\f\n" +
+	"\n" +
+	"_bandwidthB\x10\n" +
+	"\x0e_max_bandwidthB\v\n" +
+	"\t_remediesB\x0f\n" +
+	"\r_max_pause_ms\"\xc0\x01\n" +
 	"\aNetwork\x12\x16\n" +
 	"\x06subnet\x18\x01 \x01(\tR\x06subnet\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x123\n" +
@@ -6763,6 +6772,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 	if File_cluster_clusterpb_cluster_proto != nil {
 		return
 	}
+	file_cluster_clusterpb_cluster_proto_msgTypes[3].OneofWrappers = []any{}
 	file_cluster_clusterpb_cluster_proto_msgTypes[24].OneofWrappers = []any{
 		(*Command_NodeAdd)(nil),
 		(*Command_NodeDown)(nil),

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 
 	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
@@ -89,15 +90,10 @@ func (m *member) findRoute(ctx context.Context, to uint64, port uint64, ways []r
 
 // optionsOf are the cluster's settings, with what was asked for one migration over them.
 func optionsOf(s *pb.State, own *pb.MigrationOptions) *pb.MigrationOptions {
-	all := s.GetCluster().GetMigration().GetOptions()
-	return &pb.MigrationOptions{
-		Streams:      cmp.Or(own.GetStreams(), all.GetStreams()),
-		Compression:  cmp.Or(own.GetCompression(), all.GetCompression()),
-		Bandwidth:    cmp.Or(own.GetBandwidth(), all.GetBandwidth()),
-		MaxBandwidth: cmp.Or(own.GetMaxBandwidth(), all.GetMaxBandwidth()),
-		Remedies:     cmp.Or(own.GetRemedies(), all.GetRemedies()),
-		MaxPauseMs:   cmp.Or(own.GetMaxPauseMs(), all.GetMaxPauseMs()),
-	}
+	out := &pb.MigrationOptions{}
+	proto.Merge(out, s.GetCluster().GetMigration().GetOptions())
+	proto.Merge(out, own)
+	return out
 }
 
 // bounds are a migration's, made of its options.
@@ -115,18 +111,17 @@ func bounds(o *pb.MigrationOptions) (migration.SourceOptions, error) {
 const defaultPause = 15 * time.Millisecond
 
 // carriage chooses how a machine of so much memory goes over, and says why. The path is
-// measured where that is of use.
-func (m *member) carriage(ctx context.Context, memoryMiB int64, o *pb.MigrationOptions, dial func(context.Context) (net.Conn, error)) (migration.Carriage, migration.Measured, string, error) {
+// measured where that is of use, or whatever the machine, for a forecast.
+func (m *member) carriage(ctx context.Context, memoryMiB int64, forecast bool, o *pb.MigrationOptions, dial func(context.Context) (net.Conn, error)) (c migration.Carriage, seen migration.Measured, why string, err error) {
 	want, err := migration.ParseCompression(o.GetCompression())
 	if err != nil {
-		return migration.Carriage{}, migration.Measured{}, "", err
+		return c, seen, "", err
 	}
-	var seen migration.Measured
-	if memoryMiB >= measureFromMiB && (want == migration.CompressAuto || o.GetStreams() == 0) {
+	if forecast || memoryMiB >= measureFromMiB && (want == migration.CompressAuto || o.GetStreams() == 0) {
 		seen = m.measure(ctx, dial)
 	}
 	seen.Limit = int64(o.GetBandwidth())
-	c, why := migration.Choose(int(o.GetStreams()), want, memoryMiB, seen)
+	c, why = migration.Choose(int(o.GetStreams()), want, memoryMiB, seen)
 	return c, seen, why, nil
 }
 

@@ -16,33 +16,15 @@ import (
 	"quorate/migration"
 )
 
-// noLimit is a bandwidth, in bytes a second, that was said to be none: for one
-// migration it lifts what the cluster's settings have.
-const noLimit = 1 << 40
-
 // optionsIn are those of one migration.
 func optionsIn(o *apipb.MigrationOptions) *pb.MigrationOptions {
 	if o == nil {
 		return nil
 	}
-	rate := func(given *uint64) uint64 {
-		if given != nil && *given == 0 {
-			return noLimit
-		}
-		return deref(given)
-	}
 	return &pb.MigrationOptions{
-		Streams: deref(o.Streams), Compression: deref(o.Compression), Bandwidth: rate(o.Bandwidth), MaxBandwidth: rate(o.MaxBandwidth),
-		Remedies: deref(o.Remedies), MaxPauseMs: deref(o.MaxPauseMs),
+		Streams: o.Streams, Compression: o.Compression, Bandwidth: o.Bandwidth, MaxBandwidth: o.MaxBandwidth,
+		Remedies: o.Remedies, MaxPauseMs: o.MaxPauseMs,
 	}
-}
-
-// deref is what was given, or nothing.
-func deref[T any](p *T) (out T) {
-	if p != nil {
-		out = *p
-	}
-	return out
 }
 
 // queuedMove is how a migration stands that waits for others, nil if it does not.
@@ -167,18 +149,17 @@ func (h *handlers) MigrationSet(ctx context.Context, r *connect.Request[apipb.Mi
 	changed = change(&set.In, r.Msg.In) || changed
 	changed = change(&set.NodeBandwidth, r.Msg.NodeBandwidth) || changed
 	if o := r.Msg.Options; o != nil {
-		changed = change(&set.Options.Streams, o.Streams) || changed
-		changed = change(&set.Options.Compression, o.Compression) || changed
-		changed = change(&set.Options.Bandwidth, o.Bandwidth) || changed
-		changed = change(&set.Options.MaxBandwidth, o.MaxBandwidth) || changed
-		changed = change(&set.Options.Remedies, o.Remedies) || changed
-		changed = change(&set.Options.MaxPauseMs, o.MaxPauseMs) || changed
+		changed = changeOption(&set.Options.Streams, o.Streams) || changed
+		changed = changeOption(&set.Options.Compression, o.Compression) || changed
+		changed = changeOption(&set.Options.Bandwidth, o.Bandwidth) || changed
+		changed = changeOption(&set.Options.MaxBandwidth, o.MaxBandwidth) || changed
+		changed = changeOption(&set.Options.Remedies, o.Remedies) || changed
+		changed = changeOption(&set.Options.MaxPauseMs, o.MaxPauseMs) || changed
 	}
 	if changed {
 		if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_MigrationSet{MigrationSet: &pb.MigrationSet{Settings: set}}}); err != nil {
 			return nil, err
 		}
-		m.moves.share()
 	}
 	res := &apipb.MigrationSettings{}
 	m.db.view(func(s *pb.State) {
@@ -208,5 +189,14 @@ func change[T comparable](have, given *T) bool {
 		return false
 	}
 	*have = *given
+	return true
+}
+
+// changeOption takes what was given, where the default may stand.
+func changeOption[T comparable](have **T, given *T) bool {
+	if given == nil || *have != nil && **have == *given {
+		return false
+	}
+	*have = given
 	return true
 }

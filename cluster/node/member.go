@@ -159,6 +159,7 @@ func (m *member) start(fresh bool) error {
 	m.wg.Go(m.keepPace)
 	m.wg.Go(m.lead)
 	m.wg.Go(m.agent.run)
+	m.wg.Go(m.moves.share)
 	m.wg.Go(m.hosting.run)
 	m.wg.Go(m.watchReplica)
 	m.wg.Go(m.describe)

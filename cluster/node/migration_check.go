@@ -111,13 +111,10 @@ func (m *member) check(ctx context.Context, mc *vm.Machine, to uint64, res *apip
 		res.Findings = append(res.Findings, finding(migration.Fault, "path", err.Error()))
 		return nil
 	}
-	want, err := migration.ParseCompression(opts.GetCompression())
+	c, seen, why, err := m.carriage(ctx, settings.MemoryMiB, true, opts, dial)
 	if err != nil {
 		return err
 	}
-	seen := m.measure(ctx, dial)
-	seen.Limit = int64(opts.GetBandwidth())
-	c, why := migration.Choose(int(opts.GetStreams()), want, settings.MemoryMiB, seen)
 	res.Network, res.Carriage, res.Rate = way.network, c.String(), seen.Link
 	if why != "" {
 		res.Carriage += " (" + why + ")"

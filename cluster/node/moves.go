@@ -31,6 +31,9 @@ type moves struct {
 	m      *member
 	server *agent.Server
 
+	// parted is told that other machines leave this node than before.
+	parted chan struct{}
+
 	mu      sync.Mutex
 	sources map[string]*sending // by machine
 	coming  map[string]bool
@@ -39,7 +42,7 @@ type moves struct {
 }
 
 func newMoves(m *member) (*moves, error) {
-	v := &moves{m: m, sources: map[string]*sending{}, coming: map[string]bool{}, updates: map[uint64]*apipb.MigrationUpdate{}}
+	v := &moves{m: m, parted: make(chan struct{}, 1), sources: map[string]*sending{}, coming: map[string]bool{}, updates: map[uint64]*apipb.MigrationUpdate{}}
 	var err error
 	v.server, err = agent.NewServer(agent.ServerConfig{Prepare: v.prepare, Owner: v.ownerAtTarget, Finished: v.finished, Log: m.log.Named("migration")})
 	return v, err
@@ -172,21 +175,25 @@ func (v *moves) drive(ctx context.Context, act cluster.MoveMachine, src *agent.S
 	if over {
 		return res, false
 	}
-	v.mu.Lock()
-	v.sources[act.Group] = &sending{src, p.own}
-	v.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		v.share()
-	}()
+	v.sending(act.Group, &sending{src, p.own})
 	res = src.Run(ctx)
-	<-done
-	v.mu.Lock()
-	delete(v.sources, act.Group)
-	v.mu.Unlock()
-	v.share()
+	v.sending(act.Group, nil)
 	return res, true
+}
+
+// sending takes in what leaves this node, nil for nothing any more.
+func (v *moves) sending(name string, s *sending) {
+	v.mu.Lock()
+	if s != nil {
+		v.sources[name] = s
+	} else {
+		delete(v.sources, name)
+	}
+	v.mu.Unlock()
+	select {
+	case v.parted <- struct{}{}:
+	default:
+	}
 }
 
 // sending is a migration from this node.
@@ -195,23 +202,38 @@ type sending struct {
 	own int64 // as in plan
 }
 
-// share parts what may leave this node among the migrations from it.
+// share parts what may leave this node among the migrations from it, whenever one begins
+// or ends or an administrator sets another limit.
 func (v *moves) share() {
-	var all int64
-	v.m.db.view(func(s *pb.State) { all = int64(s.GetCluster().GetMigration().GetNodeBandwidth()) })
-	v.mu.Lock()
-	now := slices.Collect(maps.Values(v.sources))
-	v.mu.Unlock()
-	if all == 0 {
-		return
-	}
-	for _, s := range now {
-		rate := max(1, all/int64(len(now)))
-		if s.own > 0 {
-			rate = min(rate, s.own)
+	for v.m.ctx.Err() == nil {
+		next := v.m.db.next()
+		var all int64
+		v.m.db.view(func(s *pb.State) { all = int64(s.GetCluster().GetMigration().GetNodeBandwidth()) })
+		v.mu.Lock()
+		now := slices.Collect(maps.Values(v.sources))
+		v.mu.Unlock()
+		for _, s := range now {
+			s.LimitBandwidth(part(all, len(now), s.own))
 		}
-		s.LimitBandwidth(rate)
+		select {
+		case <-v.m.ctx.Done():
+		case <-v.parted:
+		case <-next:
+		}
 	}
+}
+
+// part is what one of so many migrations may use in a second; 0 is no limit, for all and
+// for what it may use by itself too.
+func part(all int64, among int, own int64) int64 {
+	if all == 0 {
+		return own
+	}
+	rate := max(1, all/int64(among))
+	if own > 0 {
+		rate = min(rate, own)
+	}
+	return rate
 }
 
 // tellEvent records something that the operator should know of a move.

@@ -51,7 +51,7 @@ func (v *moves) plan(ctx context.Context, act cluster.MoveMachine, mc *vm.Machin
 	settings := mc.Settings()
 	found, err := v.m.suits(ctx, settings, volume, act.To)
 	if err != nil {
-		return nil, fmt.Errorf("whether %s suits the machine is not known: %w", p.to, err)
+		return nil, fmt.Errorf("%s could not be asked whether it suits the machine; move it again once `clusterctl node list` shows %s up: %w", p.to, p.to, err)
 	}
 	if bad := faults(found); len(bad) > 0 {
 		return nil, errors.New(strings.Join(bad, "; "))
@@ -68,7 +68,7 @@ func (v *moves) plan(ctx context.Context, act cluster.MoveMachine, mc *vm.Machin
 	if err != nil {
 		return nil, err
 	}
-	c, _, why, err := v.m.carriage(ctx, settings.MemoryMiB, opts, dial)
+	c, _, why, err := v.m.carriage(ctx, settings.MemoryMiB, false, opts, dial)
 	if err != nil {
 		return nil, err
 	}

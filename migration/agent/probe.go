@@ -69,7 +69,7 @@ func probe(ctx context.Context, dial func(context.Context) (net.Conn, error), n 
 		return 0, 0, err
 	}
 	if answer.GetOpened() == nil {
-		return 0, 0, errors.New("the target does not know probes: " + answer.GetFailed().GetReason())
+		return 0, 0, fmt.Errorf("the target's clusterd does not measure paths; bring it to the version of this node's: %s", answer.GetFailed().GetReason())
 	}
 	began := time.Now()
 	buf := make([]byte, relayBuffer)
