@@ -81,7 +81,10 @@ func (c *machineCheck) landed(x *nexus, s stamp) {
 // what it must not run any more has been ended.
 func (c *machineCheck) woken(n *node) {
 	for _, m := range n.machines {
-		if now := c.current[m.group]; m.executes() && now != m && now.executes() {
+		if slices.Contains(c.waking, m) {
+			continue // judged when it begins
+		}
+		if now := c.current[m.group]; now != nil && now != m && now.executes() && m.executes() {
 			c.w.fail("machine", "%s woke and runs %s, process %d, which runs on %s, process %d", n.name, m.group, m.pid, now.n.name, now.pid)
 		}
 	}
