@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,7 +40,9 @@ func main() {
 	sites := flag.Int("sites", 0, "in how many sites the nodes are, 0 for a number by the seed")
 	lost := flag.String("lost-site", "", "instead of all faults: the power of this site, a, b or so on, fails at a third of the run and is back at two")
 	until := flag.Duration("until", 0, "end the run early")
+	profile := flag.String("profile", "", "write a profile of the processor's time to this file")
 	flag.Parse()
+	written := profiled(*profile)
 	debug.SetGCPercent(1000) // much is made and dropped
 	opt := sim.Options{Seed: *seed, Length: *length, Theme: *theme, Nodes: *nodes, Groups: *groups, Sites: *sites, LostSite: *lost, Until: *until, Skip: map[int]bool{}}
 	for _, f := range strings.FieldsFunc(*skip, func(r rune) bool { return r == ',' }) {
@@ -63,8 +66,31 @@ func main() {
 	default:
 		ok = seeds(*from, *count, opt, *shrink)
 	}
+	written()
 	if !ok {
 		os.Exit(1)
+	}
+}
+
+// profiled begins a profile of the processor's time, where a file is named, and returns
+// what ends it.
+func profiled(path string) func() {
+	if path == "" {
+		return func() {}
+	}
+	f, err := os.Create(path)
+	if err == nil {
+		err = pprof.StartCPUProfile(f)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "-profile:", err)
+		os.Exit(2)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		if err := f.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "-profile:", err)
+		}
 	}
 }
 
