@@ -89,7 +89,7 @@ func TestAddressOfARemovedNodeMoves(t *testing.T) {
 	d.must(&pb.Command{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{Node: 1, Epoch: 1, Fencer: 2, SaidStopped: true}}})
 	d.must(&pb.Command{Kind: &pb.Command_NodeRemove{NodeRemove: &pb.NodeRemove{Node: 1}}})
 	c := NewController(Profiles()[0])
-	for _, cmd := range c.groups(Input{Self: 2, State: d.State()}) {
+	for _, cmd := range c.groups(Input{Self: 2, State: d.State(), Holdings: d.Holdings()}) {
 		d.must(cmd)
 	}
 	if g := d.State().Groups[ClusterGroup]; g.Owner != 2 && g.Owner != 3 {
@@ -173,7 +173,7 @@ func TestAddressLeavesANodeThatItsNetworkHasLost(t *testing.T) {
 	local.Addresses = nil
 	d.must(addresses(d.State(), local)[0].(Report).Command)
 	c := NewController(Profiles()[0])
-	cmds := c.groups(Input{Self: 2, State: d.State()})
+	cmds := c.groups(Input{Self: 2, State: d.State(), Holdings: d.Holdings()})
 	if len(cmds) != 1 || cmds[0].GetGroupAssign().To == 1 {
 		t.Fatalf("%v", cmds)
 	}

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -242,7 +241,12 @@ func (a Report) Lane() string { return "report/" + a.What }
 
 // Act says what is to be done on a node, given its replica and what it sees of
 // itself. It may be asked at any time, and again while actions are under way.
-func Act(s *pb.State, l Local) []Action {
+func Act(s *pb.State, l Local) []Action { return act(s, HoldingsOf(s), l) }
+
+// Act is the function Act on this replica.
+func (d *Database) Act(l Local) []Action { return act(d.s, d.held, l) }
+
+func act(s *pb.State, h *Holdings, l Local) []Action {
 	me := s.Nodes[l.Node]
 	if me == nil || !l.Keeper {
 		return nil
@@ -278,8 +282,8 @@ func Act(s *pb.State, l Local) []Action {
 		out = append(out, volume(s, l, s.Volumes[name])...)
 	}
 	out = append(out, addresses(s, l)...)
-	mine := concerned(s, l)
-	moves := moving{s: s, node: l.Node}
+	mine := concerned(s, h, l)
+	moves := moving{s: s, held: h, node: l.Node}
 	for _, g := range mine {
 		out = append(out, group(s, l, g, &moves)...)
 	}
@@ -288,20 +292,18 @@ func Act(s *pb.State, l Local) []Action {
 
 // concerned are the machines that this node owns, has a process of, or moves; most
 // of the cluster's are none of them. They are in the order of their names.
-func concerned(s *pb.State, l Local) []*pb.Group {
-	var out []*pb.Group
-	for _, g := range s.Groups { // of many: nothing is looked up for each
-		if mine := g.Owner == l.Node || g.Migration != nil && g.Migration.From == l.Node; mine && g.Type != TypeCluster {
-			out = append(out, g)
-		}
-	}
+func concerned(s *pb.State, h *Holdings, l Local) []*pb.Group {
+	mine := h.of(l.Node).groups
+	var others []*pb.Group
 	for name := range l.Machines {
 		if g := s.Groups[name]; g != nil && g.Type != TypeCluster && g.Owner != l.Node && g.Migration.GetFrom() != l.Node {
-			out = append(out, g)
+			others = append(others, g)
 		}
 	}
-	slices.SortFunc(out, func(a, b *pb.Group) int { return cmp.Compare(a.Name, b.Name) })
-	return out
+	if len(others) == 0 {
+		return mine
+	}
+	return slices.SortedFunc(slices.Values(slices.Concat(mine, others)), byName)
 }
 
 // configuration is what noded is to be told.
@@ -525,6 +527,7 @@ func present(s *pb.State, l Local, g *pb.Group, m LocalMachine, moves *moving) [
 // moving are the migrations, as far as a node has any.
 type moving struct {
 	s      *pb.State
+	held   *Holdings
 	node   uint64
 	asked  bool
 	begins map[string]*pb.Migration
@@ -536,8 +539,8 @@ func (v *moving) move(g *pb.Group) []Action {
 	if underWay(v.s, mig) {
 		return []Action{MoveMachine{Group: g.Name, Migration: mig.Id, From: mig.From, To: mig.To, Epoch: mig.Epoch}}
 	}
-	if !v.asked { // all groups are looked at, so only where there is something to ask
-		v.asked, v.begins = true, mayBegin(v.s, v.node)
+	if !v.asked { // all that moves is looked at, so only where there is something to ask
+		v.asked, v.begins = true, mayBegin(v.s, v.held, v.node)
 	}
 	if v.begins[g.Name] == nil {
 		return nil

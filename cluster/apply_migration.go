@@ -49,7 +49,7 @@ func (d *Database) migrationBegin(c *pb.Command, k *pb.MigrationBegin) *pb.Resul
 	case g.Migration.Begun:
 		return ok()
 	}
-	if why := newQueue(d.s).blocked(g.Migration); why != "" {
+	if why := newQueue(d.s, d.held).blocked(g.Migration); why != "" {
 		return refuse(pb.Code_CODE_REFUSED, "%s waits: %s", g.Name, why)
 	}
 	g.Migration.Begun = true

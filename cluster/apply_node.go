@@ -163,9 +163,9 @@ func (d *Database) nodeDown(c *pb.Command, k *pb.NodeDown) *pb.Result {
 	d.forgetPaths(n.Id)
 	d.event(c, Error, "node-down", n.Name, "node %s is down: %s", n.Name, k.Reason)
 	d.callOffMoves(c, n.Id)
-	for _, name := range slices.Sorted(maps.Keys(d.s.Groups)) {
-		if m := d.s.Groups[name].Migration; m != nil && m.To == n.Id {
-			d.endMigration(c, d.s.Groups[name], Warning, "its target "+n.Name+" went down")
+	for _, g := range d.held.migrating(d.s) {
+		if g.Migration.To == n.Id {
+			d.endMigration(c, g, Warning, "its target "+n.Name+" went down")
 		}
 	}
 	if k.SaidStopped {

@@ -185,6 +185,9 @@ func TestReplicasAgree(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if err := a.Holdings().Check(a.State()); err != nil {
+				t.Fatalf("seed %d: after %v: %v", seed, c, err)
+			}
 			if err := b.Restore(snap); err != nil {
 				t.Fatal(err)
 			}

@@ -28,6 +28,8 @@ type Input struct {
 	Now   time.Time
 	Self  uint64
 	State *pb.State
+	// Holdings are State's (Database.Holdings); nil has them looked up.
+	Holdings *Holdings
 	// Term is the leader's: what it decides counts in no other.
 	Term uint64
 	// LeaderSince is when this node became leader, Quiet for how long before
@@ -84,13 +86,15 @@ func (c *Controller) Step(in Input) Decisions {
 	}
 	c.profile = TimingsOf(in.State, c.named).Long
 	c.votes.profile = c.profile
+	if in.Holdings == nil {
+		in.Holdings = HoldingsOf(in.State)
+	}
 	var d Decisions
-	used := usage(in.State)
 	ids := slices.Sorted(maps.Keys(in.State.Nodes))
 	for _, id := range ids {
 		n := in.State.Nodes[id]
 		if n.State == pb.NodeState_NODE_STATE_UP {
-			d.Commands = append(d.Commands, c.watch(in, n, used[id])...)
+			d.Commands = append(d.Commands, c.watch(in, n)...)
 		} else {
 			c.up[id] = upSince{}
 			d.Commands = append(d.Commands, c.fence(in, n)...)
@@ -129,7 +133,7 @@ func (c *Controller) silent(in Input, n *pb.Node, last time.Time) time.Duration 
 const foundWithin = 4
 
 // watch looks whether a node that is up still lives.
-func (c *Controller) watch(in Input, n *pb.Node, used map[string]bool) []*pb.Command {
+func (c *Controller) watch(in Input, n *pb.Node) []*pb.Command {
 	h := in.Heard[n.Id]
 	p := c.profile
 	if seen, known := c.up[n.Id]; !known || seen.epoch != n.Epoch {
@@ -155,7 +159,7 @@ func (c *Controller) watch(in Input, n *pb.Node, used map[string]bool) []*pb.Com
 	case in.Now.Sub(in.LeaderSince) > p.Lease && noLease > p.Lease+p.LeaseMargin():
 		return c.down(in, n, fmt.Sprintf("its noded has not renewed the lease for %d ms", noLease.Milliseconds()))
 	}
-	if lost := c.lostPath(in, n, used); lost != "" {
+	if lost := c.lostPath(in, n); lost != "" {
 		return c.down(in, n, lost)
 	}
 	if holds := c.holdsUp(in, n); holds != "" {
@@ -167,35 +171,18 @@ func (c *Controller) watch(in Input, n *pb.Node, used map[string]bool) []*pb.Com
 	return nil
 }
 
-// usage is which volumes each node uses: it coordinates them, or its machines lie
-// there.
-func usage(s *pb.State) map[uint64]map[string]bool {
-	out := make(map[uint64]map[string]bool, len(s.Nodes))
-	for id := range s.Nodes {
-		out[id] = map[string]bool{}
-	}
-	for name, v := range s.Volumes {
-		if used := out[v.Coordinator]; used != nil {
-			used[name] = true
+// lostPath says that a node has been without a volume that it uses for too long: it
+// coordinates that, or its machines lie there.
+func (c *Controller) lostPath(in Input, n *pb.Node) string {
+	var lost []string
+	for name, v := range in.State.Volumes {
+		if v.Status[n.Id].GetState() == PathLost && (v.Coordinator == n.Id || in.Holdings.of(n.Id).volumes[name] > 0) {
+			lost = append(lost, name)
 		}
 	}
-	for _, g := range s.Groups {
-		if used := out[g.Owner]; used != nil && g.Desire == pb.Desire_DESIRE_STARTED {
-			used[g.Volume] = true
-		}
-	}
-	return out
-}
-
-// lostPath says that a node has been without a volume that it uses for too long.
-func (c *Controller) lostPath(in Input, n *pb.Node, used map[string]bool) string {
-	for _, name := range slices.Sorted(maps.Keys(used)) {
-		v := in.State.Volumes[name]
-		if v == nil {
-			continue
-		}
-		st := v.Status[n.Id]
-		if st == nil || st.State != PathLost || !c.othersReach(in, v, n.Id) {
+	slices.Sort(lost)
+	for _, name := range lost {
+		if !c.othersReach(in, in.State.Volumes[name], n.Id) {
 			continue
 		}
 		since, known := c.pathLost[n.Id]
@@ -335,22 +322,19 @@ const maxAssigned = 64
 
 // groups gives those whose owner is gone, or cannot start them, another.
 func (c *Controller) groups(in Input) []*pb.Command {
-	homeless := map[string]string{} // with the reason
-	for name, g := range in.State.Groups {
-		if reason := homelessBecause(in.State, g); reason != "" {
-			homeless[name] = reason
-		}
-	}
-	if len(homeless) == 0 {
-		return nil
-	}
 	var out []*pb.Command
-	candidates := Candidates(in.State)
-	for _, name := range slices.Sorted(maps.Keys(homeless)) {
+	var candidates []resources.Candidate
+	for _, g := range in.Holdings.homeless(in.State) {
 		if len(out) == maxAssigned {
 			break
 		}
-		g, reason := in.State.Groups[name], homeless[name]
+		reason := homelessBecause(in.State, g)
+		if reason == "" {
+			continue
+		}
+		if candidates == nil {
+			candidates = candidatesOf(in.State, in.Holdings)
+		}
 		set := slices.Clone(candidates)
 		for i := range set {
 			if set[i].ID == g.Owner && set[i].Up {
@@ -360,7 +344,7 @@ func (c *Controller) groups(in Input) []*pb.Command {
 				set[i].Unfit = unfitFor(in.State, g, set[i].ID)
 			}
 		}
-		p := resources.Place(resources.Need{Group: name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, set)
+		p := resources.Place(resources.Need{Group: g.Name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, set)
 		if p.Node == 0 {
 			continue
 		}
@@ -371,7 +355,7 @@ func (c *Controller) groups(in Input) []*pb.Command {
 			}
 		}
 		out = append(out, &pb.Command{Kind: &pb.Command_GroupAssign{GroupAssign: &pb.GroupAssign{
-			Name: name, Epoch: g.Epoch, To: p.Node, Reason: reason + "; chosen because " + p.Explain(),
+			Name: g.Name, Epoch: g.Epoch, To: p.Node, Reason: reason + "; chosen because " + p.Explain(),
 		}}})
 	}
 	return out
@@ -395,18 +379,13 @@ func homelessBecause(s *pb.State, g *pb.Group) string {
 }
 
 // Candidates are the nodes as placement sees them.
-func Candidates(s *pb.State) []resources.Candidate {
+func Candidates(s *pb.State) []resources.Candidate { return candidatesOf(s, HoldingsOf(s)) }
+
+func candidatesOf(s *pb.State, h *Holdings) []resources.Candidate {
 	var out []resources.Candidate
-	committed, groups := map[uint64]uint64{}, map[uint64]int{}
-	for _, g := range s.Groups {
-		if g.Desire == pb.Desire_DESIRE_STARTED {
-			committed[g.Owner] += g.MemoryMib
-			groups[g.Owner]++
-		}
-	}
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
-		n := s.Nodes[id]
-		cand := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP && !n.Leaving, MemoryMiB: n.Facts.GetMemoryMib(), CommittedMiB: committed[id], Groups: groups[id]}
+		n, has := s.Nodes[id], h.of(id)
+		cand := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP && !n.Leaving, MemoryMiB: n.Facts.GetMemoryMib(), CommittedMiB: has.memory, Groups: has.wanted}
 		for name, v := range s.Volumes {
 			// A paused volume waits for its coordinator and will be there.
 			if st := v.Status[id].GetState(); st == "direct" || st == "redirected" || st == "paused" {

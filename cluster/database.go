@@ -23,10 +23,14 @@ type Database struct {
 	s *pb.State
 	// recent finds the results in s.Recent.
 	recent map[uint64]*pb.Result
+	held   *Holdings
 }
 
 // NewDatabase returns an empty one.
-func NewDatabase() *Database { return &Database{s: &pb.State{}, recent: map[uint64]*pb.Result{}} }
+func NewDatabase() *Database {
+	s := &pb.State{}
+	return &Database{s: s, recent: map[uint64]*pb.Result{}, held: HoldingsOf(s)}
+}
 
 // Found begins the database of a new cluster.
 func Found(c *pb.Cluster, first *pb.Node) *Database {
@@ -43,6 +47,9 @@ func Found(c *pb.Cluster, first *pb.Node) *Database {
 // State is the database itself: read it, never change it.
 func (d *Database) State() *pb.State { return d.s }
 
+// Holdings are the state's: read them, never change them.
+func (d *Database) Holdings() *Holdings { return d.held }
+
 // Snapshot encodes the whole database.
 func (d *Database) Snapshot() ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(d.s)
@@ -58,7 +65,7 @@ func (d *Database) Restore(data []byte) error {
 	if have := FormatOf(s); have > Format {
 		return tooNew("the database is of format %d", have)
 	}
-	d.s, d.recent = s, map[uint64]*pb.Result{}
+	d.s, d.recent, d.held = s, map[uint64]*pb.Result{}, HoldingsOf(s)
 	for _, r := range s.Recent {
 		d.recent[r.Id] = r.Result
 	}
@@ -87,7 +94,14 @@ func (d *Database) Apply(c *pb.Command, term uint64) (*pb.Result, error) {
 	case need > FormatOf(d.s):
 		res = refuse(pb.Code_CODE_REFUSED, "%s", tooEarly(d.s, need))
 	default:
+		changed, all := d.held.changes(c)
 		res = d.apply(c)
+		for _, name := range changed {
+			d.held.follow(d.s, name)
+		}
+		if all {
+			d.held = HoldingsOf(d.s)
+		}
 	}
 	d.remember(c.Id, res)
 	return res, nil

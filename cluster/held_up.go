@@ -45,7 +45,14 @@ func sameHeldUp(a, b []*pb.HeldUp) bool {
 // holdsUp says that a node holds a volume up. Where a coordinator hears nothing of most
 // of the others, though there are several, it is the coordinator that does.
 func (c *Controller) holdsUp(in Input, n *pb.Node) string {
-	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
+	var accused []string // volumes that anybody holds up: few, if any
+	for name, v := range in.State.Volumes {
+		if len(v.Status[v.Coordinator].GetHeldUp()) > 0 {
+			accused = append(accused, name)
+		}
+	}
+	slices.Sort(accused)
+	for _, name := range accused {
 		v := in.State.Volumes[name]
 		at := in.State.Nodes[v.Coordinator]
 		st := v.Status[v.Coordinator]

@@ -64,13 +64,13 @@ type Queued struct {
 // MigrationQueue is all migrations: those under way first, then those that wait, in
 // the order in which they go. A database of before format 4 has no queue: there all
 // are under way.
-func MigrationQueue(s *pb.State) []Queued {
-	q := newQueue(s)
+func MigrationQueue(s *pb.State) []Queued { return migrationQueue(s, HoldingsOf(s)) }
+
+func migrationQueue(s *pb.State, h *Holdings) []Queued {
+	q := newQueue(s, h)
 	var out []Queued
-	for name, g := range s.Groups {
-		if m := g.Migration; m != nil {
-			out = append(out, Queued{Group: name, Migration: m})
-		}
+	for _, g := range h.migrating(s) {
+		out = append(out, Queued{Group: g.Name, Migration: g.Migration})
 	}
 	slices.SortFunc(out, func(a, b Queued) int {
 		if x, y := underWay(s, a.Migration), underWay(s, b.Migration); x != y {
@@ -104,10 +104,10 @@ type queue struct {
 	out, in map[uint64]int
 }
 
-func newQueue(s *pb.State) *queue {
+func newQueue(s *pb.State, h *Holdings) *queue {
 	q := &queue{s: s, out: map[uint64]int{}, in: map[uint64]int{}}
-	for _, g := range s.Groups {
-		if m := g.Migration; m != nil && underWay(s, m) {
+	for _, g := range h.migrating(s) {
+		if m := g.Migration; underWay(s, m) {
 			q.take(m)
 		}
 	}
@@ -133,9 +133,9 @@ func (q *queue) blocked(m *pb.Migration) string {
 
 // mayBegin are the machines whose migration from a node may begin now, with the
 // migration.
-func mayBegin(s *pb.State, node uint64) map[string]*pb.Migration {
+func mayBegin(s *pb.State, h *Holdings, node uint64) map[string]*pb.Migration {
 	var out map[string]*pb.Migration
-	for _, w := range MigrationQueue(s) {
+	for _, w := range migrationQueue(s, h) {
 		if w.Waits == "" && w.Migration.From == node && !underWay(s, w.Migration) {
 			if out == nil {
 				out = map[string]*pb.Migration{}

@@ -56,9 +56,9 @@ func (a *nodeAgent) run() {
 		next := a.m.db.next()
 		local := a.look(a.m.ctx)
 		var actions []cluster.Action
-		a.m.db.view(func(s *pb.State) {
-			if s.Cluster != nil {
-				actions = cluster.Act(s, local)
+		a.m.db.read(func(d *cluster.Database) {
+			if d.State().Cluster != nil {
+				actions = d.Act(local)
 			}
 		})
 		for _, act := range actions {

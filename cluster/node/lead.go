@@ -113,12 +113,13 @@ func (m *member) passOn(ctx context.Context, to uint64) {
 func (m *member) control(c *cluster.Controller, st consensus.Status, quiet time.Duration, busy *lanes, wg *sync.WaitGroup) {
 	var d cluster.Decisions
 	gossip := m.gossipStates()
-	m.db.view(func(s *pb.State) {
+	m.db.read(func(db *cluster.Database) {
+		s := db.State()
 		if s.Cluster == nil {
 			return
 		}
 		d = c.Step(cluster.Input{
-			Now: time.Now(), Self: m.id.NodeID, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID,
+			Now: time.Now(), Self: m.id.NodeID, State: s, Holdings: db.Holdings(), Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID,
 			Quiet: min(st.Quiet, quiet), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
 			Gossip: rumours(s, gossip), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing},
 			CaughtUp: leadership(st).CaughtUp(st.ID), Changing: st.Changing,

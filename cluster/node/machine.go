@@ -66,9 +66,14 @@ func renewed(c chan struct{}) chan struct{} {
 
 // view calls f with the state, which f must neither change nor keep.
 func (r *replica) view(f func(*pb.State)) {
+	r.read(func(d *cluster.Database) { f(d.State()) })
+}
+
+// read is view for whoever asks more of the database: f must not change it.
+func (r *replica) read(f func(*cluster.Database)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	f(r.db.State())
+	f(r.db)
 }
 
 // clone returns a copy of the state.

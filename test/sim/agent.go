@@ -18,7 +18,7 @@ func (c *clusterd) look() bool {
 		return true
 	}
 	c.describe(s)
-	for _, act := range cluster.Act(s, c.local()) {
+	for _, act := range c.db.Act(c.local()) {
 		c.lane(act.Lane(), func() {
 			if c.act(act) == nil {
 				c.again()

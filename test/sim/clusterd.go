@@ -266,7 +266,7 @@ func (c *clusterd) lead() {
 		heard[id] = c.leases.Heard(st.Term, id, c.routes.Last(id))
 	}
 	d := c.control.Step(cluster.Input{
-		Now: c.n.now(), Self: c.n.id, State: s, Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID, Quiet: min(st.Quiet, c.w.profile.Challenge),
+		Now: c.n.now(), Self: c.n.id, State: s, Holdings: c.db.Holdings(), Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID, Quiet: min(st.Quiet, c.w.profile.Challenge),
 		Heard: heard, Conf: configuration(st), CaughtUp: l.CaughtUp(st.ID), Changing: c.busy["change"] || st.Changing,
 	})
 	for _, cmd := range d.Commands {

@@ -70,6 +70,9 @@ func (c *logCheck) compare(r *replica, index uint64) {
 	if err != nil {
 		c.w.fail("log", "%v", err)
 	}
+	if err := r.db.Holdings().Check(r.db.State()); err != nil {
+		c.w.fail("log", "at entry %d on %s: %v", index, r.by, err)
+	}
 	h := fnv.New64a()
 	_, _ = h.Write(data)
 	s := logState{hash: h.Sum64(), by: r.by}
