@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-
-	"quorate/disk"
 )
 
 // maxHanging is how many calls to a file server that does not answer may hang: each
@@ -49,25 +47,25 @@ func (c calls) read(ctx context.Context, b []byte, f func([]byte) error) error {
 }
 
 // device is dev with calls that are given up.
-func (c calls) device(dev disk.Device) disk.Device { return patientDevice{dev, c} }
+func (c calls) device(dev LogFile) LogFile { return patientDevice{dev, c} }
 
 type patientDevice struct {
-	disk.Device
+	LogFile
 	calls calls
 }
 
 // ReadAt implements disk.Device.
 func (d patientDevice) ReadAt(ctx context.Context, p []byte, off int64) error {
-	return d.calls.read(ctx, p, func(own []byte) error { return d.Device.ReadAt(ctx, own, off) })
+	return d.calls.read(ctx, p, func(own []byte) error { return d.LogFile.ReadAt(ctx, own, off) })
 }
 
 // WriteAt implements disk.Device.
 func (d patientDevice) WriteAt(ctx context.Context, p []byte, off int64) error {
 	own := slices.Clone(p)
-	return d.calls.do(ctx, func() error { return d.Device.WriteAt(ctx, own, off) })
+	return d.calls.do(ctx, func() error { return d.LogFile.WriteAt(ctx, own, off) })
 }
 
 // Flush implements disk.Device.
 func (d patientDevice) Flush(ctx context.Context) error {
-	return d.calls.do(ctx, func() error { return d.Device.Flush(ctx) })
+	return d.calls.do(ctx, func() error { return d.LogFile.Flush(ctx) })
 }

@@ -4,17 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"quorate/disk"
-	"quorate/disk/file"
 	"quorate/disk/journal"
+	"quorate/internal/mutant"
 	"quorate/quorum"
 )
 
@@ -27,9 +21,8 @@ import (
 // A Share lives as long as the node watches the witness; each session opens it anew.
 type Share struct {
 	folder, cluster string
-	// guarded says whether the file system can guard a witness.
-	guarded func(dir string) error
-	calls   calls
+	logSize         int64
+	files           Files
 }
 
 const (
@@ -46,6 +39,10 @@ type ShareOptions struct {
 	// Guarded refuses what cannot guard a witness; the function Guarded where it
 	// is nil. Tests of file systems of their own give another.
 	Guarded func(dir string) error
+	// Files is the file system, which is mounted on this machine where it is nil.
+	Files Files
+	// LogSize is of each tenure's log, in bytes: 64 MiB where it is 0.
+	LogSize int64
 }
 
 // NewShare makes one. Nothing is opened yet.
@@ -53,7 +50,13 @@ func NewShare(o ShareOptions) *Share {
 	if o.Guarded == nil {
 		o.Guarded = Guarded
 	}
-	return &Share{folder: o.Folder, cluster: o.ClusterID, guarded: o.Guarded, calls: newCalls()}
+	if o.Files == nil {
+		o.Files = mounted{guarded: o.Guarded, calls: newCalls()}
+	}
+	if o.LogSize == 0 {
+		o.LogSize = shareLogSize
+	}
+	return &Share{folder: o.Folder, cluster: o.ClusterID, logSize: o.LogSize, files: o.Files}
 }
 
 // NewFolder is where a new witness of a cluster lies in a directory; unique tells
@@ -62,34 +65,23 @@ func NewFolder(dir, clusterID, unique string) string {
 	return filepath.Join(dir, "quorate-witness-"+clusterID+"-"+unique)
 }
 
+func (s *Share) head() string { return filepath.Join(s.folder, headName) }
+
 // Format makes the folder, which must not be there yet.
 func (s *Share) Format(ctx context.Context, incarnation uint64) error {
-	return s.calls.do(ctx, func() error {
-		if err := s.guarded(filepath.Dir(s.folder)); err != nil {
-			return err
-		}
-		if err := os.Mkdir(s.folder, 0o700); err != nil {
-			return err
-		}
-		head := append(encodeLabel(s.cluster, incarnation), encodeBeat(quorum.Beat{})...)
-		f, err := os.OpenFile(filepath.Join(s.folder, headName), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = f.Write(head)
-		return errors.Join(err, f.Sync(), f.Close(), file.SyncDir(s.folder), file.SyncDir(filepath.Dir(s.folder)))
-	})
+	if err := s.files.Mkdir(ctx, s.folder); err != nil {
+		return err
+	}
+	return s.files.Create(ctx, s.head(), append(encodeLabel(s.cluster, incarnation), encodeBeat(quorum.Beat{})...))
 }
 
 // Remove removes the folder of a witness that is none any more. Nobody may host it.
 func (s *Share) Remove(ctx context.Context) error {
-	return s.calls.do(ctx, func() error {
-		names, err := filepath.Glob(filepath.Join(s.folder, logPrefix+"*"))
-		for _, n := range append(names, filepath.Join(s.folder, headName), s.folder) {
-			err = errors.Join(err, os.Remove(n))
-		}
-		return err
-	})
+	names, err := s.files.Logs(ctx, s.folder)
+	for _, n := range append(names, s.head(), s.folder) {
+		err = errors.Join(err, s.files.Remove(ctx, n))
+	}
+	return err
 }
 
 // Probe looks, from this node, at a share that another node has taken: it must be on a
@@ -115,28 +107,18 @@ func (s *Share) Probe(ctx context.Context) error {
 
 // Open opens the share for one session.
 func (s *Share) Open(ctx context.Context) (Place, error) {
-	opened := make(chan *os.File, 1)
-	err := s.calls.do(ctx, func() error {
-		if err := s.guarded(s.folder); err != nil {
-			return err
-		}
-		// Past the client's cache both ways, and on stable storage when a write
-		// returns.
-		f, err := os.OpenFile(filepath.Join(s.folder, headName), os.O_RDWR|unix.O_DIRECT|unix.O_SYNC, 0)
-		opened <- f
-		return err
-	})
+	head, err := s.files.OpenHead(ctx, s.head())
 	if err != nil {
 		return nil, fmt.Errorf("open the share: %w", err)
 	}
-	return &sharePlace{s: s, head: <-opened}, nil
+	return &sharePlace{s: s, head: head}, nil
 }
 
 // sharePlace is one session on a share.
 type sharePlace struct {
 	s    *Share
-	head *os.File
-	log  *file.Device // of the tenure, if there is one
+	head Head
+	log  LogFile // of the tenure, if there is one
 }
 
 var (
@@ -146,47 +128,32 @@ var (
 
 // ReadHead implements Place.
 func (p *sharePlace) ReadHead(ctx context.Context, b []byte) error {
-	return p.s.calls.read(ctx, b, func(b []byte) error {
-		_, err := io.ReadFull(io.NewSectionReader(p.head, 0, headSize), b)
-		return err
-	})
+	return p.head.Read(ctx, b[:headSize])
 }
 
 // Take implements Place: it takes the lock. Where a former host has it still, the file
 // server has not broken it yet; it does once that host's lease is over.
 func (p *sharePlace) Take(ctx context.Context, _ quorum.Beat) (Held, error) {
-	err := p.s.calls.do(ctx, func() error { return p.lock(unix.F_WRLCK) })
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return nil, fmt.Errorf("%w: its host has the lock on %s, and the file server has not broken it: it does when that host was silent for its lease", disk.ErrConflict, p.s.folder)
+	if mutant.On("witness without its lock") {
+		return p, nil
+	}
+	err := p.head.Lock(ctx)
+	if errors.Is(err, disk.ErrConflict) {
+		return nil, fmt.Errorf("%w: its host has the lock on %s, and the file server has not broken it: it does when that host was silent for its lease", err, p.s.folder)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", p.head.Name(), err)
+		return nil, fmt.Errorf("lock %s: %w", p.s.head(), err)
 	}
 	return p, nil
 }
 
-// lock sets the lock on the whole head. It belongs to the descriptor and to nothing
-// else of this process. The descriptor is kept until the call is over, though the place
-// be closed meanwhile: its number could be another file's by then.
-func (p *sharePlace) lock(kind int16) error {
-	head, err := p.head.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var lerr error
-	err = head.Control(func(fd uintptr) {
-		lerr = unix.FcntlFlock(fd, unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Whence: io.SeekStart})
-	})
-	return errors.Join(err, lerr)
-}
-
 // WriteHead implements Held.
 func (p *sharePlace) WriteHead(ctx context.Context, b []byte, off int64) error {
-	b = slices.Clone(b) // a write that is given up may read it later
-	return p.s.calls.do(ctx, func() error {
-		_, err := p.head.WriteAt(b, off)
-		return err
-	})
+	err := p.head.Write(ctx, b, off)
+	if mutant.On("lost lock not noticed") {
+		return ctx.Err()
+	}
+	return err
 }
 
 // Flush implements Held. Each write of the head is durable when it returns.
@@ -202,48 +169,30 @@ func (s *Share) logOf(b quorum.Beat) string {
 // Log implements Held. What the former tenure's log held goes into one that is this
 // tenure's alone, whole before the first heartbeat names it.
 func (p *sharePlace) Log(ctx context.Context, voter uint64, last, next quorum.Beat) (Log, error) {
-	opt := journal.Options{Size: shareLogSize, Owner: fmt.Sprintf("%s/%d", p.s.cluster, voter)}
-	opened, err := p.s.openLog(ctx, next, shareLogSize)
-	if err != nil {
+	s := p.s
+	opt := journal.Options{Size: s.logSize, Owner: fmt.Sprintf("%s/%d", s.cluster, voter)}
+	var err error
+	// One of that name is of a takeover that did not come to its end.
+	if p.log, err = s.files.OpenLog(ctx, s.logOf(next), s.logSize); err != nil {
+		p.log = nil
 		return Log{}, fmt.Errorf("the witness's log: %w", err)
 	}
-	p.log = opened
-	now := p.s.calls.device(p.log)
 	if last.Generation > 0 {
-		if err := p.s.copyLog(ctx, last, now, opt); err != nil {
+		if err := s.copyLog(ctx, last, p.log, opt); err != nil {
 			return Log{}, fmt.Errorf("the log of the witness's last host: %w", err)
 		}
 	}
-	return Log{now, opt}, p.s.calls.do(ctx, func() error { return p.s.removeLogs(last, next) })
-}
-
-// openLog opens the log of a tenure, or makes it anew with size bytes.
-func (s *Share) openLog(ctx context.Context, of quorum.Beat, size int64) (*file.Device, error) {
-	opened := make(chan *file.Device, 1)
-	err := s.calls.do(ctx, func() error {
-		if size > 0 { // one of a takeover that did not come to its end
-			if err := os.Remove(s.logOf(of)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		dev, err := file.Open(s.logOf(of), size)
-		opened <- dev
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return <-opened, nil
+	return Log{p.log, opt}, s.removeLogs(ctx, last, next)
 }
 
 // copyLog copies what the voter kept in the tenure of last.
 func (s *Share) copyLog(ctx context.Context, last quorum.Beat, to disk.Device, opt journal.Options) error {
-	old, err := s.openLog(ctx, last, 0)
+	old, err := s.files.OpenLog(ctx, s.logOf(last), 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = old.Close() }()
-	_, kept, err := journal.Open(ctx, s.calls.device(old), opt)
+	_, kept, err := journal.Open(ctx, old, opt)
 	if errors.Is(err, journal.ErrForeign) {
 		return nil // no voter has begun there
 	}
@@ -258,20 +207,18 @@ func (s *Share) copyLog(ctx context.Context, last quorum.Beat, to disk.Device, o
 }
 
 // removeLogs removes those of tenures before the last.
-func (s *Share) removeLogs(last, next quorum.Beat) error {
-	names, err := filepath.Glob(filepath.Join(s.folder, logPrefix+"*"))
+func (s *Share) removeLogs(ctx context.Context, last, next quorum.Beat) error {
+	names, err := s.files.Logs(ctx, s.folder)
 	for _, n := range names {
 		if n != s.logOf(last) && n != s.logOf(next) {
-			err = errors.Join(err, os.Remove(n))
+			err = errors.Join(err, s.files.Remove(ctx, n))
 		}
 	}
 	return err
 }
 
 // Release implements Held.
-func (p *sharePlace) Release(ctx context.Context) error {
-	return p.s.calls.do(ctx, func() error { return p.lock(unix.F_UNLCK) })
-}
+func (p *sharePlace) Release(ctx context.Context) error { return p.head.Unlock(ctx) }
 
 // Close implements Place. It waits for nothing: a call that hangs closes the file, and
 // lets the lock go, when it returns.
