@@ -1,13 +1,17 @@
 package sim
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"quorate/cluster"
 	pb "quorate/cluster/clusterpb"
 	"quorate/quorum"
+	"quorate/quorum/witness"
 )
 
 // admin does what administrators do, at random.
@@ -20,8 +24,11 @@ type admin struct {
 // admin0 lays down what the cluster has at the beginning.
 func (w *world) admin0(do func(*pb.Command)) {
 	mode := quorum.Choose(len(w.nodes), []quorum.Candidate{{ID: "q", Size: quorum.MinWitnessSize, SeenBy: len(w.nodes)}}).Mode
-	if mode == quorum.NodeAndDiskMajority {
-		do(w.quorumSet(pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY))
+	switch {
+	case w.folder != "":
+		do(w.quorumSet(pb.QuorumMode_QUORUM_MODE_NODE_AND_SHARE_MAJORITY, w.folder))
+	case mode == quorum.NodeAndDiskMajority:
+		do(w.quorumSet(pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY, ""))
 	}
 	do(&pb.Command{Kind: &pb.Command_CsvEnable{CsvEnable: &pb.CsvEnable{Enabled: true}}})
 	for _, l := range w.volumes {
@@ -55,12 +62,13 @@ func (w *world) admin0(do func(*pb.Command)) {
 	}
 }
 
-func (w *world) quorumSet(m pb.QuorumMode) *pb.Command {
-	disk := ""
-	if m != pb.QuorumMode_QUORUM_MODE_NODE_MAJORITY {
-		disk = w.witness.table.Info().ID
+// quorumSet is the command for a mode; folder is the witness's, where it is on a share.
+func (w *world) quorumSet(m pb.QuorumMode, folder string) *pb.Command {
+	q := &pb.QuorumSet{Mode: m, WitnessShare: folder, Why: "the administrator wants it"}
+	if quorum.Mode(cluster.ModeOf(m)).OnDisk() {
+		q.WitnessDisk = w.witness.table.Info().ID
 	}
-	return &pb.Command{Kind: &pb.Command_QuorumSet{QuorumSet: &pb.QuorumSet{Mode: m, WitnessDisk: disk, Why: "the administrator wants it"}}}
+	return &pb.Command{Kind: &pb.Command_QuorumSet{QuorumSet: q}}
 }
 
 func newAdmin(w *world) *admin {
@@ -259,8 +267,44 @@ func (w *world) removed(id uint64) {
 func (a *admin) mode(c *clusterd) {
 	modes := []pb.QuorumMode{
 		pb.QuorumMode_QUORUM_MODE_NODE_MAJORITY, pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY, pb.QuorumMode_QUORUM_MODE_NODE_AND_DISK_MAJORITY,
-		pb.QuorumMode_QUORUM_MODE_DISK_ONLY,
+		pb.QuorumMode_QUORUM_MODE_NODE_AND_SHARE_MAJORITY, pb.QuorumMode_QUORUM_MODE_NODE_AND_SHARE_MAJORITY, pb.QuorumMode_QUORUM_MODE_DISK_ONLY,
 	}
 	m := modes[a.w.e.rand.IntN(len(modes))]
-	a.tried(c, "sets quorum to "+cluster.ModeOf(m), a.w.quorumSet(m))
+	if m == pb.QuorumMode_QUORUM_MODE_NODE_AND_SHARE_MAJORITY {
+		a.modeOnShare(c, m)
+		return
+	}
+	a.tried(c, "sets quorum to "+cluster.ModeOf(m), a.w.quorumSet(m, ""))
 }
+
+// modeOnShare is mode where the witness is on the share: in the folder that it has, or
+// a new one, which is removed where it is refused.
+func (a *admin) modeOnShare(c *clusterd, m pb.QuorumMode) {
+	cmd := a.w.quorumSet(m, c.db.State().Quorum.GetWitnessShare())
+	if cmd.GetQuorumSet().WitnessShare != "" {
+		a.tried(c, "sets quorum to "+cluster.ModeOf(m), cmd)
+		return
+	}
+	cmd.GetQuorumSet().WitnessShare = "/share/new"
+	if cluster.Allowed(c.db.State(), cmd) != nil {
+		return
+	}
+	a.w.folders++
+	folder := witness.NewFolder("/share", a.w.id, strconv.Itoa(a.w.folders))
+	ctx, cancel := c.p.withTimeout(context.Background(), shareTimeout)
+	defer cancel()
+	share := c.n.share(c.p, folder)
+	if err := share.Format(ctx, 0); err != nil {
+		a.w.tell("admin", "makes no witness on the share, at %s: %v", c.n.name, err)
+		return
+	}
+	_, err := c.propose(a.w.quorumSet(m, folder))
+	a.w.tell("admin", "sets quorum to %s in %s, at %s: %v", cluster.ModeOf(m), folder, c.n.name, err)
+	var refused *refusedError
+	if errors.As(err, &refused) {
+		_ = share.Remove(ctx)
+	}
+}
+
+// shareTimeout is for how long a share is waited for.
+const shareTimeout = 20 * time.Second

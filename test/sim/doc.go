@@ -23,13 +23,15 @@
 //   - addresses.go: the cluster's address on a node's interface, and ARP;
 //   - lun.go: a target around disk.Memory's table of reservations, with writes that
 //     land late; localdisk.go: a disk that loses what was not flushed,
-//     fails or is full; net.go.
+//     fails or is full; net.go;
+//   - share.go, sharefile.go: an NFSv4 server and its clients, below witness.Share:
+//     locks that are leased, broken and reclaimed, and writes that are not committed.
 //
 // The rest is the world's: world.go, node.go, faults.go, admin.go; and the checkers,
 // one file each: leader, lease, log, acknowledged, epochs, quorum, machine, volume,
 // address, history, migration, format, liveness.
 //
-// Not there are a witness on a share, quorum that is forced, and redirected I/O: their own
+// Not there are quorum that is forced, and redirected I/O: their own
 // packages' tests and the lab have them. Gossip is not there: it only adds words to
 // decisions. A machine on a node whose
 // noded alone stands still is not counted as running: its disk stands still too,

@@ -62,6 +62,12 @@ var kinds = []kind{
 	{"writes linger", 10 * time.Second, ""},
 	{"target restarts", 0, ""},
 	{"target loses power", 0, ""},
+	{"path to the share is lost", 30 * time.Second, ""},
+	{"node is cut off, from the share too", 30 * time.Second, ""},
+	{"file server fails", 15 * time.Second, ""},
+	{"file server restarts", 2 * time.Second, ""},
+	{"file server loses power", 8 * time.Second, ""},
+	{"file server is slow", 10 * time.Second, ""},
 	{"disk is slow", 10 * time.Second, ""},
 	{"disk fails", 10 * time.Second, ""},
 	{"disk is full", 20 * time.Second, ""},
@@ -277,8 +283,37 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 		return w.admin.cancelMoves(n), nil
 	case "LUN aborts commands", "writes linger", "path to a LUN is lost", "SAN fails", "LUN is slow", "target restarts", "target loses power":
 		return f.san(n, x)
+	case "path to the share is lost", "node is cut off, from the share too", "file server fails", "file server restarts", "file server loses power", "file server is slow":
+		return f.share(n, x)
 	}
 	return f.network(n, x)
+}
+
+// share is what goes wrong with the file server, and the ways to it.
+func (f *faults) share(n *node, x fault) (string, func()) {
+	s := f.w.server
+	switch x.kind.name {
+	case "path to the share is lost":
+		n.shareLost = true
+		return n.name + " loses its path to the share", func() { n.shareLost = false }
+	case "node is cut off, from the share too":
+		n.shareLost = true
+		_, heal := f.network(n, fault{kind: kind{name: "node is cut off"}, b: 1})
+		return n.name + " is cut off, from the share too", func() {
+			heal()
+			f.w.e.after(time.Duration(x.b%3000)*time.Millisecond, nil, func() { n.shareLost = false })
+		}
+	case "file server is slow":
+		s.slow = time.Duration(x.b%150) * time.Millisecond
+		return fmt.Sprintf("the file server is slow by %v", s.slow), func() { s.slow = 0 }
+	}
+	s.down = true
+	return "the " + x.kind.name, func() {
+		s.down = false
+		if x.kind.name != "file server fails" {
+			s.restart(x.kind.name == "file server loses power")
+		}
+	}
 }
 
 // site has the power of all nodes of a site fail, or cuts them off from the others.

@@ -23,32 +23,38 @@ import (
 type hosting struct {
 	c     *clusterd
 	voter uint64
-	l     *lun
+	at    place
 	ctx   *simContext
 	inst  *voter // while the witness is here
 	wake  *signal
 	keep  bool
 }
 
+// place is where a witness lies: on a LUN, or in a folder of the share.
+type place struct {
+	l      *lun
+	folder string
+}
+
 // host keeps the hosts of witnesses as the database wants them.
 func (c *clusterd) host() {
 	q := c.db.State().GetQuorum()
-	want := map[uint64]*lun{}
-	if q.GetWitnessDisk() != "" {
-		want[q.WitnessVoter] = c.w.luns[q.WitnessDisk]
+	want := map[uint64]place{}
+	if cluster.HasWitness(q) {
+		want[q.WitnessVoter] = place{c.w.luns[q.WitnessDisk], q.WitnessShare}
 	}
-	if q.GetFormerDisk() != "" {
-		want[q.FormerVoter] = c.w.luns[q.FormerDisk]
+	if q.GetFormerVoter() != 0 {
+		want[q.FormerVoter] = place{c.w.luns[q.FormerDisk], q.FormerShare}
 	}
 	for _, id := range sorted(c.hostings) {
-		if h := c.hostings[id]; want[id] != h.l {
+		if h := c.hostings[id]; want[id] != h.at {
 			h.ctx.cancel(context.Canceled)
 			delete(c.hostings, id)
 		}
 	}
 	for _, id := range sorted(want) {
 		if c.hostings[id] == nil {
-			c.hostings[id] = &hosting{c: c, voter: id, l: want[id], ctx: newContext(context.Background())}
+			c.hostings[id] = &hosting{c: c, voter: id, at: want[id], ctx: newContext(context.Background())}
 			c.p.spawn(c.hostings[id].run)
 		}
 		h, keep := c.hostings[id], q.GetMode() == pb.QuorumMode_QUORUM_MODE_DISK_ONLY
@@ -78,8 +84,11 @@ func (h *hosting) run() {
 	witness.NewHost(witness.Options{
 		ClusterID: c.w.id, Voter: h.voter, Node: c.n.id, Every: c.w.profile.WitnessBeat,
 		Timing: quorum.Timing{Window: c.w.profile.Challenge, MaxGap: c.w.profile.Challenge}, Log: c.n.words(), Clock: h,
-		Open: func(context.Context) (witness.Place, error) {
-			lun, err := h.l.open(c.n, c.p, "witness")
+		Open: func(ctx context.Context) (witness.Place, error) {
+			if h.at.folder != "" {
+				return c.n.share(c.p, h.at.folder).Open(ctx)
+			}
+			lun, err := h.at.l.open(c.n, c.p, "witness")
 			if err != nil {
 				return nil, err
 			}
@@ -125,6 +134,9 @@ func (h *hosting) start(w witness.Hosted) (witness.Instance, error) {
 		return nil, err
 	}
 	c.w.done.Takeovers++
+	if h.at.folder != "" {
+		c.w.done.OnShare++
+	}
 	c.w.moment(afterTakeover, c.n, 3*time.Second)
 	c.w.tell(c.n.name, "hosts the witness, generation %d", w.Generation)
 	h.inst = v

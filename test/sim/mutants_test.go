@@ -52,6 +52,8 @@ var mutants = []struct {
 	{"hard state left out", "disks", 0, 1, "rule 4: the latest hard state goes with every batch of entries"},
 	{"hard state before entries", "disks", 0, 15, "rule 5: one atomic record for each batch"},
 	{"witness without database", "disks", 0, 1, "rule 6: the witness is a whole replica"},
+	{"lost lock not noticed", "share", 2, 1, "a host of a witness on a share says nothing that a write through its lock has not confirmed"},
+	{"witness without its lock", "share", 2, 1, "a witness on a share is its host's alone: the server's lock keeps the others out"},
 	{"format ahead of a node", "members", 0, 1, "the database moves on to a format only when every node can it"},
 	{"leader removed", "members", 0, 1, "rule 7: the leader is neither removed nor demoted"},
 }

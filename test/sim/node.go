@@ -32,7 +32,11 @@ type node struct {
 	keeping keeping
 	// pathLost are the LUNs that it does not reach.
 	pathLost map[*lun]bool
-	held     map[string]bool // addresses of the cluster on its interfaces
+	// mount is its kernel's part in the file server, or nil; shareLost: it does not
+	// reach that.
+	mount     *mount
+	shareLost bool
+	held      map[string]bool // addresses of the cluster on its interfaces
 
 	powered, frozen bool
 	broken          bool          // no QEMU can be started
@@ -137,6 +141,9 @@ func (n *node) powerOff() {
 	}
 	n.machines = nil
 	clear(n.held)
+	if n.mount != nil {
+		n.mount.dead, n.mount = true, nil
+	}
 	n.disk.s.lose()
 }
 
@@ -211,7 +218,12 @@ func (n *node) described() *pb.Node {
 // found makes the cluster's first snapshot.
 func (w *world) found() *raftpb.Snapshot {
 	at := epoch.UnixMilli()
-	db := cluster.Found(&pb.Cluster{Id: w.id, Name: "sim", CreatedMs: at}, w.nodes[0].described())
+	if w.folder != "" { // its programs are the newer ones from the beginning
+		for _, n := range w.nodes {
+			n.starts = cluster.Format
+		}
+	}
+	db := cluster.Found(&pb.Cluster{Id: w.id, Name: "sim", CreatedMs: at, Format: w.nodes[0].formatOf()}, w.nodes[0].described())
 	id := uint64(0)
 	do := func(c *pb.Command) {
 		id++

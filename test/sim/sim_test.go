@@ -39,7 +39,7 @@ func TestSeeds(t *testing.T) {
 		all.add(r.Done)
 	}
 	for what, n := range map[string]int{
-		"commits": all.Commits, "elections": all.Elections, "takeovers of the witness": all.Takeovers, "dead nodes": all.NodesDown,
+		"commits": all.Commits, "elections": all.Elections, "takeovers of the witness": all.Takeovers, "takeovers of a witness on a share": all.OnShare, "locks that the file server broke": all.Broken, "dead nodes": all.NodesDown,
 		"fences": all.Fences, "starts": all.Starts, "moves": all.Moves, "moves that failed": all.MovesFailed, "late writes": all.LateWrites,
 		"reads": all.Reads, "addresses of the cluster that came up": all.Addresses, "judgements of a calm": all.Settled, "formats after the first": int(all.Format) - 1,
 	} {

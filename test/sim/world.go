@@ -67,6 +67,9 @@ type Result struct {
 // Done counts what happened in a run: a run in which nothing does proves nothing.
 type Done struct {
 	Commits, Elections, Takeovers, NodesDown, Fences, Starts, Moves, MovesFailed, LateWrites, Reads, Addresses, Settled int
+	// OnShare are those takeovers of a witness on a share, Broken the locks that its
+	// server broke.
+	OnShare, Broken int
 	// Format is that of the database.
 	Format uint32
 }
@@ -84,6 +87,8 @@ func (d *Done) add(o Done) {
 	d.Reads += o.Reads
 	d.Addresses += o.Addresses
 	d.Settled += o.Settled
+	d.OnShare += o.OnShare
+	d.Broken += o.Broken
 	d.Format = max(d.Format, o.Format)
 }
 
@@ -106,6 +111,9 @@ type world struct {
 	nodes   []*node
 	nets    []*network
 	witness *lun
+	server  *fileServer
+	folder  string // of the witness at the beginning, where it is on a share
+	folders int    // how many there were
 	volumes []*lun // in the order of their names
 	luns    map[string]*lun
 	checks  checks
@@ -193,6 +201,7 @@ func newWorld(opt Options) *world {
 	if opt.Groups > 100 {
 		w.logSize = 4 * localSize
 	}
+	w.server = newFileServer(w)
 	w.checks.w = w
 	w.checks.init()
 	w.faults = &faults{w: w}
@@ -223,6 +232,9 @@ func (w *world) begin() {
 		w.nodes = append(w.nodes, newNode(w, uint64(i+1)))
 	}
 	w.locate()
+	if drawn := w.e.chance(3); drawn || w.opt.Theme == "share" {
+		w.folder = witness.NewFolder("/share", w.id, "0")
+	}
 	w.format()
 	snap := w.found()
 	for _, x := range w.nodes {
@@ -248,13 +260,17 @@ func (w *world) locate() {
 	}
 }
 
-// format makes the witness's LUN what it is.
+// format makes the witness's LUN what it is, and the folder on the share, where the
+// cluster begins with one.
 func (w *world) format() {
 	p := &process{e: w.e, name: "setup"}
 	p.spawn(func() {
 		x, err := w.witness.open(w.nodes[0], p, "format")
 		if err == nil {
 			err = witness.Format(context.Background(), x, w.id, 0, false)
+		}
+		if err == nil && w.folder != "" {
+			err = w.nodes[0].share(p, w.folder).Format(context.Background(), 0)
 		}
 		if err != nil {
 			panic(err)
