@@ -16,10 +16,6 @@ type Leadership struct {
 	// followed it; Quiet is as in Input.
 	Since, LastQuorum time.Time
 	Quiet             time.Duration
-	// Active tells which voters it heard lately, Match how far each one's log
-	// agrees with its own.
-	Active map[uint64]bool
-	Match  map[uint64]uint64
 }
 
 // MayDecide tells whether a leader may run the controller now: a majority has just
@@ -36,15 +32,12 @@ func (l Leadership) MayDecide(now time.Time, p Profile) bool {
 // up to date.
 const caughtUpWithin = 64
 
-// CaughtUp tells which members are heard and up to date. raft counts a new member
-// as active until it finds otherwise: one that has never answered has matched
+// CaughtUp tells whether a member other than the leader is up to date: active, where it
+// was heard lately, and match is how far its log agrees with the leader's. raft counts a
+// new member as active until it finds otherwise: one that has never answered has matched
 // nothing.
-func (l Leadership) CaughtUp(self uint64) map[uint64]bool {
-	caught := map[uint64]bool{}
-	for id, match := range l.Match {
-		caught[id] = id == self || l.Active[id] && match > 0 && match+caughtUpWithin >= l.Commit
-	}
-	return caught
+func (l Leadership) CaughtUp(active bool, match uint64) bool {
+	return active && match > 0 && match+caughtUpWithin >= l.Commit
 }
 
 // DecisionLane names a decision of the controller: while it is being proposed, the

@@ -288,16 +288,15 @@ func (c *Core) giveAway() {
 	if !c.Leader() || c.keep {
 		return
 	}
-	st := c.rn.Status()
 	best := raft.None
-	for id, pr := range st.Progress {
-		if id == c.cfg.ID || pr.IsLearner || !pr.RecentActive || pr.State != tracker.StateReplicate {
-			continue
+	c.rn.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
+		if id == c.cfg.ID || typ == raft.ProgressTypeLearner || !pr.RecentActive || pr.State != tracker.StateReplicate {
+			return
 		}
 		if id == c.cfg.Host || best == raft.None || (best != c.cfg.Host && id < best) {
 			best = id
 		}
-	}
+	})
 	if best != raft.None {
 		c.rn.TransferLeader(best)
 	}

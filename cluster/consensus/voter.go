@@ -48,10 +48,17 @@ type Status struct {
 	Outgoing []uint64
 	// Changing: a change of votes is in the log, and not in these yet.
 	Changing bool
-	// Active tells, on the leader, which voters it heard lately.
-	Active map[uint64]bool
-	// Match is, on the leader, how far each voter's log agrees with its own.
-	Match map[uint64]uint64
+	// Members are, on the leader, all whom it sends its log, by their numbers. They are
+	// not changed once they were said.
+	Members []Member
+}
+
+// Member is how a leader sees one of those that have its log, itself included.
+type Member struct {
+	ID uint64
+	// Active: it was heard lately. Match is how far its log agrees with the leader's.
+	Active bool
+	Match  uint64
 }
 
 // Voter is a core with what it makes of time, which is handed to it: since when
@@ -159,13 +166,16 @@ func (v *Voter) takeReads(out *Output) {
 
 // observe takes the core's state over.
 func (v *Voter) observe(at time.Time) {
-	st := v.rn.Status()
+	st := v.rn.BasicStatus()
 	old := v.status
 	now := Status{
 		ID: v.cfg.ID, Leader: st.Lead, Term: st.GetTerm(), Applied: v.applied, Commit: st.GetCommit(),
 		IsLeader: st.RaftState == raft.StateLeader, Voters: v.conf.GetVoters(),
-		Learners: slices.Concat(v.conf.GetLearners(), v.conf.GetLearnersNext()), Outgoing: v.conf.GetVotersOutgoing(), Changing: v.Changing(),
+		Learners: v.conf.GetLearners(), Outgoing: v.conf.GetVotersOutgoing(), Changing: v.Changing(),
 		LeaderSince: old.LeaderSince, LastQuorum: old.LastQuorum, Quiet: old.Quiet,
+	}
+	if next := v.conf.GetLearnersNext(); len(next) > 0 {
+		now.Learners = slices.Concat(now.Learners, next)
 	}
 	if now.IsLeader && (!old.IsLeader || old.Term != now.Term) {
 		now.LeaderSince, now.LastQuorum, now.Quiet = at, time.Time{}, 0
@@ -175,11 +185,10 @@ func (v *Voter) observe(at time.Time) {
 		clear(v.rounds)
 	}
 	if now.IsLeader {
-		now.Active, now.Match = map[uint64]bool{}, map[uint64]uint64{}
-		for id, pr := range st.Progress {
-			now.Active[id] = pr.RecentActive && pr.State != tracker.StateSnapshot
-			now.Match[id] = pr.Match
-		}
+		now.Members = make([]Member, 0, len(now.Voters)+len(now.Outgoing)+len(now.Learners))
+		v.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+			now.Members = append(now.Members, Member{ID: id, Active: pr.RecentActive && pr.State != tracker.StateSnapshot, Match: pr.Match})
+		})
 	} else {
 		clear(v.rounds)
 	}

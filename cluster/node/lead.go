@@ -122,7 +122,7 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, quiet time.
 			Now: time.Now(), Self: m.id.NodeID, State: s, Holdings: db.Holdings(), Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID,
 			Quiet: min(st.Quiet, quiet), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
 			Gossip: rumours(s, gossip), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing},
-			CaughtUp: leadership(st).CaughtUp(st.ID), Changing: st.Changing,
+			CaughtUp: caughtUp(st), Changing: st.Changing,
 		})
 	})
 	for _, cmd := range d.Commands {
@@ -139,6 +139,15 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, quiet time.
 			m.change(st.Term, d.Changes)
 		})
 	}
+}
+
+// caughtUp tells which members are up to date.
+func caughtUp(st consensus.Status) map[uint64]bool {
+	l, caught := leadership(st), make(map[uint64]bool, len(st.Members))
+	for _, m := range st.Members {
+		caught[m.ID] = m.ID == st.ID || l.CaughtUp(m.Active, m.Match)
+	}
+	return caught
 }
 
 // gossipStates is what gossip says, by name. It is asked before the database is

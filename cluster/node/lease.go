@@ -34,7 +34,7 @@ func newLeases(m *member) *leases {
 func leadership(st consensus.Status) cluster.Leadership {
 	return cluster.Leadership{
 		Leads: st.IsLeader, Term: st.Term, Applied: st.Applied, Commit: st.Commit, Since: st.LeaderSince,
-		LastQuorum: st.LastQuorum, Quiet: st.Quiet, Active: st.Active, Match: st.Match,
+		LastQuorum: st.LastQuorum, Quiet: st.Quiet,
 	}
 }
 

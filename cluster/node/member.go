@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -325,8 +326,8 @@ func (m *member) handOver() {
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, m.timings().Long.Election)
 	defer cancel()
-	for _, id := range st.Voters {
-		if id != m.id.NodeID && id < consensus.FirstWitness && st.Active[id] {
+	for _, other := range st.Members { // by their numbers
+		if id := other.ID; id != m.id.NodeID && id < consensus.FirstWitness && other.Active && slices.Contains(st.Voters, id) {
 			m.passOn(ctx, id)
 			return
 		}

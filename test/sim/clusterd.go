@@ -216,8 +216,16 @@ func (c *clusterd) observe() {
 func leadership(st consensus.Status) cluster.Leadership {
 	return cluster.Leadership{
 		Leads: st.IsLeader, Term: st.Term, Applied: st.Applied, Commit: st.Commit, Since: st.LeaderSince,
-		LastQuorum: st.LastQuorum, Quiet: st.Quiet, Active: st.Active, Match: st.Match,
+		LastQuorum: st.LastQuorum, Quiet: st.Quiet,
 	}
+}
+
+func caughtUp(st consensus.Status) map[uint64]bool {
+	l, caught := leadership(st), make(map[uint64]bool, len(st.Members))
+	for _, m := range st.Members {
+		caught[m.ID] = m.ID == st.ID || l.CaughtUp(m.Active, m.Match)
+	}
+	return caught
 }
 
 // leading is the status of the voter on this node that leads, else of the node's own.
@@ -267,7 +275,7 @@ func (c *clusterd) lead() {
 	}
 	d := c.control.Step(cluster.Input{
 		Now: c.n.now(), Self: c.n.id, State: s, Holdings: c.db.Holdings(), Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID, Quiet: min(st.Quiet, c.w.profile.Challenge),
-		Heard: heard, Conf: configuration(st), CaughtUp: l.CaughtUp(st.ID), Changing: c.busy["change"] || st.Changing,
+		Heard: heard, Conf: configuration(st), CaughtUp: caughtUp(st), Changing: c.busy["change"] || st.Changing,
 	})
 	for _, cmd := range d.Commands {
 		if p := cmd.GetFenceProof(); p != nil {
