@@ -106,8 +106,8 @@ type Core struct {
 	begun *round // of Process, while a part of it is done
 
 	ticks       int    // since the start
-	quiet       int    // ticks since a leader was heard
-	leader      uint64 // the last that was heard
+	led         int    // at how many ticks a leader was heard last, or led here
+	leader      uint64 // that leader; 0 since the start
 	sinceHup    int    // ticks since the last forced campaign
 	transferred uint64 // the term before an election by transfer
 	hosting     bool
@@ -145,16 +145,26 @@ const noTerm = 1<<64 - 1
 // Tick lets one unit of raft's time pass.
 func (c *Core) Tick() {
 	c.ticks++
-	c.quiet++
 	c.sinceHup++
+	c.noteLead()
 	c.rn.Tick()
 	if c.cfg.Witness {
 		c.giveAway()
-	} else if rank, may := c.rank(); may && !c.Leader() && c.quiet >= electionTicks+campaignEvery*rank && c.sinceHup >= campaignEvery+rank {
+	} else if rank, may := c.rank(); may && !c.Leader() && c.quiet() >= electionTicks+campaignEvery*rank && c.sinceHup >= campaignEvery+rank {
 		c.sinceHup = 0
 		_ = c.rn.Campaign()
 	}
 }
+
+// noteLead notes that this voter leads, if it does.
+func (c *Core) noteLead() {
+	if c.Leader() {
+		c.led, c.leader = c.ticks, c.cfg.ID
+	}
+}
+
+// quiet is for how many ticks no leader was heard, nor led here.
+func (c *Core) quiet() int { return c.ticks - c.led }
 
 // campaignEvery is how many ticks lie between the campaigns of two voters, and, a
 // little different for each, between two of one.
@@ -245,29 +255,45 @@ func (c *Core) Transfer(to uint64) { c.rn.TransferLeader(to) }
 
 // Step takes a message in.
 func (c *Core) Step(m *raftpb.Message) error {
+	c.noteLead()
 	switch m.GetType() {
 	case raftpb.MsgPreVote, raftpb.MsgVote:
-		if c.ticks < c.cfg.Guard && !mutant.On("vote right after the start") && string(m.GetContext()) != campaignTransfer {
+		if string(m.GetContext()) != campaignTransfer && !c.mayVote() {
 			return nil
 		}
 	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
-		c.quiet, c.leader = 0, m.GetFrom()
+		c.led, c.leader = c.ticks, m.GetFrom()
 	case raftpb.MsgProp:
 		// A node of an earlier version forwards what it decided on votes.
 		if slices.ContainsFunc(m.GetEntries(), isChange) {
 			return raft.ErrProposalDropped
 		}
 	case raftpb.MsgTimeoutNow:
-		c.transferred = c.hard.GetTerm()
+		c.transferred = m.GetTerm()
 	}
 	if err := c.rn.Step(m); err != nil {
 		return err
 	}
 	if c.cfg.Witness && (m.GetType() == raftpb.MsgPreVote || m.GetType() == raftpb.MsgVote) && c.ahead(m) {
 		// The candidate misses something that only the witness knows.
+		if string(m.GetContext()) == campaignTransfer { // others vote for it as they would have for the candidate
+			c.transferred = m.GetTerm()
+			return c.rn.Step(&raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), From: m.From, To: m.To, Term: m.Term})
+		}
 		return c.rn.Campaign()
 	}
 	return nil
+}
+
+// mayVote tells whether this voter may vote where no leader has handed over: no leader
+// was heard for an election's time, whatever the terms since, nor can one have been
+// before the start. raft forgets the leader with each term that another begins, and a
+// new leader counts on that time (Status.Quiet).
+func (c *Core) mayVote() bool {
+	if mutant.On("vote right after the start") {
+		return true
+	}
+	return c.ticks >= c.cfg.Guard && (c.leader == raft.None || c.quiet() >= electionTicks)
 }
 
 // campaignTransfer marks the vote requests of an election by transfer (raft.go).
