@@ -143,11 +143,56 @@ func BenchmarkCommit(b *testing.B) {
 				})
 			}
 			wg.Wait()
-			b.StopTimer()
-			slices.Sort(took)
-			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-p50")
-			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
+			tell(b, took)
+		})
+	}
+}
+
+func tell(b *testing.B, took []time.Duration) {
+	b.StopTimer()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-p50")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
+	b.ReportMetric(float64(len(took))/b.Elapsed().Seconds(), "commits/s")
+}
+
+// BenchmarkCommitAtRate is the latency of durable commits that come at a fixed rate,
+// whether those before them are done or not, as from many clients that do not know of
+// each other. Each is timed from when it was due: where the voters, or this benchmark,
+// fall behind, all that wait show it. The rate that was reached is told beside.
+func BenchmarkCommitAtRate(b *testing.B) {
+	const beat = time.Millisecond // what is due within one is begun together
+	for _, rate := range []int{5000, 20000} {
+		b.Run(fmt.Sprintf("rate=%d", rate), func(b *testing.B) {
+			lead := trio(b)
+			took := make([]time.Duration, b.N)
+			due := make(chan int, b.N)
+			var wg sync.WaitGroup
+			b.ResetTimer()
+			began := time.Now()
+			at := func(n int) time.Time { return began.Add(time.Duration(n) * time.Second / time.Duration(rate)) }
+			for range 2048 { // more than are ever under way
+				wg.Go(func() {
+					value := make([]byte, 256)
+					for n := range due {
+						_, _ = rand.Read(value[:8])
+						if _, err := lead.Propose(context.Background(), binary.BigEndian.Uint64(value), slices.Clone(value)); err != nil {
+							b.Error(err)
+							return
+						}
+						took[n] = time.Since(at(n))
+					}
+				})
+			}
+			for n := range b.N {
+				if wait := time.Until(at(n)); wait > 0 {
+					time.Sleep(max(wait, beat))
+				}
+				due <- n
+			}
+			close(due)
+			wg.Wait()
+			tell(b, took)
 		})
 	}
 }
