@@ -333,13 +333,17 @@ func LeasePeers(s *pb.State) []string {
 
 // fences are the keys that this node is to remove.
 func fences(s *pb.State, l Local) []Action {
+	var victims []uint64 // few, if any
+	for id, n := range s.Nodes {
+		if n.State == pb.NodeState_NODE_STATE_DOWN && n.Fence.Fencer == l.Node && n.Fence.DoneMs == 0 {
+			victims = append(victims, id)
+		}
+	}
+	slices.Sort(victims)
 	var out []Action
 	tag := KeyTag(s.Cluster.Id)
-	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+	for _, id := range victims {
 		n := s.Nodes[id]
-		if n.State != pb.NodeState_NODE_STATE_DOWN || n.Fence.Fencer != l.Node || n.Fence.DoneMs != 0 {
-			continue
-		}
 		for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {
 			v := s.Volumes[name]
 			if slices.Contains(n.Fence.Disks, v.Disk) && !CannotWriteTo(n.Fence, v.Disk) {

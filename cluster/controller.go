@@ -263,15 +263,22 @@ func (c *Controller) fence(in Input, n *pb.Node) []*pb.Command {
 // had, and once they have no vote: a vote of one that is put away is never cast again,
 // and counts all the same.
 func removals(in Input) []*pb.Command {
-	var out []*pb.Command
+	var leaving []uint64 // few, if any
 	s := in.State
+	for id, n := range s.Nodes {
+		if n.Leaving {
+			leaving = append(leaving, id)
+		}
+	}
+	slices.Sort(leaving)
+	var out []*pb.Command
 	d := Database{s: s}
-	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+	for _, id := range leaving {
 		votes := in.Changing || slices.Contains(in.Conf.Voters, id) || slices.Contains(in.Conf.Outgoing, id)
 		if votes && !mutant.On("removed with its vote") {
 			continue
 		}
-		if n := s.Nodes[id]; n.Leaving && n.State == pb.NodeState_NODE_STATE_DOWN && n.Fence.DoneMs != 0 && d.has(id) == "" {
+		if n := s.Nodes[id]; n.State == pb.NodeState_NODE_STATE_DOWN && n.Fence.DoneMs != 0 && d.has(id) == "" {
 			out = append(out, &pb.Command{Kind: &pb.Command_NodeRemove{NodeRemove: &pb.NodeRemove{Node: id}}})
 		}
 	}
@@ -281,12 +288,15 @@ func removals(in Input) []*pb.Command {
 // volumes gives those whose coordinator is gone another.
 func (c *Controller) volumes(in Input) []*pb.Command {
 	var out []*pb.Command
-	have := coordinated(in.State)
+	var have map[uint64]int
 	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
 		v := in.State.Volumes[name]
 		old := in.State.Nodes[v.Coordinator]
 		if v.Directory != "" || old != nil && (old.State == pb.NodeState_NODE_STATE_UP || !gaveUp(old.Fence, v.Disk)) {
 			continue
+		}
+		if have == nil {
+			have = coordinated(in.State)
 		}
 		if to := c.coordinator(in, v, have); to != 0 {
 			reason := "its coordinator was removed"

@@ -81,6 +81,9 @@ func (d *Database) callOffMoves(c *pb.Command, node uint64) {
 // handOver moves a volume whose coordinator has been without a path to it for half the
 // time after which the node is given up: it goes on through the next one.
 func (c *Controller) handOver(in Input) []*pb.Command {
+	if len(c.pathLost) == 0 {
+		return nil
+	}
 	var out []*pb.Command
 	have := coordinated(in.State)
 	for _, name := range slices.Sorted(maps.Keys(in.State.Volumes)) {
