@@ -182,7 +182,7 @@ func (d *Directory) Answer(ctx context.Context, name, nonce, node, answer string
 		}
 		err = lock(f)
 		if err == nil {
-			err = fmt.Errorf("%s: locks do not hold between nodes: this node got the one that another one has, and so would two QEMUs", d.path)
+			err = fmt.Errorf("%s: locks do not hold between nodes: this node got the one that another one has, and so would two QEMUs (to an NFS server, nodes of one host name are one client)", d.path)
 		} else if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			err = nil
 		}

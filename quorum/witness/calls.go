@@ -3,7 +3,9 @@ package witness
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
+	"time"
 )
 
 // maxHanging is how many calls to a file server that does not answer may hang: each
@@ -46,6 +48,25 @@ func (c calls) read(ctx context.Context, b []byte, f func([]byte) error) error {
 	return err
 }
 
+// closePatience is for how long the end of a file is waited for.
+const closePatience = time.Second
+
+// close closes a file, and does not wait for long: to close one on NFSv4, and to let
+// the lock go that it has, is a question to the server. It takes none of the slots, for
+// what is never closed keeps its lock; no more files are closed than calls opened.
+func (calls) close(f io.Closer) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Close() }()
+	wait := time.NewTimer(closePatience)
+	defer wait.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-wait.C:
+		return nil // it goes on by itself
+	}
+}
+
 // device is dev with calls that are given up.
 func (c calls) device(dev LogFile) LogFile { return patientDevice{dev, c} }
 
@@ -69,3 +90,6 @@ func (d patientDevice) WriteAt(ctx context.Context, p []byte, off int64) error {
 func (d patientDevice) Flush(ctx context.Context) error {
 	return d.calls.do(ctx, func() error { return d.LogFile.Flush(ctx) })
 }
+
+// Close implements LogFile.
+func (d patientDevice) Close() error { return d.calls.close(d.LogFile) }

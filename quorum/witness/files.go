@@ -45,7 +45,7 @@ type Head interface {
 	// says that another one has it.
 	Lock(ctx context.Context) error
 	Unlock(ctx context.Context) error
-	// Close lets the lock go. It waits for nothing: a call that hangs closes the
-	// file when it returns.
+	// Close lets the lock go. It does not wait for a server that is away: the lock
+	// goes when that is back, or breaks it.
 	Close() error
 }

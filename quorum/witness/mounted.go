@@ -157,4 +157,4 @@ func (h *mountedHead) set(kind int16) error {
 }
 
 // Close implements Head.
-func (h *mountedHead) Close() error { return h.f.Close() }
+func (h *mountedHead) Close() error { return h.calls.close(h.f) }

@@ -102,7 +102,7 @@ func (s *Share) Probe(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	return errors.Join(fmt.Errorf("%s: %w: this node got the lock that another one holds: its locks do not hold between nodes", s.folder, ErrUnguarded), held.Release(ctx))
+	return errors.Join(fmt.Errorf("%s: %w: this node got the lock that another one holds: its locks do not hold between nodes (to an NFS server, nodes of one host name are one client)", s.folder, ErrUnguarded), held.Release(ctx))
 }
 
 // Open opens the share for one session.

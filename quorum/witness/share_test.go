@@ -153,6 +153,12 @@ func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, sys
 	return h.LoopbackFile.Write(ctx, data, off)
 }
 
+// Flush is part of closing, which waits for the server.
+func (h *handle) Flush(ctx context.Context) syscall.Errno {
+	h.c.reach()
+	return h.LoopbackFile.Flush(ctx)
+}
+
 func (h *handle) Setlk(_ context.Context, _ uint64, lk *fuse.FileLock, _ uint32) syscall.Errno {
 	h.c.reach()
 	e := h.c.e
@@ -403,6 +409,34 @@ func TestShareIsFoundAgainAfterATakeoverThatDidNotEnd(t *testing.T) {
 	}
 	if left, err := os.ReadDir(e.dir); err != nil || len(left) > 0 {
 		t.Fatalf("%v, %v", left, err)
+	}
+}
+
+// TestHostDoesNotWaitForAFileServerThatIsAway: it says that it does not reach the share, and
+// ends when it is told to, though nothing that it has open there can be closed.
+func TestHostDoesNotWaitForAFileServerThatIsAway(t *testing.T) {
+	e := newExport(t)
+	a := e.mount(t)
+	if err := a.share().Format(ctxb, 0); err != nil {
+		t.Fatal(err)
+	}
+	var leader atomic.Uint64
+	leader.Store(1)
+	begun := make(chan *logged, 9)
+	host := a.host(t, 1, &leader, begun)
+	if err := (<-begun).Confirm(ctxb); err != nil {
+		t.Fatal(err)
+	}
+	a.hang()
+	until(t, "it says so", func() bool { return host.Status().State == "unreachable" })
+	ended := make(chan struct{})
+	go func() { host.Stop(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Error("it waits for the file server")
+		a.heal()
+		<-ended
 	}
 }
 

@@ -156,3 +156,23 @@ func lockIsReclaimed(t *testing.T, s *server, a, b *client) {
 		t.Error("both have the lock: ", err)
 	}
 }
+
+// lostLockIsNotReclaimed: a client whose lock went to another does not get it back by a
+// restart of the server, in whose grace period it comes back (RFC 8881, 8.4.3).
+func lostLockIsNotReclaimed(t *testing.T, s *server, a, b *client) {
+	fa, fb := a.head(t, "edge"), b.head(t, "edge")
+	takes(t, fa)
+	must(t, put(fa, "a"))
+	a.pull(t)
+	takes(t, fb)
+	must(t, put(fb, "b"))
+	s.stop(t)
+	late := make(chan error, 1)
+	go func() { late <- put(fa, "l") }()
+	s.start(t)
+	a.plug(t)
+	must(t, put(fb, "c"))
+	lost(t, "a write that was under way", <-late)
+	lost(t, "a later write", put(fa, "l"))
+	holds(t, fb, "c")
+}

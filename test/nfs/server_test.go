@@ -43,7 +43,7 @@ func write(name, text string) error { return os.WriteFile(name, []byte(text+"\n"
 
 // prepare mounts what is needed and answers the kernel's questions from then on.
 func (s *server) prepare() (err error) {
-	for _, d := range []string{exportDir, "/var/lib/nfs/v4recovery", "/var/lib/nfs/rpc_pipefs"} {
+	for _, d := range []string{exportDir, "/var/lib/nfs/rpc_pipefs"} {
 		err = errors.Join(err, os.MkdirAll(d, 0o755))
 	}
 	err = errors.Join(err,
@@ -68,6 +68,7 @@ func (s *server) prepare() (err error) {
 		s.channels[cache] = f
 		go answerAll(cache, f)
 	}
+	go (&recovery{known: map[string]int{}}).serve()
 	return err
 }
 
