@@ -87,6 +87,7 @@ func load(args []string) error {
 	system := set.String("system", "", "")
 	clients := set.Int("clients", 1, "")
 	value := set.Int("value", 256, "")
+	rate := set.Int("rate", 0, "")
 	each := set.Duration("each", time.Second, "")
 	first := set.Bool("until-first", false, "")
 	leads := set.Bool("leads", false, "")
@@ -113,7 +114,7 @@ func load(args []string) error {
 		r = untilFirst(ctx, do)
 	default:
 		var err error
-		if r, err = many(*each, *system, *clients, *value); err != nil {
+		if r, err = many(*each, *system, *clients, *value, *rate); err != nil {
 			return err
 		}
 	}
@@ -121,14 +122,26 @@ func load(args []string) error {
 }
 
 // many lets clients commit, each one thing after the other, for a time that begins
-// when each is connected and has committed once.
-func many(each time.Duration, system string, clients, value int) (report, error) {
+// when each is connected and has committed once. At a rate, of so many a second, a commit
+// is timed from when it was due: whatever falls behind, all that wait show it. What has not
+// begun as long again after the end is left out, and shows in how many a second there were.
+func many(each time.Duration, system string, clients, value, rate int) (report, error) {
 	all := make([][]time.Duration, clients)
 	var failed atomic.Int64
 	var wg, connected sync.WaitGroup
 	var last atomic.Pointer[error]
 	start, ctx := make(chan struct{}), context.Background()
-	var end time.Time
+	var began, end time.Time
+	var due atomic.Int64
+	next := func() (time.Time, bool) {
+		if rate == 0 {
+			now := time.Now()
+			return now, now.Before(end)
+		}
+		at := began.Add(time.Duration(due.Add(1)-1) * time.Second / time.Duration(rate))
+		time.Sleep(time.Until(at))
+		return at, at.Before(end) && time.Now().Before(end.Add(each))
+	}
 	for n := range clients {
 		do, err := committer(system, n, value)
 		if err != nil {
@@ -143,8 +156,7 @@ func many(each time.Duration, system string, clients, value int) (report, error)
 		connected.Go(func() { note(do(ctx)) })
 		wg.Go(func() {
 			<-start
-			for time.Now().Before(end) {
-				t := time.Now()
+			for t, more := next(); more; t, more = next() {
 				if err := do(ctx); err != nil {
 					note(err)
 					continue
@@ -154,7 +166,7 @@ func many(each time.Duration, system string, clients, value int) (report, error)
 		})
 	}
 	connected.Wait()
-	began := time.Now()
+	began = time.Now()
 	end = began.Add(each)
 	close(start)
 	wg.Wait()

@@ -22,8 +22,8 @@ import (
 
 // settings are what the run is about.
 type settings struct {
-	rounds, clients, value, kills int
-	each                          time.Duration
+	rounds, clients, value, kills, rate int
+	each                                time.Duration
 }
 
 func main() {
@@ -35,6 +35,7 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 3, "rounds of each measurement")
 	flag.IntVar(&s.clients, "clients", 256, "clients at once, where there are many")
 	flag.IntVar(&s.value, "value", 256, "bytes of a value")
+	flag.IntVar(&s.rate, "rate", 20000, "commits begun a second by these clients, where they come at a rate; 0 leaves that out")
 	flag.IntVar(&s.kills, "kills", 3, "leaders killed of each kind; 0 measures commits alone")
 	flag.DurationVar(&s.each, "each", 5*time.Second, "for how long clients write in a round")
 	flag.Parse()

@@ -242,8 +242,16 @@ func (b *bench) eventually(ctx context.Context, what string, ok func() error) er
 func (b *bench) commits(ctx context.Context) error {
 	type figures struct{ p50, p99, rate []float64 }
 	fmt.Printf("commits of %d bytes, %d members, %d rounds of %v; medians\n", b.value, members, b.rounds, b.each)
-	fmt.Printf("%-12s %-10s %10s %10s %12s\n", "clients", "", "p50 ms", "p99 ms", "commits/s")
-	for _, clients := range []int{1, b.clients} {
+	fmt.Printf("%-16s %-10s %10s %10s %12s\n", "clients", "", "p50 ms", "p99 ms", "commits/s")
+	kinds := []struct{ clients, rate int }{{1, 0}, {b.clients, 0}}
+	if b.rate > 0 {
+		kinds = append(kinds, struct{ clients, rate int }{b.clients, b.rate})
+	}
+	for _, kind := range kinds {
+		clients := fmt.Sprint(kind.clients)
+		if kind.rate > 0 {
+			clients += fmt.Sprintf(" at %d/s", kind.rate)
+		}
 		got := map[string]*figures{"quorate": {}, "etcd": {}}
 		for range b.rounds {
 			for _, system := range systems {
@@ -251,7 +259,7 @@ func (b *bench) commits(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				r, err := b.load(ctx, lead, "-system", system, "-clients", fmt.Sprint(clients), "-value", fmt.Sprint(b.value), "-each", b.each.String())
+				r, err := b.load(ctx, lead, "-system", system, "-clients", fmt.Sprint(kind.clients), "-rate", fmt.Sprint(kind.rate), "-value", fmt.Sprint(b.value), "-each", b.each.String())
 				if err != nil {
 					return err
 				}
@@ -266,9 +274,9 @@ func (b *bench) commits(ctx context.Context) error {
 		q, e := got["quorate"], got["etcd"]
 		for _, system := range systems {
 			f := got[system]
-			fmt.Printf("%-12d %-10s %10.2f %10.2f %12.0f\n", clients, system, median(f.p50), median(f.p99), median(f.rate))
+			fmt.Printf("%-16s %-10s %10.2f %10.2f %12.0f\n", clients, system, median(f.p50), median(f.p99), median(f.rate))
 		}
-		fmt.Printf("%-12d %-10s %10.2f %10.2f %12.2f\n", clients, "ratio", median(q.p50)/median(e.p50), median(q.p99)/median(e.p99), median(q.rate)/median(e.rate))
+		fmt.Printf("%-16s %-10s %10.2f %10.2f %12.2f\n", clients, "ratio", median(q.p50)/median(e.p50), median(q.p99)/median(e.p99), median(q.rate)/median(e.rate))
 	}
 	return nil
 }
