@@ -184,7 +184,7 @@ func addresses(s *pb.State, l Local) []Action {
 	case !l.Lease || delayed(l, g):
 		return nil
 	}
-	return []Action{HoldAddress{Group: g.Name, Address: g.Address, Subnet: subnetOf(s, g), Epoch: g.Epoch, Tolerated: silencedMACs(s)}}
+	return []Action{HoldAddress{Group: g.Name, Address: g.Address, Subnet: subnetOf(s, g), Epoch: g.Epoch, NodeEpoch: l.KeeperEpoch, Tolerated: silencedMACs(s)}}
 }
 
 // silencedMACs are those of nodes that are down: one that hangs still answers for

@@ -160,10 +160,12 @@ type (
 		Incoming bool
 	}
 	// HoldAddress commits that the cluster's address is here, and puts it on the
-	// interface. Tolerated are MACs of nodes that may still answer for it.
+	// interface. Tolerated are MACs of nodes that may still answer for it. It counts only as
+	// long as noded keeps the node's epoch NodeEpoch: with that the address may have gone
+	// to another node.
 	HoldAddress struct {
 		Group, Address, Subnet string
-		Epoch                  uint64
+		Epoch, NodeEpoch       uint64
 		Tolerated              []string
 	}
 	// DropAddress takes one away that is not this node's any more.

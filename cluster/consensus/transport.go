@@ -259,10 +259,11 @@ func (t *Transport) Serve(conn net.Conn, peer uint64) error {
 }
 
 func (t *Transport) receive(f *consensuspb.Frame) error {
-	switch own := t.opt.Incarnation; {
-	case f.Incarnation < own:
+	own := t.opt.Incarnation
+	switch deliver, superseded := Incarnations(own, f.Incarnation); {
+	case !deliver && !superseded:
 		return fmt.Errorf("node %d is of incarnation %d of the cluster, and this is %d: quorum was forced since", f.From, f.Incarnation, own)
-	case f.Incarnation > own:
+	case superseded:
 		t.opt.Superseded(f.Incarnation)
 		return fmt.Errorf("node %d is of incarnation %d of the cluster, and this node of %d: quorum was forced without it", f.From, f.Incarnation, own)
 	}

@@ -67,17 +67,18 @@ func (netWire) Announce(addr netip.Addr, subnet netip.Prefix) error {
 func (netWire) Remove(addr netip.Addr) error { return address.Remove(addr) }
 
 // hold puts an address of the cluster on this node, for as long as the lease lasts.
-func (k *Keeper) hold(ctx context.Context, addr netip.Addr, subnet netip.Prefix, tolerated []string) error {
+// epoch is the node's by which it was authorised, or 0 where that was not said.
+func (k *Keeper) hold(ctx context.Context, addr netip.Addr, subnet netip.Prefix, tolerated []string, epoch uint64) error {
 	k.addressing.Lock()
 	defer k.addressing.Unlock()
-	if err := k.needLease(); err != nil {
+	if err := k.needLeaseOf(epoch); err != nil {
 		return err
 	}
 	contested, err := k.o.wire.Probe(ctx, addr, subnet, tolerated)
 	if err != nil {
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	}
-	if err := k.addHeld(addr, subnet); err != nil {
+	if err := k.addHeld(addr, subnet, epoch); err != nil {
 		return err
 	}
 	k.log.Info("the address is here", zap.Stringer("address", addr), zap.Bool("contested", contested))
@@ -92,12 +93,27 @@ func (k *Keeper) hold(ctx context.Context, addr netip.Addr, subnet netip.Prefix,
 	return nil
 }
 
+// needLeaseOf is needLease by an epoch of the node, where it is not 0: when that is over,
+// what it authorised may be another node's, though this one has a lease again.
+func (k *Keeper) needLeaseOf(epoch uint64) error {
+	if err := k.needLease(); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	now := k.conf.NodeEpoch // there is one, for there is a lease
+	k.mu.Unlock()
+	if epoch != 0 && epoch != now {
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("epoch %d of the node is over: it is at epoch %d", epoch, now))
+	}
+	return nil
+}
+
 // addHeld adds the address unless the lease was lost while it was probed: losing
 // waits for it, and then finds it among those that are held.
-func (k *Keeper) addHeld(addr netip.Addr, subnet netip.Prefix) error {
+func (k *Keeper) addHeld(addr netip.Addr, subnet netip.Prefix, epoch uint64) error {
 	k.losing.Lock()
 	defer k.losing.Unlock()
-	if err := k.needLease(); err != nil {
+	if err := k.needLeaseOf(epoch); err != nil {
 		return err
 	}
 	k.mu.Lock()
@@ -218,7 +234,7 @@ func (s service) HoldAddress(ctx context.Context, r *connect.Request[keeperpb.Ho
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	if err := s.k.hold(ctx, addr, subnet, r.Msg.ToleratedMacs); err != nil {
+	if err := s.k.hold(ctx, addr, subnet, r.Msg.ToleratedMacs, r.Msg.NodeEpoch); err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&keeperpb.HoldAddressResponse{}), nil

@@ -107,6 +107,36 @@ func TestAddressGoesWithTheLease(t *testing.T) {
 	}
 }
 
+// TestAddressDoesNotOutliveItsEpoch: an address that was authorised by an epoch of the node
+// which is over does not come up by the next one: it may be another node's by then.
+func TestAddressDoesNotOutliveItsEpoch(t *testing.T) {
+	r := newRig(t)
+	n, p := r.onPaper(1)
+	p.probing = func() {
+		r.leader.set(r.leader.silent, 1, true)
+		waitFor(t, "fenced", func() bool { return n.state2().State == string(fenced) })
+		r.leader.set(r.leader.silent, 1, false)
+		n.configure(r, 2)
+		waitFor(t, "active again", func() bool { return n.state2().State == string(active) })
+	}
+	hold := func(epoch uint64) error {
+		_, err := n.api.HoldAddress(background, connect.NewRequest(&keeperpb.HoldAddressRequest{
+			Address: held.String(), Subnet: "192.0.2.0/24", NodeEpoch: epoch,
+		}))
+		return err
+	}
+	if err := hold(1); err == nil || p.holds() {
+		t.Fatalf("it came up by the next epoch: %v", err)
+	}
+	p.probing = nil
+	if err := hold(1); err == nil || !strings.Contains(err.Error(), "epoch 1 of the node is over") || p.holds() {
+		t.Fatal(err)
+	}
+	if err := hold(2); err != nil || !p.holds() {
+		t.Fatal(err)
+	}
+}
+
 func TestAddressThatIsUsedIsRefused(t *testing.T) {
 	r := newRig(t)
 	n, p := r.onPaper(1)

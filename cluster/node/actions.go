@@ -209,7 +209,7 @@ func (a *nodeAgent) hold(ctx context.Context, act cluster.HoldAddress) error {
 	}
 	err := a.ask(ctx, addressTimeout, func(ctx context.Context) error {
 		_, err := a.keeper.HoldAddress(ctx, connect.NewRequest(&keeperpb.HoldAddressRequest{
-			Address: act.Address, Subnet: act.Subnet, ToleratedMacs: act.Tolerated,
+			Address: act.Address, Subnet: act.Subnet, ToleratedMacs: act.Tolerated, NodeEpoch: act.NodeEpoch,
 		}))
 		return err
 	})

@@ -16,7 +16,6 @@ import (
 	"connectrpc.com/connect"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/proto"
 
 	"quorate/cluster"
 	"quorate/cluster/api/apipb"
@@ -70,26 +69,14 @@ func moved(from, to string) error {
 }
 
 // incarnationOf is the one that a node belongs to, by its log and by what it has
-// promised since to follow. A log of before must not be used.
+// promised since to follow; see cluster.IncarnationOf.
 func (n *Node) incarnationOf(state consensus.State) (uint64, error) {
 	promised, err := loadIncarnation(n.opt.incarnationPath())
-	if err != nil || len(state.Snapshot.GetData()) == 0 {
+	if err != nil {
 		return promised, err
 	}
-	db := cluster.NewDatabase()
-	if err := db.Restore(state.Snapshot.GetData()); err != nil {
-		return 0, err
-	}
-	has := db.State().GetCluster().GetIncarnation()
-	if has < promised {
-		return 0, errSuperseded
-	}
-	return has, nil
+	return cluster.IncarnationOf(state.Snapshot.GetData(), promised)
 }
-
-// errSuperseded ends the start of a membership whose log is of an earlier
-// incarnation than the node has promised to follow.
-var errSuperseded = errors.New("the log is of an earlier incarnation of the cluster: quorum was forced since")
 
 // QuorumForce implements the service.
 func (h *handlers) QuorumForce(ctx context.Context, r *connect.Request[apipb.QuorumForceRequest]) (*connect.Response[apipb.QuorumForceResponse], error) {
@@ -202,26 +189,7 @@ func (n *Node) rewrite(ctx context.Context, m *member) error {
 // forced is what a new incarnation begins with.
 func forced(state consensus.State, node uint64, atMs int64) (*raftpb.Snapshot, error) {
 	r := newReplica()
-	if err := r.Restore(state.Snapshot.GetData()); err != nil {
-		return nil, err
-	}
-	index, term := state.Snapshot.GetMetadata().GetIndex(), max(state.Hard.GetTerm(), state.Snapshot.GetMetadata().GetTerm())
-	for _, e := range state.Entries {
-		index, term = e.GetIndex(), max(term, e.GetTerm())
-		if e.GetType() == raftpb.EntryNormal && len(e.GetData()) > 0 {
-			if _, _, err := r.Apply(e.GetIndex(), e.GetTerm(), e.GetData()); err != nil {
-				return nil, err
-			}
-		}
-	}
-	r.db.Force(node, atMs)
-	data, err := r.Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	return &raftpb.Snapshot{Data: data, Metadata: &raftpb.SnapshotMetadata{
-		Index: proto.Uint64(index + 1), Term: proto.Uint64(term + 1), ConfState: &raftpb.ConfState{Voters: []uint64{node}},
-	}}, nil
+	return consensus.Forced(state, r, node, func() { r.db.Force(node, atMs) })
 }
 
 // supersede gives this node's state up for that of a later incarnation. Its promise

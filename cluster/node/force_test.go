@@ -47,7 +47,7 @@ func TestForceKeepsWhatMayHaveBeenCommitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	meta := snap.GetMetadata()
-	if s := db.State(); !s.Cluster.CsvEnabled || s.Cluster.Incarnation != 1 {
+	if s := db.State(); !s.Cluster.CsvEnabled || s.Cluster.Incarnation != 1<<16+1 {
 		t.Fatalf("%v", s.Cluster)
 	}
 	if v := meta.GetConfState().GetVoters(); meta.GetIndex() != 3 || meta.GetTerm() != 5 || len(v) != 1 || v[0] != 1 {
@@ -67,14 +67,14 @@ func TestPromiseToFollowOutlivesACrash(t *testing.T) {
 	if err := saveIncarnation(n.opt.incarnationPath(), 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.incarnationOf(old); !errors.Is(err, errSuperseded) {
+	if _, err := n.incarnationOf(old); !errors.Is(err, cluster.ErrSuperseded) {
 		t.Fatalf("the old log is used: %v", err)
 	}
 	snap, err := forced(old, 1, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := n.incarnationOf(consensus.State{Snapshot: snap}); err != nil || got != 1 {
+	if got, err := n.incarnationOf(consensus.State{Snapshot: snap}); err != nil || got != 1<<16+1 {
 		t.Fatalf("the forced log: %d, %v", got, err)
 	}
 	opt := logOptions(&trust.Identity{ClusterID: "c1", NodeID: 1})

@@ -107,7 +107,7 @@ func (n *Node) become(id *trust.Identity, fresh *bool) error {
 	if err != nil {
 		m.stop()
 	}
-	if errors.Is(err, errSuperseded) { // the promise was kept, the log not yet put aside
+	if errors.Is(err, cluster.ErrSuperseded) { // the promise was kept, the log not yet put aside
 		if err = putAside(context.Background(), n.opt.logPath(), logOptions(id)); err == nil {
 			return n.become(id, nil)
 		}

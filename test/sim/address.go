@@ -8,7 +8,7 @@ type addressCheck struct{ w *world }
 func (c *addressCheck) seen(n *node) {
 	for _, address := range sorted(n.held) {
 		for _, o := range c.w.nodes {
-			if o != n && o.held[address] && n.leased() && o.leased() {
+			if o != n && o.held[address] && n.leased() && o.leased() && !c.w.twoClusters(n, n.in(), o, o.in()) {
 				c.w.fail("address", "%s is on %s and on %s, and both hold a lease", address, n.name, o.name)
 			}
 		}

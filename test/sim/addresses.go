@@ -45,13 +45,16 @@ func (d *noded) hold(act cluster.HoldAddress) error {
 	if d.state != "active" || d.permit() != nil {
 		return fence.ErrNoLease
 	}
+	if d.conf.epoch != act.NodeEpoch {
+		return fence.ErrNoLease // what authorised it is over
+	}
 	d.w.e.sleep(d.w.e.between(probeMin, probeMax))
 	if d.w.probed(d.n, act.Address, act.Tolerated) {
 		return errConflict
 	}
 	d.losing.Lock() // losing waits for it, and then finds the address
 	defer d.losing.Unlock()
-	if d.state != "active" || d.permit() != nil {
+	if d.state != "active" || d.permit() != nil || d.conf.epoch != act.NodeEpoch {
 		return fence.ErrNoLease
 	}
 	d.n.held[act.Address] = true

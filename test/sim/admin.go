@@ -96,7 +96,7 @@ func (a *admin) next(client int) {
 	}
 	n := a.w.nodes[a.w.e.rand.IntN(len(a.w.nodes))]
 	c := n.clusterd
-	if a.pauses || c == nil || c.v == nil || c.p.still || c.db.State().Cluster == nil {
+	if a.pauses || c == nil || c.v == nil || c.p.still || c.incarnation != a.w.incarnation || c.db.State().Cluster == nil {
 		again()
 		return
 	}
@@ -179,7 +179,7 @@ func (a *admin) tried(c *clusterd, what string, cmd *pb.Command) {
 
 // read asks what a group should be.
 func (a *admin) read(c *clusterd, client int, g string) {
-	i := a.w.checks.history.begin(client, wish{group: g})
+	i := a.w.checks.history.begin(client, wish{group: g, in: c.incarnation})
 	if c.barrier() != nil {
 		return
 	}
@@ -195,7 +195,7 @@ func (a *admin) wish(c *clusterd, client int, g string) {
 	if a.w.e.chance(4) {
 		want = pb.Desire_DESIRE_STOPPED
 	}
-	i := a.w.checks.history.begin(client, wish{group: g, write: true, value: want})
+	i := a.w.checks.history.begin(client, wish{group: g, in: c.incarnation, write: true, value: want})
 	res, err := c.propose(&pb.Command{Kind: &pb.Command_GroupDesire{GroupDesire: &pb.GroupDesire{Name: g, Desire: want, Hard: a.w.e.chance(2)}}})
 	a.w.tell("admin", "wants %s %v, at %s: %v", g, want, c.n.name, err)
 	if res != nil {
@@ -294,7 +294,7 @@ func (a *admin) modeOnShare(c *clusterd, m pb.QuorumMode) {
 	ctx, cancel := c.p.withTimeout(context.Background(), shareTimeout)
 	defer cancel()
 	share := c.n.share(c.p, folder)
-	if err := share.Format(ctx, 0); err != nil {
+	if err := share.Format(ctx, c.incarnation); err != nil {
 		a.w.tell("admin", "makes no witness on the share, at %s: %v", c.n.name, err)
 		return
 	}

@@ -28,6 +28,7 @@ type checks struct {
 	format    formatCheck
 	address   addressCheck
 	epochs    epochsCheck
+	force     forceCheck
 
 	acknowledged acknowledgedCheck
 }
@@ -38,15 +39,16 @@ func (c *checks) init() {
 	c.lease = leaseCheck{w: w}
 	c.log = logCheck{w: w, entries: map[uint64]logEntry{}, states: map[uint64]logState{}}
 	c.quorum = quorumCheck{w: w, votes: map[[2]uint64]uint64{}, elected: map[uint64]elected{}}
-	c.machine = machineCheck{w: w, current: map[string]*machine{}, stints: map[string]uint64{}}
-	c.volume = volumeCheck{w: w, epoch: map[*lun]uint64{}, gone: map[fencedKey]bool{}}
+	c.machine = machineCheck{w: w, current: map[inGroup]*machine{}, stints: map[inGroup]uint64{}}
+	c.volume = volumeCheck{w: w, epoch: map[*lun]coordinated{}, gone: map[fencedKey]bool{}}
 	c.history = historyCheck{w: w}
 	c.migration = migrationCheck{w: w}
 	c.liveness = livenessCheck{w: w}
 	c.format = formatCheck{w: w}
 	c.address = addressCheck{w: w}
 	c.epochs = epochsCheck{w: w, have: map[string]owned{}}
-	c.acknowledged = acknowledgedCheck{w: w, at: map[uint64]uint64{}}
+	c.force = forceCheck{w: w, said: map[uint64]said{}}
+	c.acknowledged = acknowledgedCheck{w: w, at: map[[2]uint64]uint64{}, acks: map[uint64][]ack{}}
 }
 
 // voted is called after each change of a voter's status.
@@ -56,8 +58,10 @@ func (c *checks) voted(v *voter) {
 }
 
 // sent is called with each message of a voter.
-func (c *checks) sent(n *node, m *raftpb.Message, generation uint64) {
-	c.quorum.sent(n, m, generation)
+func (c *checks) sent(by *clusterd, m *raftpb.Message) {
+	n := by.n
+	c.quorum.sent(by, m)
+	c.force.sent(by, m)
 	if m.GetType() == raftpb.MsgAppResp && !m.GetReject() {
 		c.w.moment(afterAcknowledging, n, 2*time.Millisecond)
 	}

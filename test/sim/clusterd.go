@@ -34,6 +34,8 @@ type clusterd struct {
 	moves   moves
 	acting  bool // the agent is to look as soon as it can
 	others  []uint64
+	// incarnation is the cluster's, as this node has it.
+	incarnation uint64
 
 	hostings map[uint64]*hosting // by voter
 	here     bool                // the voter was told that a witness lives here
@@ -52,7 +54,7 @@ const (
 )
 
 func (n *node) startClusterd() {
-	if n.clusterd != nil || !n.powered || n.frozen || !n.member {
+	if n.clusterd != nil || n.tool != nil || !n.powered || n.frozen || !n.member {
 		return
 	}
 	p := n.process("clusterd")
@@ -75,7 +77,12 @@ func (c *clusterd) start() {
 	if err != nil {
 		c.w.fail("log", "%s cannot read its log any more: %v", c.n.name, err)
 	}
-	db := &replica{w: c.w, by: c.n.name, db: cluster.NewDatabase()}
+	c.incarnation, err = cluster.IncarnationOf(state.Snapshot.GetData(), c.n.promised)
+	if errors.Is(err, cluster.ErrSuperseded) {
+		c.n.run("put its log aside", func(*process) error { return c.n.relog(&raftpb.Snapshot{}) })
+		return
+	}
+	db := &replica{w: c.w, incarnation: c.incarnation, by: c.n.name, db: cluster.NewDatabase()}
 	c.db = db.db
 	c.v, err = c.startVoter(consensus.VoterConfig{CoreConfig: consensus.CoreConfig{ID: c.n.id, Log: log, State: state, Guard: guardTicks}}, db, c.observe)
 	if err != nil {
@@ -130,6 +137,9 @@ func (c *clusterd) many() bool { return len(c.w.nodes) >= manyNodes }
 func (c *clusterd) peers() []uint64 {
 	if c.others == nil {
 		ids := slices.Sorted(maps.Keys(c.db.State().Nodes))
+		if c.db.State().Cluster == nil {
+			ids = slices.Clone(c.n.known)
+		}
 		c.others = slices.DeleteFunc(ids, func(id uint64) bool { return id == c.n.id })
 	}
 	return c.others
@@ -138,7 +148,7 @@ func (c *clusterd) peers() []uint64 {
 // sendAll routes messages as consensus.Transport does.
 func (c *clusterd) sendAll(ms []*raftpb.Message, generation uint64) {
 	for _, m := range ms {
-		c.w.checks.sent(c.n, m, generation)
+		c.w.checks.sent(c, m)
 		gen := c.routes.Generation(m.GetTo(), generation)
 		targets, local := c.routes.Targets(m.GetTo(), c.peers())
 		if local {
@@ -151,7 +161,7 @@ func (c *clusterd) sendAll(ms []*raftpb.Message, generation uint64) {
 }
 
 func (c *clusterd) frame(to uint64, m *raftpb.Message, generation uint64) {
-	from, hosted := c.n.id, c.routes.Hosting()
+	from, hosted, incarnation := c.n.id, c.routes.Hosting(), c.incarnation
 	if m != nil {
 		m = proto.Clone(m).(*raftpb.Message)
 	}
@@ -165,6 +175,13 @@ func (c *clusterd) frame(to uint64, m *raftpb.Message, generation uint64) {
 			return
 		}
 		c.w.e.happen(d.p, func() {
+			deliver, superseded := consensus.Incarnations(d.incarnation, incarnation)
+			if superseded {
+				d.supersede(incarnation)
+			}
+			if !deliver {
+				return
+			}
 			d.routes.Receive(d.n.now(), from, hosted, m, generation)
 			if m == nil || m.GetTo() != d.n.id && m.GetTo() < consensus.FirstWitness {
 				return

@@ -29,10 +29,12 @@
 //
 // The rest is the world's: world.go, node.go, faults.go, admin.go; and the checkers,
 // one file each: leader, lease, log, acknowledged, epochs, quorum, machine, volume,
-// address, history, migration, format, liveness.
+// address, history, migration, format, force, liveness. Where quorum is forced each
+// incarnation of the cluster is judged by itself, and what one has of another by
+// forcecheck.go, which says what may be lost, and when two may go on.
 //
-// Not there are quorum that is forced, and redirected I/O: their own
-// packages' tests and the lab have them. Gossip is not there: it only adds words to
+// Not there is redirected I/O: its own
+// packages' tests and the lab have it. Gossip is not there: it only adds words to
 // decisions. A machine on a node whose
 // noded alone stands still is not counted as running: its disk stands still too,
 // and nothing in software could end it.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"container/heap"
+	"fmt"
 	"iter"
 	"math/rand/v2"
 	"time"
@@ -177,8 +178,12 @@ func (p *process) spawn(f func()) {
 			c.over = true
 			delete(p.e.all, c)
 			if r := recover(); r != nil {
-				if _, ok := r.(unwound); !ok {
+				switch r.(type) {
+				case unwound:
+				case *Violation:
 					panic(r)
+				default: // whoever catches it has another stack
+					panic(&Violation{Checker: "panic", At: p.e.now, What: fmt.Sprintf("%v\n%s", r, stack())})
 				}
 			}
 		}()

@@ -17,6 +17,8 @@ type faults struct {
 	undo map[int]func() // by number: what ends a fault that lasts
 	// calmed is set from the end of a storm until it is judged.
 	calmed bool
+	// struck is set while there is a disaster.
+	struck bool
 	// armed are the faults that wait for their moment, by number.
 	armed map[moment][]int
 }
@@ -68,6 +70,7 @@ var kinds = []kind{
 	{"file server restarts", 2 * time.Second, ""},
 	{"file server loses power", 8 * time.Second, ""},
 	{"file server is slow", 10 * time.Second, ""},
+	{"disaster", 60 * time.Second, ""},
 	{"disk is slow", 10 * time.Second, ""},
 	{"disk fails", 10 * time.Second, ""},
 	{"disk is full", 20 * time.Second, ""},
@@ -248,6 +251,8 @@ func (f *faults) do(n *node, x fault) (string, func()) {
 		return "the power of " + n.name + " fails", n.powerOn
 	case "site fails", "site is cut off":
 		return f.site(n, x)
+	case "disaster":
+		return f.disaster(x)
 	case "power fails everywhere":
 		for _, n := range w.nodes {
 			n.powerOff()

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -18,6 +19,7 @@ type historyCheck struct {
 // wish is an operation on what a group should be.
 type wish struct {
 	group string
+	in    uint64 // the incarnation of the cluster that it was asked in
 	write bool
 	value pb.Desire
 }
@@ -47,11 +49,22 @@ func (c *historyCheck) end(i int, value pb.Desire, failed bool) {
 	}
 }
 
+// begins takes in what a new incarnation of the cluster begins with.
+func (c *historyCheck) begins(s *pb.State) {
+	for _, name := range c.w.groups {
+		if g := s.Groups[name]; g != nil {
+			in := s.Cluster.Incarnation
+			c.end(c.begin(clients+1+len(c.w.incarnations), wish{group: name, in: in, write: true, value: g.Desire}), g.Desire, false)
+		}
+	}
+}
+
 var model = porcupine.Model{
 	Partition: func(h []porcupine.Operation) [][]porcupine.Operation {
 		by := map[string][]porcupine.Operation{}
 		for _, op := range h {
-			by[op.Input.(wish).group] = append(by[op.Input.(wish).group], op)
+			k := fmt.Sprintf("%d/%s", op.Input.(wish).in, op.Input.(wish).group)
+			by[k] = append(by[k], op)
 		}
 		var out [][]porcupine.Operation
 		for _, k := range sorted(by) {

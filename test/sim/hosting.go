@@ -82,7 +82,7 @@ func (c *clusterd) rehost() {
 func (h *hosting) run() {
 	c := h.c
 	witness.NewHost(witness.Options{
-		ClusterID: c.w.id, Voter: h.voter, Node: c.n.id, Every: c.w.profile.WitnessBeat,
+		ClusterID: c.w.id, Incarnation: c.incarnation, Voter: h.voter, Node: c.n.id, Every: c.w.profile.WitnessBeat,
 		Timing: quorum.Timing{Window: c.w.profile.Challenge, MaxGap: c.w.profile.Challenge}, Log: c.n.words(), Clock: h,
 		Open: func(ctx context.Context) (witness.Place, error) {
 			if h.at.folder != "" {
@@ -126,7 +126,7 @@ func (h *hosting) start(w witness.Hosted) (witness.Instance, error) {
 	if w.Challenged {
 		guard = 0
 	}
-	db := &replica{w: c.w, by: fmt.Sprintf("witness on %s", c.n.name), db: cluster.NewDatabase()}
+	db := &replica{w: c.w, incarnation: c.incarnation, by: fmt.Sprintf("witness on %s", c.n.name), db: cluster.NewDatabase()}
 	v, err := c.startVoter(consensus.VoterConfig{Generation: w.Generation, CoreConfig: consensus.CoreConfig{
 		ID: h.voter, Log: log, State: state, Guard: guard, Witness: true, Host: c.n.id, Confirm: w.Confirm,
 	}}, db, c.observe)

@@ -11,6 +11,7 @@ type machine struct {
 	p     *process
 	group string
 	pid   uint64
+	in    uint64 // the incarnation of the cluster in which it was started
 	// running: its processors run. incoming: it was started to be migrated to.
 	running, incoming bool
 	ran               bool // its processors have run
@@ -33,7 +34,7 @@ func (n *node) launch(group, volume string, incoming bool) *machine {
 		return nil
 	}
 	n.w.qemus++
-	m := &machine{n: n, p: n.process("qemu"), group: group, pid: uint64(n.w.qemus), incoming: incoming}
+	m := &machine{n: n, p: n.process("qemu"), group: group, pid: uint64(n.w.qemus), in: d.in, incoming: incoming}
 	n.machines = append(n.machines, m)
 	n.every(m.p, 700*time.Millisecond, func() bool { m.work(volume); return true })
 	if !incoming {

@@ -19,10 +19,10 @@ func (c *leaderCheck) seen(v *voter) {
 	if !st.IsLeader {
 		return
 	}
-	if have, ok := c.of[st.Term]; ok && have != v.db.by {
+	if have, ok := c.of[c.w.at(v.c.incarnation, st.Term)]; ok && have != v.db.by {
 		c.w.fail("leader", "%s leads in term %d, and so did %s", v.db.by, st.Term, have)
 	}
-	c.of[st.Term] = v.db.by
+	c.of[c.w.at(v.c.incarnation, st.Term)] = v.db.by
 	// Before that it may apply, and bring to its end, what an earlier leader began.
 	if !st.LastQuorum.IsZero() && st.Applied >= st.Commit && v.db.term == st.Term && len(st.Outgoing) == 0 {
 		c.last[v] = st.Term

@@ -7,12 +7,12 @@ import pb "quorate/cluster/clusterpb"
 type leaseCheck struct{ w *world }
 
 // proved is called when a proof about a dead node was committed.
-func (c *leaseCheck) proved(p *pb.FenceProof) {
+func (c *leaseCheck) proved(in uint64, p *pb.FenceProof) {
 	n := c.w.node(p.Node)
 	if p.Proof.Kind != pb.ProofKind_PROOF_KIND_LEASE_OVER || n == nil || n.noded == nil {
 		return
 	}
-	if d := n.noded; d.state == "active" && d.conf.epoch == p.Epoch && d.until > n.mono() {
+	if d := n.noded; d.state == "active" && d.in == in && d.conf.epoch == p.Epoch && d.until > n.mono() {
 		c.w.fail("lease", "%s's lease of epoch %d counts as over, and lasts for %v", n.name, p.Epoch, d.until-n.mono())
 	}
 }

@@ -33,13 +33,18 @@ func (c *livenessCheck) wrong() string {
 	var lead *clusterd
 	for _, n := range c.w.nodes {
 		if n.clusterd != nil && n.clusterd.v != nil && leadership(n.clusterd.leading()).MayDecide(n.now(), c.w.profile) {
-			if lead == nil || lead.leading().Term < n.clusterd.leading().Term {
+			if lead == nil || lead.incarnation < n.clusterd.incarnation || lead.incarnation == n.clusterd.incarnation && lead.leading().Term < n.clusterd.leading().Term {
 				lead = n.clusterd
 			}
 		}
 	}
 	if lead == nil {
 		return "nobody leads"
+	}
+	for _, n := range c.w.nodes {
+		if n.clusterd == nil || n.clusterd.incarnation != c.w.incarnation {
+			return fmt.Sprintf("%s does not follow incarnation %d of the cluster (powered %v, frozen %v, clusterd %v, tool %v)", n.name, c.w.incarnation, n.powered, n.frozen, n.clusterd, n.tool)
+		}
 	}
 	s := lead.db.State()
 	for _, id := range sorted(s.Nodes) {

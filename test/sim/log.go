@@ -32,19 +32,19 @@ func (c *logCheck) applied(r *replica, index, term, command uint64, cmd *pb.Comm
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(res.Message))
 	e := logEntry{term: term, command: command, result: h.Sum64() + uint64(res.Code), by: r.by}
-	have, ok := c.entries[index]
+	have, ok := c.entries[c.w.at(r.incarnation, index)]
 	if !ok {
-		c.entries[index] = e
+		c.entries[c.w.at(r.incarnation, index)] = e
 		c.w.done.Commits++
 		c.w.e.mix(command)
-		c.w.checks.acknowledged.applied(index, cmd)
+		c.w.checks.acknowledged.applied(r.incarnation, index, cmd)
 		c.w.checks.epochs.applied(r.db.State(), cmd)
-		if kind := cmd.GetNodeRemove(); kind != nil && res.Code == pb.Code_CODE_OK {
+		if kind := cmd.GetNodeRemove(); kind != nil && r.incarnation == c.w.incarnation && res.Code == pb.Code_CODE_OK {
 			c.w.removed(kind.Node)
 		}
 		if kind := cmd.GetFenceProof(); kind != nil && res.Code == pb.Code_CODE_OK {
 			c.w.checks.volume.fenced(r.db.State(), kind.Node)
-			c.w.checks.lease.proved(kind)
+			c.w.checks.lease.proved(r.incarnation, kind)
 		}
 		if kind := cmd.GetNodeDown(); kind != nil && res.Code == pb.Code_CODE_OK && !kind.SaidStopped {
 			c.w.done.NodesDown++
@@ -76,10 +76,10 @@ func (c *logCheck) compare(r *replica, index uint64) {
 	h := fnv.New64a()
 	_, _ = h.Write(data)
 	s := logState{hash: h.Sum64(), by: r.by}
-	if have, ok := c.states[index]; ok && have.hash != s.hash {
+	if have, ok := c.states[c.w.at(r.incarnation, index)]; ok && have.hash != s.hash {
 		c.w.fail("log", "at entry %d the databases of %s and %s differ", index, r.by, have.by)
 	}
-	c.states[index] = s
+	c.states[c.w.at(r.incarnation, index)] = s
 }
 
 // story tells what the database says of itself: its newest event.

@@ -9,10 +9,28 @@ import "slices"
 // of the machine has run, only what took its memory over may.
 type machineCheck struct {
 	w       *world
-	current map[string]*machine // by group: the process that ran last
-	stints  map[string]uint64   // by group: how often some process began to run
+	current map[inGroup]*machine // the process that ran last
+	stints  map[inGroup]uint64   // how often some process began to run
 	// waking are processes that run as soon as their noded does.
 	waking []*machine
+}
+
+// inGroup is a machine in one incarnation of the cluster.
+type inGroup struct {
+	in    uint64
+	group string
+}
+
+func (m *machine) key() inGroup { return inGroup{m.in, m.group} }
+
+// elsewhere finds a process of the machine that runs in another incarnation, and may not.
+func (c *machineCheck) elsewhere(m *machine) *machine {
+	for k, o := range c.current {
+		if k.group == m.group && k.in != m.in && o.executes() && m.executes() && !c.w.twoClusters(o.n, o.in, m.n, m.in) {
+			return o
+		}
+	}
+	return nil
 }
 
 // runs is called when a process begins to run, or goes on.
@@ -32,15 +50,19 @@ func (c *machineCheck) runs(m *machine) {
 }
 
 func (c *machineCheck) begins(m *machine) {
-	if old := c.current[m.group]; old != nil && old != m && old.executes() && m.executes() {
+	old := c.current[m.key()]
+	if old == nil || old == m || !old.executes() || !m.executes() {
+		old = c.elsewhere(m)
+	}
+	if old != nil {
 		c.w.fail("machine", "%s runs on %s, process %d, and on %s, process %d", m.group, m.n.name, m.pid, old.n.name, old.pid)
 	}
-	if fresh := !m.incoming && m.stint == 0; !fresh && m.stint != c.stints[m.group] {
-		c.w.fail("machine", "%s goes on as process %d on %s with what it knew before another ran, process %d on %s", m.group, m.pid, m.n.name, c.current[m.group].pid, c.current[m.group].n.name)
+	if fresh := !m.incoming && m.stint == 0; !fresh && m.stint != c.stints[m.key()] {
+		c.w.fail("machine", "%s goes on as process %d on %s with what it knew before another ran, process %d on %s", m.group, m.pid, m.n.name, c.current[m.key()].pid, c.current[m.key()].n.name)
 	}
-	c.stints[m.group]++
-	m.stint = c.stints[m.group]
-	c.current[m.group] = m
+	c.stints[m.key()]++
+	m.stint = c.stints[m.key()]
+	c.current[m.key()] = m
 }
 
 // executes tells whether a process's processors run. On a node that stands still
@@ -67,7 +89,13 @@ func (c *machineCheck) landed(x *nexus, s stamp) {
 			c.begins(m)
 		}
 	}
-	if now := c.current[groupName(int(s.group))]; now == nil || now.pid != s.epoch {
+	var now *machine
+	for k, m := range c.current { // it may be the one of an incarnation of before
+		if k.group == groupName(int(s.group)) && (now == nil || m.pid == s.epoch || now.pid != s.epoch && k.in > now.in) {
+			now = m
+		}
+	}
+	if now == nil || now.pid != s.epoch || now.in < c.w.incarnation && x.n.promised >= c.w.incarnation {
 		pid := uint64(0)
 		on := "nowhere"
 		if now != nil {
@@ -84,7 +112,7 @@ func (c *machineCheck) woken(n *node) {
 		if slices.Contains(c.waking, m) {
 			continue // judged when it begins
 		}
-		if now := c.current[m.group]; now != nil && now != m && now.executes() && m.executes() {
+		if now := c.current[m.key()]; now != nil && now != m && now.executes() && m.executes() {
 			c.w.fail("machine", "%s woke and runs %s, process %d, which runs on %s, process %d", n.name, m.group, m.pid, now.n.name, now.pid)
 		}
 	}

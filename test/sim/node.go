@@ -38,6 +38,10 @@ type node struct {
 	shareLost bool
 	held      map[string]bool // addresses of the cluster on its interfaces
 
+	promised uint64   // the incarnation of the cluster that it follows at least
+	known    []uint64 // nodes that a node which gave its log up knows
+	tool     *process // that runs in clusterd's place
+
 	powered, frozen bool
 	broken          bool          // no QEMU can be started
 	slowStart       time.Duration // how much longer it takes until one runs
@@ -136,6 +140,10 @@ func (n *node) powerOff() {
 	n.powered = false
 	n.killClusterd()
 	n.killNoded()
+	if n.tool != nil {
+		n.tool.kill()
+		n.tool = nil
+	}
 	for _, m := range n.machines {
 		m.end()
 	}
@@ -175,6 +183,9 @@ func (n *node) processes() []*process {
 	}
 	if n.clusterd != nil {
 		out = append(out, n.clusterd.p)
+	}
+	if n.tool != nil {
+		out = append(out, n.tool)
 	}
 	for _, m := range n.machines {
 		out = append(out, m.p)

@@ -34,6 +34,7 @@ type noded struct {
 	lease   fence.Lease
 	until   time.Duration // on the node's clock
 	leader  uint64
+	in      uint64 // the incarnation of the cluster in which it has its lease
 	volumes map[string]*attached
 	unclean map[string]*attached
 	admin   *lock // held while volumes come and go,
@@ -134,7 +135,7 @@ func (d *noded) question(to uint64, then func(granted bool)) {
 
 type leaseAnswer struct {
 	granted    bool
-	leader     uint64
+	in, leader uint64
 	age, lease time.Duration
 }
 
@@ -146,7 +147,7 @@ func (c *clusterd) renew(node, epoch uint64) leaseAnswer {
 	if a.Reason != "" {
 		return leaseAnswer{leader: c.leaderNode()}
 	}
-	return leaseAnswer{granted: true, age: a.Age + time.Millisecond, lease: a.Lease}
+	return leaseAnswer{granted: true, in: c.incarnation, age: a.Age + time.Millisecond, lease: a.Lease}
 }
 
 func (d *noded) granted(from, epoch uint64, sent time.Duration, a leaseAnswer) bool {
@@ -158,7 +159,7 @@ func (d *noded) granted(from, epoch uint64, sent time.Duration, a leaseAnswer) b
 	if err != nil || until <= now || d.state == "active" && d.until <= now {
 		return false
 	}
-	d.until, d.leader = until, from
+	d.until, d.leader, d.in = until, from, a.in
 	if d.state == "waiting" {
 		d.state = "active"
 		d.w.tell(d.n.name, "has the lease, epoch %d", epoch)

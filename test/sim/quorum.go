@@ -20,21 +20,22 @@ type elected struct {
 	by string
 }
 
-func (c *quorumCheck) sent(n *node, m *raftpb.Message, _ uint64) {
+func (c *quorumCheck) sent(by *clusterd, m *raftpb.Message) {
+	n, term := by.n, c.w.at(by.incarnation, m.GetTerm())
 	switch m.GetType() {
 	case raftpb.MsgVoteResp:
 		if !m.GetReject() {
-			c.vote(n, m.GetFrom(), m.GetTerm(), m.GetTo())
+			c.vote(n, m.GetFrom(), term, m.GetTo())
 		}
 	case raftpb.MsgVote:
-		c.vote(n, m.GetFrom(), m.GetTerm(), m.GetFrom())
+		c.vote(n, m.GetFrom(), term, m.GetFrom())
 	}
 }
 
 func (c *quorumCheck) vote(n *node, voter, term, who uint64) {
 	k := [2]uint64{voter, term}
 	if have, ok := c.votes[k]; ok && have != who {
-		c.w.fail("quorum", "%s, on %s, votes for %s in term %d, and has voted for %s", voterName(voter), n.name, voterName(who), term, voterName(have))
+		c.w.fail("quorum", "%s, on %s, votes for %s in term %d, and has voted for %s", voterName(voter), n.name, voterName(who), term&(1<<48-1), voterName(have))
 	}
 	c.votes[k] = who
 }
@@ -47,16 +48,17 @@ func (c *quorumCheck) seen(v *voter) {
 	if !st.IsLeader {
 		return
 	}
-	if _, ok := c.elected[st.Term]; !ok {
-		c.elected[st.Term] = elected{at: c.w.e.now, by: v.db.by}
+	now := c.w.at(v.c.incarnation, st.Term)
+	if _, ok := c.elected[now]; !ok {
+		c.elected[now] = elected{at: c.w.e.now, by: v.db.by}
 	}
 	if st.LastQuorum.IsZero() {
 		return
 	}
 	begun := v.c.n.when(st.LastQuorum)
 	for term, e := range c.elected {
-		if term > st.Term && e.at+slack < begun {
-			c.w.fail("quorum", "a majority followed %s, of term %d, after %v; but since %v %s leads in term %d", v.db.by, st.Term, begun, e.at, e.by, term)
+		if term > now && term>>48 == now>>48 && e.at+slack < begun {
+			c.w.fail("quorum", "a majority followed %s, of term %d, after %v; but since %v %s leads in term %d", v.db.by, st.Term, begun, e.at, e.by, term&(1<<48-1))
 		}
 	}
 }

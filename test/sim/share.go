@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
@@ -32,11 +33,15 @@ type fileServer struct {
 	reclaims map[*mount]bool
 }
 
-func newFileServer(w *world) *fileServer {
+// newFileServer draws from a source of its own: what else happens in a run without a
+// share does not depend on it. first tells whether the cluster begins with its witness
+// there.
+func newFileServer(w *world) (s *fileServer, first bool) {
+	r := rand.New(rand.NewPCG(w.opt.Seed, 0x5a4e))
 	return &fileServer{
-		w: w, files: map[string]*shareFile{}, dirs: map[string]bool{}, lease: w.e.between(3*time.Second, 12*time.Second),
-		courteous: w.e.chance(2), reclaims: map[*mount]bool{},
-	}
+		w: w, files: map[string]*shareFile{}, dirs: map[string]bool{}, lease: 3*time.Second + time.Duration(r.Int64N(int64(9*time.Second))),
+		courteous: r.IntN(2) == 0, reclaims: map[*mount]bool{},
+	}, r.IntN(3) == 0 || w.opt.Theme == "share"
 }
 
 // restart is one of the server; with power, what was not committed is lost.

@@ -198,6 +198,17 @@ var themes = []theme{
 		{"noded crashes", 1, ""},
 		{"clusterd restarts", 2, ""},
 	}, []chance{{"read", 5, ""}, {"wish", 15, ""}, {"move", 80, ""}}},
+	{"disasters", []chance{
+		{"disaster", 10, ""},
+		{"power fails", 4, ""},
+		{"clusterd restarts", 4, ""},
+		{"node hangs", 3, ""},
+		{"node is cut off", 4, ""},
+		{"power fails", 3, afterAcknowledging},
+		{"network is slow", 3, ""},
+		{"disk is slow", 2, ""},
+		{"path to a LUN is lost", 2, ""},
+	}, []chance{{"read", 20, ""}, {"wish", 60, ""}, {"move", 10, ""}, {"mode", 4, ""}, {"add", 6, ""}}},
 	{"members", []chance{
 		{"power fails", 4, ""},
 		{"clusterd restarts", 4, ""},

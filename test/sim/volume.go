@@ -10,8 +10,14 @@ import (
 // land.
 type volumeCheck struct {
 	w     *world
-	epoch map[*lun]uint64 // of the newest coordinator that has read the volume
+	epoch map[*lun]coordinated // by the newest coordinator that has read the volume
 	gone  map[fencedKey]bool
+}
+
+// coordinated says by whom, and by which epoch, in which incarnation of the cluster.
+type coordinated struct {
+	n         *node
+	in, epoch uint64
 }
 
 type fencedKey struct {
@@ -22,15 +28,23 @@ type fencedKey struct {
 // coordinating is called when a node has read what the coordinator before it wrote,
 // and before it writes itself.
 func (c *volumeCheck) coordinating(a *attached, epoch uint64, found stamp) {
+	n := a.d.n
+	now := coordinated{n, n.in(), epoch}
+	last := c.epoch[a.l]
+	if last.n != nil && last.epoch > epoch && c.w.twoClusters(last.n, last.in, n, now.in) {
+		return
+	}
 	if found.kind == stampCoordinator && found.epoch > epoch {
 		c.w.fail("volume", "%s coordinates %s by epoch %d, and finds what was written by epoch %d", a.d.n.name, a.name, epoch, found.epoch)
 	}
-	c.epoch[a.l] = max(c.epoch[a.l], epoch)
+	if last.epoch <= epoch {
+		c.epoch[a.l] = now
+	}
 }
 
 func (c *volumeCheck) wrote(x *nexus, s stamp) {
-	if s.epoch < c.epoch[x.l] {
-		c.w.fail("volume", "s%d wrote metadata of %s by epoch %d; epoch %d has begun", s.node, x.l.name, s.epoch, c.epoch[x.l])
+	if now := c.epoch[x.l]; s.epoch < now.epoch && !c.w.twoClusters(x.n, x.n.in(), now.n, now.in) {
+		c.w.fail("volume", "s%d wrote metadata of %s by epoch %d; epoch %d has begun", s.node, x.l.name, s.epoch, now.epoch)
 	}
 }
 

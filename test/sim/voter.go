@@ -23,7 +23,9 @@ type replica struct {
 	w    *world
 	by   string // for the checkers
 	term uint64 // of the last command
-	db   *cluster.Database
+	// incarnation is the cluster's.
+	incarnation uint64
+	db          *cluster.Database
 }
 
 // Apply implements consensus.Machine.

@@ -70,6 +70,11 @@ type Done struct {
 	// OnShare are those takeovers of a witness on a share, Broken the locks that its
 	// server broke.
 	OnShare, Broken int
+	// Forced is how often quorum was forced, Superseded how often a node gave its state
+	// up after that, and Lost how many entries only others had.
+	Forced, Superseded, Lost int
+	// TwoClusters is how often two incarnations of the cluster were met at once.
+	TwoClusters int
 	// Format is that of the database.
 	Format uint32
 }
@@ -89,6 +94,10 @@ func (d *Done) add(o Done) {
 	d.Settled += o.Settled
 	d.OnShare += o.OnShare
 	d.Broken += o.Broken
+	d.Forced += o.Forced
+	d.Superseded += o.Superseded
+	d.Lost += o.Lost
+	d.TwoClusters += o.TwoClusters
 	d.Format = max(d.Format, o.Format)
 }
 
@@ -114,14 +123,17 @@ type world struct {
 	server  *fileServer
 	folder  string // of the witness at the beginning, where it is on a share
 	folders int    // how many there were
-	volumes []*lun // in the order of their names
-	luns    map[string]*lun
-	checks  checks
-	done    Done
-	story   []string
-	faults  *faults
-	admin   *admin
-	groups  []string
+	// incarnation is the cluster's newest.
+	incarnation  uint64
+	incarnations map[uint64]uint64 // each has a number
+	volumes      []*lun            // in the order of their names
+	luns         map[string]*lun
+	checks       checks
+	done         Done
+	story        []string
+	faults       *faults
+	admin        *admin
+	groups       []string
 	// pauseFirst: QEMU is of a version that must be paused while it is copied.
 	pauseFirst bool
 	logSize    int64 // of each node's log, in bytes: a small one turns over often
@@ -186,7 +198,7 @@ func (w *world) tell(who, format string, a ...any) {
 
 func newWorld(opt Options) *world {
 	e := newEngine(opt.Seed)
-	w := &world{e: e, opt: opt, id: "c1", luns: map[string]*lun{}}
+	w := &world{e: e, opt: opt, id: "c1", luns: map[string]*lun{}, incarnations: map[uint64]uint64{}}
 	w.profile = cluster.Profiles()[0]
 	switch e.rand.IntN(8) {
 	case 0:
@@ -201,7 +213,10 @@ func newWorld(opt Options) *world {
 	if opt.Groups > 100 {
 		w.logSize = 4 * localSize
 	}
-	w.server = newFileServer(w)
+	var onShare bool
+	if w.server, onShare = newFileServer(w); onShare {
+		w.folder = witness.NewFolder("/share", w.id, "0")
+	}
 	w.checks.w = w
 	w.checks.init()
 	w.faults = &faults{w: w}
@@ -232,9 +247,6 @@ func (w *world) begin() {
 		w.nodes = append(w.nodes, newNode(w, uint64(i+1)))
 	}
 	w.locate()
-	if drawn := w.e.chance(3); drawn || w.opt.Theme == "share" {
-		w.folder = witness.NewFolder("/share", w.id, "0")
-	}
 	w.format()
 	snap := w.found()
 	for _, x := range w.nodes {

@@ -2088,6 +2088,7 @@ type HoldAddressRequest struct {
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	Subnet        string                 `protobuf:"bytes,2,opt,name=subnet,proto3" json:"subnet,omitempty"`                                    // of the network that it is on
 	ToleratedMacs []string               `protobuf:"bytes,3,rep,name=tolerated_macs,json=toleratedMacs,proto3" json:"tolerated_macs,omitempty"` // of nodes that are fenced, and may still answer for it
+	NodeEpoch     uint64                 `protobuf:"varint,4,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`            // by which it was authorised; 0 from a clusterd that does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2141,6 +2142,13 @@ func (x *HoldAddressRequest) GetToleratedMacs() []string {
 		return x.ToleratedMacs
 	}
 	return nil
+}
+
+func (x *HoldAddressRequest) GetNodeEpoch() uint64 {
+	if x != nil {
+		return x.NodeEpoch
+	}
+	return 0
 }
 
 type HoldAddressResponse struct {
@@ -2561,11 +2569,13 @@ const file_cluster_keeper_keeperpb_keeper_proto_rawDesc = "" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
 	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
 	"\n" +
-	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"m\n" +
+	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\x8c\x01\n" +
 	"\x12HoldAddressRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06subnet\x18\x02 \x01(\tR\x06subnet\x12%\n" +
-	"\x0etolerated_macs\x18\x03 \x03(\tR\rtoleratedMacs\"\x15\n" +
+	"\x0etolerated_macs\x18\x03 \x03(\tR\rtoleratedMacs\x12\x1d\n" +
+	"\n" +
+	"node_epoch\x18\x04 \x01(\x04R\tnodeEpoch\"\x15\n" +
 	"\x13HoldAddressResponse\".\n" +
 	"\x12DropAddressRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x15\n" +
