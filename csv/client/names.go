@@ -18,7 +18,7 @@ func (c *Client) inode(ino uint64) *inode {
 func (c *Client) overlay(i *csvpb.Inode) *csvpb.Inode {
 	out := &csvpb.Inode{
 		Ino: i.Ino, Mode: i.Mode, Nlink: i.Nlink, Uid: i.Uid, Gid: i.Gid, Rdev: i.Rdev, Size: i.Size, Blocks: i.Blocks,
-		Atime: i.Atime, Mtime: i.Mtime, Ctime: i.Ctime, Target: i.Target,
+		Atime: i.Atime, Mtime: i.Mtime, Ctime: i.Ctime, Target: i.Target, HasXattrs: i.HasXattrs,
 	}
 	if in := c.inodes[i.Ino]; in != nil && in.mtime > out.Mtime {
 		out.Mtime, out.Ctime = in.mtime, max(in.mtime, out.Ctime)
@@ -47,7 +47,7 @@ func (c *Client) inodeOf(req *csvpb.Request, touched ...uint64) (*csvpb.Inode, e
 
 // Lookup finds a name in a directory.
 func (c *Client) Lookup(dir uint64, name string) (*csvpb.Inode, error) {
-	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_Lookup{Lookup: &csvpb.Lookup{Dir: dir, Name: name}}})
+	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_Lookup{Lookup: &csvpb.Lookup{Dir: dir, Name: []byte(name)}}})
 }
 
 // Stat returns an inode's attributes as they are now on all nodes.
@@ -91,12 +91,12 @@ func (c *Client) CreateOpen(m *csvpb.Create) (*csvpb.Inode, error) {
 
 // Link gives an inode another name.
 func (c *Client) Link(ino, dir uint64, name string) (*csvpb.Inode, error) {
-	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_Link{Link: &csvpb.Link{Ino: ino, Dir: dir, Name: name}}, Origin: c.origin}, dir)
+	return c.inodeOf(&csvpb.Request{Op: &csvpb.Request_Link{Link: &csvpb.Link{Ino: ino, Dir: dir, Name: []byte(name)}}, Origin: c.origin}, dir)
 }
 
 // Remove removes a name; directory says that it must be a directory's.
 func (c *Client) Remove(dir uint64, name string, directory bool) error {
-	req := &csvpb.Request{Op: &csvpb.Request_Remove{Remove: &csvpb.Remove{Dir: dir, Name: name, Directory: directory}}, Origin: c.origin}
+	req := &csvpb.Request{Op: &csvpb.Request_Remove{Remove: &csvpb.Remove{Dir: dir, Name: []byte(name), Directory: directory}}, Origin: c.origin}
 	_, err := c.do(req, func(r *csvpb.Response) {
 		if r.Errno == 0 {
 			c.doubt(dir)
@@ -111,7 +111,7 @@ func (c *Client) Remove(dir uint64, name string, directory bool) error {
 // Rename moves a name; flags are those of renameat2(2).
 func (c *Client) Rename(dir uint64, name string, newDir uint64, newName string, flags uint32) error {
 	req := &csvpb.Request{Op: &csvpb.Request_Rename{Rename: &csvpb.Rename{
-		Dir: dir, Name: name, NewDir: newDir, NewName: newName, Flags: flags,
+		Dir: dir, Name: []byte(name), NewDir: newDir, NewName: []byte(newName), Flags: flags,
 	}}, Origin: c.origin}
 	_, err := c.do(req, func(r *csvpb.Response) {
 		if r.Errno != 0 {
@@ -143,7 +143,7 @@ func (c *Client) SetAttr(m *csvpb.SetAttr) (*csvpb.Inode, error) {
 // ReadDir lists a directory in whole, without "." and "..".
 func (c *Client) ReadDir(dir uint64) ([]*csvpb.Entry, error) {
 	var all []*csvpb.Entry
-	after := ""
+	var after []byte
 	for {
 		resp, err := c.do(&csvpb.Request{Op: &csvpb.Request_ReadDir{ReadDir: &csvpb.ReadDir{Dir: dir, After: after, Limit: 1024}}}, nil, nil)
 		if err != nil {

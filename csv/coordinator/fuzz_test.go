@@ -109,14 +109,14 @@ func request(id uint64, r *csvpb.Request) *csvpb.ToCoordinator {
 func seeds(f *testing.F) [][]byte {
 	size, off := int64(1<<20), int64(1<<40)
 	ops := []*csvpb.Request{
-		{Op: &csvpb.Request_Create{Create: &csvpb.Create{Dir: 1, Name: "f", Mode: 0o100644, Open: true}}, Origin: 4},
+		{Op: &csvpb.Request_Create{Create: &csvpb.Create{Dir: 1, Name: []byte("f"), Mode: 0o100644, Open: true}}, Origin: 4},
 		{Op: &csvpb.Request_Map{Map: &csvpb.Map{Ino: 2, From: 0, To: 4, Write: true}}},
 		{Op: &csvpb.Request_Commit{Commit: &csvpb.Commit{Ino: 2, Size: 9, Written: []*csvpb.Extent{{File: 0, N: 1, Phys: 60}}}}, Origin: 4},
 		{Op: &csvpb.Request_Commit{Commit: &csvpb.Commit{Ino: 2, Size: -9}}},
-		{Op: &csvpb.Request_Lookup{Lookup: &csvpb.Lookup{Dir: 1, Name: "f"}}},
+		{Op: &csvpb.Request_Lookup{Lookup: &csvpb.Lookup{Dir: 1, Name: []byte("f")}}},
 		{Op: &csvpb.Request_GetInode{GetInode: &csvpb.GetInode{Ino: 1 << 63}}},
-		{Op: &csvpb.Request_Link{Link: &csvpb.Link{Ino: 2, Dir: 1, Name: "g"}}},
-		{Op: &csvpb.Request_Rename{Rename: &csvpb.Rename{Dir: 1, Name: "g", NewDir: 1, NewName: "h", Flags: 7}}},
+		{Op: &csvpb.Request_Link{Link: &csvpb.Link{Ino: 2, Dir: 1, Name: []byte("g")}}},
+		{Op: &csvpb.Request_Rename{Rename: &csvpb.Rename{Dir: 1, Name: []byte("g"), NewDir: 1, NewName: []byte("h"), Flags: 7}}},
 		{Op: &csvpb.Request_SetAttr{SetAttr: &csvpb.SetAttr{Ino: 2, Size: &size}}, Answered: 1 << 63},
 		{Op: &csvpb.Request_SetAttr{SetAttr: &csvpb.SetAttr{Ino: 1, Size: &off}}},
 		{Op: &csvpb.Request_Allocate{Allocate: &csvpb.Allocate{Ino: 2, Mode: 3, Off: 100, Len: 70000}}},
@@ -128,7 +128,12 @@ func seeds(f *testing.F) [][]byte {
 		{Op: &csvpb.Request_Redirect{Redirect: &csvpb.Redirect{}}},
 		{Op: &csvpb.Request_ReadDevice{ReadDevice: &csvpb.ReadDevice{At: -512, N: 1 << 31}}},
 		{Op: &csvpb.Request_FlushDevice{FlushDevice: &csvpb.FlushDevice{}}},
-		{Op: &csvpb.Request_Remove{Remove: &csvpb.Remove{Dir: 1, Name: "f"}}},
+		{Op: &csvpb.Request_SetXattr{SetXattr: &csvpb.SetXattr{Ino: 2, Name: []byte("user.a"), Value: []byte("v")}}, Origin: 6},
+		{Op: &csvpb.Request_SetXattr{SetXattr: &csvpb.SetXattr{Ino: 2, Name: []byte{0xff, 0}, Flags: 3}}},
+		{Op: &csvpb.Request_GetXattr{GetXattr: &csvpb.GetXattr{Ino: 2, Name: []byte("user.a")}}},
+		{Op: &csvpb.Request_ListXattr{ListXattr: &csvpb.ListXattr{Ino: 2}}},
+		{Op: &csvpb.Request_RemoveXattr{RemoveXattr: &csvpb.RemoveXattr{Ino: 2, Name: []byte("user.b")}}},
+		{Op: &csvpb.Request_Remove{Remove: &csvpb.Remove{Dir: 1, Name: []byte("f")}}},
 		{Op: &csvpb.Request_Close{Close: &csvpb.Close{Ino: 2}}},
 		{},
 	}

@@ -98,6 +98,14 @@ func (r *request) dispatch(m *csvpb.Request) (*csvpb.Response, error) {
 		return r.releaseLocks(op.ReleaseLocks)
 	case *csvpb.Request_StatFs:
 		return r.statFS()
+	case *csvpb.Request_GetXattr:
+		return r.getXattr(op.GetXattr)
+	case *csvpb.Request_SetXattr:
+		return r.setXattr(op.SetXattr)
+	case *csvpb.Request_RemoveXattr:
+		return r.removeXattr(op.RemoveXattr)
+	case *csvpb.Request_ListXattr:
+		return r.listXattr(op.ListXattr)
 	case *csvpb.Request_Redirect:
 		return r.redirect(op.Redirect)
 	case *csvpb.Request_ReadDevice:
@@ -190,5 +198,5 @@ func (r *request) done(i volume.Inode, grant csv.Mode) *csvpb.Response {
 // withLease answers with an inode and what the client has on it.
 func (r *request) withLease(i volume.Inode, grant csv.Mode) *csvpb.Response {
 	n := r.leases.Grant(r.s.node, i.Ino, grant)
-	return &csvpb.Response{Inode: inodeTo(i), Lease: uint32(r.leases.Mode(r.s.node, i.Ino)), Grant: n}
+	return &csvpb.Response{Inode: r.inodeTo(i), Lease: uint32(r.leases.Mode(r.s.node, i.Ino)), Grant: n}
 }

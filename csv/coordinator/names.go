@@ -13,8 +13,8 @@ import (
 const maxEntries = 1024
 
 // named returns a directory and what a name in it is, as far as they exist.
-func (r *request) named(dir uint64, name string) []uint64 {
-	if i, err := r.v.Lookup(dir, name); err == nil {
+func (r *request) named(dir uint64, name []byte) []uint64 {
+	if i, err := r.v.Lookup(dir, string(name)); err == nil {
 		return []uint64{dir, i.Ino}
 	}
 	return []uint64{dir}
@@ -24,7 +24,7 @@ func (r *request) lookup(m *csvpb.Lookup) (*csvpb.Response, error) {
 	var i volume.Inode
 	var err error
 	if werr := r.shared(func() uint64 {
-		i, err = r.v.Lookup(m.Dir, m.Name)
+		i, err = r.v.Lookup(m.Dir, string(m.Name))
 		return i.Ino
 	}); werr != nil {
 		return nil, werr
@@ -50,13 +50,13 @@ func (r *request) readDir(m *csvpb.ReadDir) (*csvpb.Response, error) {
 	if err := r.wait(func() bool { return true }); err != nil {
 		return nil, err
 	}
-	es, err := r.v.ReadDir(m.Dir, m.After, int(min(m.Limit, maxEntries)))
+	es, err := r.v.ReadDir(m.Dir, string(m.After), int(min(m.Limit, maxEntries)))
 	if err != nil {
 		return nil, err
 	}
 	resp := &csvpb.Response{}
 	for _, e := range es {
-		resp.Entries = append(resp.Entries, &csvpb.Entry{Name: e.Name, Ino: e.Ino, Type: e.Type})
+		resp.Entries = append(resp.Entries, &csvpb.Entry{Name: []byte(e.Name), Ino: e.Ino, Type: e.Type})
 	}
 	return resp, nil
 }
@@ -71,7 +71,7 @@ func (r *request) create(m *csvpb.Create) (*csvpb.Response, error) {
 		}
 		return resp, nil
 	}
-	i, err := r.v.Create(m.Dir, m.Name, volume.New{Mode: m.Mode, UID: m.Uid, GID: m.Gid, Rdev: m.Rdev, Target: m.Target}, r.now())
+	i, err := r.v.Create(m.Dir, string(m.Name), volume.New{Mode: m.Mode, UID: m.Uid, GID: m.Gid, Rdev: m.Rdev, Target: string(m.Target)}, r.now())
 	if errors.Is(err, syscall.EEXIST) && m.Open && !m.Exclusive {
 		// open(2) with O_CREAT of what another node has just made.
 		resp, err := r.lookup(&csvpb.Lookup{Dir: m.Dir, Name: m.Name})
@@ -96,7 +96,7 @@ func (r *request) link(m *csvpb.Link) (*csvpb.Response, error) {
 	if resp, ok := r.once(); ok {
 		return resp, nil
 	}
-	i, err := r.v.Link(m.Ino, m.Dir, m.Name, r.now())
+	i, err := r.v.Link(m.Ino, m.Dir, string(m.Name), r.now())
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (r *request) remove(m *csvpb.Remove) (*csvpb.Response, error) {
 	if m.Directory {
 		remove = r.v.Rmdir
 	}
-	i, err := remove(m.Dir, m.Name, r.now())
+	i, err := remove(m.Dir, string(m.Name), r.now())
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (r *request) rename(m *csvpb.Rename) (*csvpb.Response, error) {
 	if resp, ok := r.once(); ok {
 		return resp, nil
 	}
-	replaced, err := r.v.Rename(m.Dir, m.Name, m.NewDir, m.NewName, m.Flags, r.now())
+	replaced, err := r.v.Rename(m.Dir, string(m.Name), m.NewDir, string(m.NewName), m.Flags, r.now())
 	if err != nil {
 		return nil, err
 	}

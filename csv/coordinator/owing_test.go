@@ -100,7 +100,7 @@ func TestOwing(t *testing.T) {
 	}
 	c := start(1)
 	silent, other := connect(t, c, 1), connect(t, c, 2)
-	silent.ask(&csvpb.Request{Op: &csvpb.Request_Create{Create: &csvpb.Create{Dir: volume.RootIno, Name: "x", Mode: 0o100644, Open: true}}})
+	silent.ask(&csvpb.Request{Op: &csvpb.Request_Create{Create: &csvpb.Create{Dir: volume.RootIno, Name: []byte("x"), Mode: 0o100644, Open: true}}})
 	ino := silent.answer().Inode.Ino
 	silent.ask(&csvpb.Request{Op: &csvpb.Request_Map{Map: &csvpb.Map{Ino: ino, Write: true, To: 1}}})
 	silent.answer()

@@ -5,10 +5,11 @@ import (
 	"quorate/csv/volume"
 )
 
-func inodeTo(i volume.Inode) *csvpb.Inode {
+func (r *request) inodeTo(i volume.Inode) *csvpb.Inode {
+	has := r.v.HasXattrs(i.Ino)
 	return &csvpb.Inode{
 		Ino: i.Ino, Mode: i.Mode, Nlink: i.Nlink, Uid: i.UID, Gid: i.GID, Rdev: i.Rdev, Size: i.Size, Blocks: i.Blocks,
-		Atime: i.Atime, Mtime: i.Mtime, Ctime: i.Ctime, Target: i.Target,
+		Atime: i.Atime, Mtime: i.Mtime, Ctime: i.Ctime, Target: []byte(i.Target), HasXattrs: &has,
 	}
 }
 

@@ -8,8 +8,9 @@
 // that takes the mount over needs no table of handles; what handles add is the
 // list of lock owners to release.
 //
-// What is not offered, and what it answers: shared writable mmap (ENODEV),
-// extended attributes (EOPNOTSUPP), O_TMPFILE (EOPNOTSUPP), access control lists.
+// What is not offered, and what it answers: mmap with MAP_SHARED (ENODEV; a private
+// mapping shows what was written before it was made), access control lists and
+// capabilities of programs (EOPNOTSUPP), O_TMPFILE (EOPNOTSUPP).
 //
 // Traps: a process that has the mount open and is killed does not die before its
 // requests have been answered; noded therefore kills first and then aborts the

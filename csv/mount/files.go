@@ -23,7 +23,7 @@ func (f *fileSystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, o
 	}
 	mode := in.Mode&0o7777 | syscall.S_IFREG
 	i, err := f.on(&in.InHeader).CreateOpen(&csvpb.Create{
-		Dir: in.NodeId, Name: name, Mode: mode, Uid: in.Uid, Gid: in.Gid, Exclusive: in.Flags&syscall.O_EXCL != 0,
+		Dir: in.NodeId, Name: []byte(name), Mode: mode, Uid: in.Uid, Gid: in.Gid, Exclusive: in.Flags&syscall.O_EXCL != 0,
 	})
 	if err != nil {
 		return status(err)
@@ -89,12 +89,35 @@ func (f *fileSystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if err := f.on(&in.InHeader).Write(in.NodeId, data, off); err != nil {
 		return 0, status(err)
 	}
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		if err := f.dropPrivileges(&in.InHeader); err != nil {
+			return 0, status(err)
+		}
+	}
 	if in.Flags&(syscall.O_SYNC|syscall.O_DSYNC) != 0 {
 		if err := f.c.Sync(in.NodeId, true); err != nil {
 			return 0, status(err)
 		}
 	}
 	return uint32(len(data)), fuse.OK
+}
+
+// dropPrivileges takes the bits from a file by which whoever runs it becomes somebody
+// else: who writes to it may not be trusted by those (write(2)).
+func (f *fileSystem) dropPrivileges(h *fuse.InHeader) error {
+	i, err := f.c.Stat(h.NodeId)
+	if err != nil {
+		return err
+	}
+	mode := i.Mode &^ syscall.S_ISUID
+	if mode&syscall.S_IXGRP != 0 {
+		mode &^= syscall.S_ISGID
+	}
+	if mode == i.Mode {
+		return nil
+	}
+	_, err = f.c.SetAttr(&csvpb.SetAttr{Ino: h.NodeId, Mode: &mode}) // the write itself goes by the name of the request
+	return err
 }
 
 // fsyncDataOnly is FUSE_FSYNC_FDATASYNC.

@@ -96,7 +96,7 @@ func TestPartsOfABlock(t *testing.T) {
 	open := memoryLUN(64 << 20)
 	r := newRig(t, open)
 	nodes := []*node{r.clientOn(1, slow{open("node1")}), r.clientOn(2, slow{open("node2")})}
-	i, err := nodes[0].CreateOpen(&csvpb.Create{Dir: 1, Name: "x", Mode: regular})
+	i, err := nodes[0].CreateOpen(&csvpb.Create{Dir: 1, Name: []byte("x"), Mode: regular})
 	must(t, err)
 	must(t, nodes[0].Write(i.Ino, make([]byte, 65536), 0))
 	must(t, nodes[1].Open(i.Ino))

@@ -25,17 +25,17 @@ func (f *fileSystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out
 	if mode&syscall.S_IFMT == 0 {
 		mode |= syscall.S_IFREG
 	}
-	return f.create(&in.InHeader, &csvpb.Create{Dir: in.NodeId, Name: name, Mode: mode, Uid: in.Uid, Gid: in.Gid, Rdev: in.Rdev}, out)
+	return f.create(&in.InHeader, &csvpb.Create{Dir: in.NodeId, Name: []byte(name), Mode: mode, Uid: in.Uid, Gid: in.Gid, Rdev: in.Rdev}, out)
 }
 
 func (f *fileSystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	mode := in.Mode&0o7777 | syscall.S_IFDIR
-	return f.create(&in.InHeader, &csvpb.Create{Dir: in.NodeId, Name: name, Mode: mode, Uid: in.Uid, Gid: in.Gid}, out)
+	return f.create(&in.InHeader, &csvpb.Create{Dir: in.NodeId, Name: []byte(name), Mode: mode, Uid: in.Uid, Gid: in.Gid}, out)
 }
 
 func (f *fileSystem) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
 	return f.create(h, &csvpb.Create{
-		Dir: h.NodeId, Name: name, Mode: syscall.S_IFLNK | 0o777, Uid: h.Uid, Gid: h.Gid, Target: target,
+		Dir: h.NodeId, Name: []byte(name), Mode: syscall.S_IFLNK | 0o777, Uid: h.Uid, Gid: h.Gid, Target: []byte(target),
 	}, out)
 }
 
@@ -44,7 +44,7 @@ func (f *fileSystem) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse
 	if err != nil {
 		return nil, status(err)
 	}
-	return []byte(i.Target), fuse.OK
+	return i.Target, fuse.OK
 }
 
 func (f *fileSystem) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
@@ -98,7 +98,7 @@ func (f *fileSystem) entries(in *fuse.ReadIn) ([]*csvpb.Entry, error) {
 			return nil, err
 		}
 		h.entries = append([]*csvpb.Entry{
-			{Name: ".", Ino: in.NodeId, Type: syscall.S_IFDIR}, {Name: "..", Ino: up.Ino, Type: syscall.S_IFDIR},
+			{Name: []byte("."), Ino: in.NodeId, Type: syscall.S_IFDIR}, {Name: []byte(".."), Ino: up.Ino, Type: syscall.S_IFDIR},
 		}, es...)
 	}
 	return h.entries, nil
@@ -110,7 +110,8 @@ func (f *fileSystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEn
 		return status(err)
 	}
 	for n := in.Offset; n < uint64(len(es)); n++ {
-		if !out.AddDirEntry(fuse.DirEntry{Name: es[n].Name, Ino: es[n].Ino, Mode: es[n].Type, Off: n + 1}) {
+		name := string(es[n].Name)
+		if !out.AddDirEntry(fuse.DirEntry{Name: name, Ino: es[n].Ino, Mode: es[n].Type, Off: n + 1}) {
 			break
 		}
 	}
@@ -123,11 +124,12 @@ func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.D
 		return status(err)
 	}
 	for n := in.Offset; n < uint64(len(es)); n++ {
-		e := out.AddDirLookupEntry(fuse.DirEntry{Name: es[n].Name, Ino: es[n].Ino, Mode: es[n].Type, Off: n + 1})
+		name := string(es[n].Name)
+		e := out.AddDirLookupEntry(fuse.DirEntry{Name: name, Ino: es[n].Ino, Mode: es[n].Type, Off: n + 1})
 		if e == nil {
 			break
 		}
-		if es[n].Name == "." || es[n].Name == ".." {
+		if name == "." || name == ".." {
 			continue
 		}
 		if i, err := f.c.Stat(es[n].Ino); err == nil {

@@ -77,7 +77,7 @@ func pathRig(t *testing.T) (r *rig, mem *disk.Memory, w *wire, c *node, ino uint
 	r = newRig(t, func(node string) disk.Device { return mem.Nexus(node) })
 	w = &wire{Device: mem.Nexus("node1"), late: mem.Nexus("late")}
 	c = r.clientOn(1, w)
-	i, err := c.CreateOpen(&csvpb.Create{Dir: 1, Name: "x", Mode: regular})
+	i, err := c.CreateOpen(&csvpb.Create{Dir: 1, Name: []byte("x"), Mode: regular})
 	must(t, err)
 	must(t, c.Write(i.Ino, bytes.Repeat([]byte{'a'}, 65536), 0))
 	return r, mem, w, c, i.Ino

@@ -55,14 +55,14 @@ func askedAgain(t *testing.T, next func(*rig)) {
 	a, other := r.life(0, nil, nil), r.client(2)
 	do := func(c *node) (ino uint64) {
 		t.Helper()
-		i, err := c.From(10).CreateOpen(&csvpb.Create{Dir: 1, Name: "x", Mode: regular, Exclusive: true})
+		i, err := c.From(10).CreateOpen(&csvpb.Create{Dir: 1, Name: []byte("x"), Mode: regular, Exclusive: true})
 		must(t, err)
 		must(t, c.From(12).Write(i.Ino, []byte("once"), -1))
 		_, err = c.From(14).Link(i.Ino, 1, "y")
 		must(t, err)
 		must(t, c.From(16).Rename(1, "y", 1, "z", 0))
 		must(t, c.From(18).Remove(1, "x", false))
-		_, err = c.From(20).Create(&csvpb.Create{Dir: 1, Name: "d", Mode: syscall.S_IFDIR | 0o755})
+		_, err = c.From(20).Create(&csvpb.Create{Dir: 1, Name: []byte("d"), Mode: syscall.S_IFDIR | 0o755})
 		must(t, err)
 		return i.Ino
 	}

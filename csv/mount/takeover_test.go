@@ -26,7 +26,7 @@ const regular = 0o100644
 func TestTakeover(t *testing.T) {
 	r := newRig(t, memoryLUN(1<<30))
 	nodes := []*node{r.client(1), r.client(2)}
-	shared, err := nodes[0].CreateOpen(&csvpb.Create{Dir: 1, Name: "shared", Mode: regular})
+	shared, err := nodes[0].CreateOpen(&csvpb.Create{Dir: 1, Name: []byte("shared"), Mode: regular})
 	must(t, err)
 	must(t, nodes[1].Open(shared.Ino))
 	stop := make(chan struct{})
@@ -50,7 +50,7 @@ func TestTakeover(t *testing.T) {
 				results[w][unit*20000] = p
 				if n%8 == 0 {
 					name := fmt.Sprintf("f-%d-%d", w, n)
-					i, err := c.Create(&csvpb.Create{Dir: 1, Name: name, Mode: regular})
+					i, err := c.Create(&csvpb.Create{Dir: 1, Name: []byte(name), Mode: regular})
 					must(t, err)
 					must(t, c.Write(i.Ino, p, 0))
 					must(t, c.Rename(1, name, 1, name+"-r", 0))
@@ -96,7 +96,7 @@ func verify(t *testing.T, nodes []*node, ino uint64, results []map[int64][]byte,
 		must(t, err)
 		have := map[string]bool{}
 		for _, e := range es {
-			have[e.Name] = true
+			have[string(e.Name)] = true
 		}
 		for _, ns := range names {
 			total += len(ns)
@@ -120,7 +120,7 @@ func TestGrace(t *testing.T) {
 	core, said := observer.New(zap.InfoLevel)
 	r.log = r.log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, core) }))
 	a, b := r.client(1), r.client(2)
-	i, err := a.CreateOpen(&csvpb.Create{Dir: 1, Name: "x", Mode: regular})
+	i, err := a.CreateOpen(&csvpb.Create{Dir: 1, Name: []byte("x"), Mode: regular})
 	must(t, err)
 	must(t, a.Write(i.Ino, make([]byte, 100000), 0))
 	must(t, b.Open(i.Ino))
@@ -132,7 +132,7 @@ func TestGrace(t *testing.T) {
 	old.Abandon()
 	r.coordinate()
 	done := make(chan error, 1)
-	go func() { _, err := a.Create(&csvpb.Create{Dir: 1, Name: "y", Mode: regular}); done <- err }()
+	go func() { _, err := a.Create(&csvpb.Create{Dir: 1, Name: []byte("y"), Mode: regular}); done <- err }()
 	must(t, a.Write(i.Ino, make([]byte, 512), 4096)) // whole blocks in place need nobody
 	waitFor(t, func() bool { return len(r.coord.Status().Sessions) == 1 })
 	if got := r.coord.Status().Awaited; len(got) != 1 || got[0] != 2 {
@@ -171,14 +171,14 @@ func TestGrace(t *testing.T) {
 func TestHandover(t *testing.T) {
 	r := newRig(t, memoryLUN(64<<20))
 	a := r.client(1)
-	i, err := a.CreateOpen(&csvpb.Create{Dir: 1, Name: "x", Mode: regular})
+	i, err := a.CreateOpen(&csvpb.Create{Dir: 1, Name: []byte("x"), Mode: regular})
 	must(t, err)
 	for n := range 20 {
 		must(t, a.Write(i.Ino, bytes.Repeat([]byte{byte(n + 1)}, 70000), int64(n)*70000))
 		begin := time.Now()
 		must(t, r.coord.Relinquish(background))
 		r.coordinate()
-		_, err := a.Create(&csvpb.Create{Dir: 1, Name: fmt.Sprint(n), Mode: regular})
+		_, err := a.Create(&csvpb.Create{Dir: 1, Name: []byte(fmt.Sprint(n)), Mode: regular})
 		must(t, err)
 		t.Logf("moved in %v", time.Since(begin))
 	}

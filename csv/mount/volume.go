@@ -20,6 +20,10 @@ type Attributes interface {
 	Stat(ino uint64) (*csvpb.Inode, error)
 	SetAttr(m *csvpb.SetAttr) (*csvpb.Inode, error)
 	StatFS() (size, free int64, err error)
+	Xattr(ino uint64, name string) ([]byte, error)
+	Xattrs(ino uint64) ([][]byte, error)
+	SetXattr(ino uint64, name string, value []byte, flags uint32) error
+	RemoveXattr(ino uint64, name string) error
 }
 
 // Names in directories.

@@ -82,7 +82,7 @@ func (w *writer) dir() string { return fmt.Sprintf("w%d", w.n) }
 func (w *writer) run(t *testing.T, c *node, stop <-chan struct{}) {
 	dir, err := c.Lookup(1, w.dir())
 	if errors.Is(err, syscall.ENOENT) {
-		dir, err = c.Create(&csvpb.Create{Dir: 1, Name: w.dir(), Mode: syscall.S_IFDIR | 0o755})
+		dir, err = c.Create(&csvpb.Create{Dir: 1, Name: []byte(w.dir()), Mode: syscall.S_IFDIR | 0o755})
 	}
 	for err == nil {
 		select {
@@ -110,7 +110,7 @@ func (w *writer) step(c *node, dir uint64) error {
 		after := maps.Clone(w.files)
 		after[name] = content{}
 		w.pending.names = after
-		if _, err := c.Create(&csvpb.Create{Dir: dir, Name: name, Mode: regular}); err != nil {
+		if _, err := c.Create(&csvpb.Create{Dir: dir, Name: []byte(name), Mode: regular}); err != nil {
 			return err
 		}
 		w.files = after
@@ -264,7 +264,7 @@ func (w *writer) read(t *testing.T, c *node) map[string][]byte {
 		b := make([]byte, i.Size)
 		n, err := c.Read(e.Ino, b, 0)
 		must(t, err)
-		got[e.Name] = b[:n]
+		got[string(e.Name)] = b[:n]
 	}
 	return got
 }

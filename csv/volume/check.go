@@ -35,7 +35,7 @@ const maxFindings = 1000
 // is called is looked at too; the caller makes repairs durable (Sync), and lets nobody
 // use the volume meanwhile.
 func (v *Volume) Check(ctx context.Context, repair bool) (Checked, error) {
-	c := &checker{v: v, repair: repair, inodes: map[uint64]Inode{}, names: map[uint64]uint32{}, blocks: map[uint64]uint64{}}
+	c := &checker{v: v, repair: repair, inodes: map[uint64]Inode{}, names: map[uint64]uint32{}, blocks: map[uint64]uint64{}, xattrs: map[uint64]bool{}}
 	c.collect()
 	c.compare()
 	v.end()
@@ -54,6 +54,7 @@ type checker struct {
 	names   map[uint64]uint32 // entries that name an inode, of directories those of their children too
 	blocks  map[uint64]uint64 // allocated, by inode
 	orphans map[uint64]bool
+	xattrs  map[uint64]bool // inodes that attributes are of
 }
 
 func (c *checker) found(mended bool, format string, a ...any) {
@@ -95,6 +96,10 @@ func (c *checker) collect() {
 		case strings.HasPrefix(k, prefixOrphan):
 			if ino, ok := keyNum(k, 0); ok {
 				c.orphans[ino] = true
+			}
+		case strings.HasPrefix(k, prefixXattr):
+			if err := c.xattr(k, val); err != nil {
+				c.found(false, "the attribute of key %q: %v", k, err)
 			}
 		case strings.HasPrefix(k, prefixExtent):
 			c.Extents++
@@ -140,6 +145,16 @@ func (c *checker) collect() {
 	}
 }
 
+// xattr looks at an extended attribute.
+func (c *checker) xattr(k string, val []byte) error {
+	ino, ok := keyNum(k, 0)
+	if !ok {
+		return errCorrupt
+	}
+	c.xattrs[ino] = true
+	return checkXattr(k[len(key(prefixXattr, ino)):], val, 0)
+}
+
 // compare checks each inode against what the others say of it.
 func (c *checker) compare() {
 	if root, ok := c.inodes[RootIno]; !ok || !root.IsDir() {
@@ -171,6 +186,14 @@ func (c *checker) compare() {
 	}
 	for _, ino := range slices.Sorted(maps.Keys(c.blocks)) {
 		c.found(false, "%d blocks belong to inode %d, which is not there", c.blocks[ino], ino)
+	}
+	for _, ino := range slices.Sorted(maps.Keys(c.xattrs)) {
+		if _, ok := c.inodes[ino]; !ok { // as a version that knows no attributes leaves them
+			c.found(c.repair, "attributes belong to inode %d, which is not there", ino)
+			if c.repair {
+				c.v.dropXattrs(ino)
+			}
+		}
 	}
 	for _, ino := range slices.Sorted(maps.Keys(c.orphans)) {
 		if _, ok := c.inodes[ino]; !ok {

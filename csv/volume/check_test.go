@@ -107,6 +107,12 @@ func TestCheck(t *testing.T) {
 			e := v.overlapping(file, 0, 1)[0]
 			v.replace(other, 10, 10+uint64(e.N), []Extent{{File: 10, N: e.N, Phys: e.Phys}})
 		}},
+		{"attributes of nothing", "attributes belong to inode 999", true, func(_ *testing.T, _ *disk.Memory, v *Volume) {
+			v.put(xattrKey(999, "user.a"), nil)
+		}},
+		{"an attribute without a name", "the attribute of key", false, func(_ *testing.T, _ *disk.Memory, v *Volume) {
+			v.put(xattrKey(file, ""), nil)
+		}},
 		{"space of nothing", "which is not there", false, func(_ *testing.T, _ *disk.Memory, v *Volume) { v.del(key(prefixInode, file)) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

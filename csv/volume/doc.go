@@ -17,7 +17,7 @@
 // A volume that takes in what its LUN has grown by (Extend) gets a new last MiB
 // first, and its new size with the label at the start.
 //
-// All metadata (inodes, directory entries, extents, orphans, sessions, results)
+// All metadata (inodes, directory entries, extents, attributes, orphans, sessions, results)
 // is one ordered map from keys to values. A change is put into the journal as
 // the keys that it put and deleted, one checksummed record for each group of
 // operations, and is acknowledged when record and flush have been answered. A

@@ -20,7 +20,7 @@ func TestFormatIsAsDocumented(t *testing.T) {
 		"smallest journal": minJournal, "largest journal": maxJournal, "share of the journal": journalShare,
 		"longest name": MaxName, "longest symbolic link": maxTarget, "longest name of a volume": maxText,
 		"content of a leaf": leafLimit, "index blocks": maxIndexBlocks, "leaves": maxLeaves,
-		"root directory": RootIno, "kept blocks": minKept, "kept share": keptShare,
+		"root directory": RootIno, "kept blocks": minKept, "kept share": keptShare, "longest value of an attribute": MaxXattr, "attributes of an inode": maxXattrs, "cost of an attribute": xattrCost,
 	} {
 		if row := fmt.Sprintf("| %s | %d |", name, value); !strings.Contains(doc, row) {
 			t.Errorf("no line says %q", row)
@@ -35,7 +35,7 @@ func TestFormatIsAsDocumented(t *testing.T) {
 	}
 	for name, prefix := range map[string]string{
 		"directory entry": prefixDirent, "extent": prefixExtent, "inode": prefixInode, "orphan": prefixOrphan,
-		"result": prefixResult, "session": prefixSession, "next inode": keyNextIno,
+		"result": prefixResult, "session": prefixSession, "extended attribute": prefixXattr, "next inode": keyNextIno,
 	} {
 		if row := fmt.Sprintf("| %s | `%s` |", name, prefix); !strings.Contains(doc, row) {
 			t.Errorf("no line says %q", row)

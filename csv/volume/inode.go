@@ -17,6 +17,7 @@ const (
 	prefixOrphan  = "o"
 	prefixResult  = "r"
 	prefixSession = "s"
+	prefixXattr   = "x"
 	keyNextIno    = "m-next-ino"
 )
 

@@ -39,6 +39,7 @@ func (v *Volume) Reap(ino uint64) (done bool, err error) {
 		v.putInode(i)
 		return false, nil
 	}
+	v.dropXattrs(ino)
 	v.del(key(prefixInode, ino))
 	v.del(key(prefixOrphan, ino))
 	return true, nil

@@ -15,11 +15,15 @@ import (
 	"quorate/disk"
 )
 
-// model is what a volume should hold: paths to bytes; nil bytes are a directory.
+// model is what a volume should hold: paths to bytes; nil bytes are a directory. An
+// extended attribute is a path of its own, see attr.
 // Bytes are replaced and never changed in place, so that models share them.
 type model map[string][]byte
 
 func (m model) clone() model { return maps.Clone(m) }
+
+// attr is the path of the attribute of a path.
+func attr(p string) string { return p + "\x00user.a" }
 
 // rig does with a volume what coordinator and client do, one thing at a time.
 type rig struct {
@@ -157,6 +161,13 @@ func (r *rig) tree() (model, error) {
 				return fmt.Errorf("%s/%s: %w", at, e.Name, err)
 			}
 			p := at + "/" + e.Name
+			if r.v.HasXattrs(i.Ino) {
+				val, err := r.v.Xattr(i.Ino, "user.a")
+				if err != nil {
+					return err
+				}
+				m[attr(p)] = append([]byte{}, val...)
+			}
 			if i.IsDir() {
 				m[p] = nil
 				if err := walk(i.Ino, p); err != nil {
@@ -213,6 +224,10 @@ func (r *rig) step(rnd *rand.Rand, m model) error {
 	case 6:
 		if isFile {
 			return r.punch(m, p, rnd.Uint64N(4), rnd.IntN(2) == 0)
+		}
+	case 7:
+		if exists {
+			return r.setAttr(m, p, rnd)
 		}
 	default:
 		if isFile {
@@ -285,7 +300,27 @@ func (r *rig) remove(m model, p string, dir uint64, name string) error {
 		return r.expect(err, true, syscall.ENOTEMPTY)
 	}
 	delete(m, p)
+	delete(m, attr(p))
 	return r.reap()
+}
+
+// setAttr sets the attribute, or removes it.
+func (r *rig) setAttr(m model, p string, rnd *rand.Rand) error {
+	i, err := r.path(p)
+	if err != nil {
+		return err
+	}
+	if _, is := m[attr(p)]; is && rnd.IntN(3) == 0 {
+		_, err := r.v.RemoveXattr(i.Ino, "user.a", r.now)
+		delete(m, attr(p))
+		return err
+	}
+	val := bytes.Repeat([]byte{byte(rnd.IntN(256))}, rnd.IntN(MaxXattr))
+	if _, err = r.v.SetXattr(i.Ino, "user.a", val, 0, r.now); err != nil {
+		return r.expect(err, false)
+	}
+	m[attr(p)] = val
+	return nil
 }
 
 func (r *rig) reap() error {
@@ -306,9 +341,12 @@ func (r *rig) rename(m model, p, q string) error {
 	if _, err = r.v.Rename(dir, name, newDir, newName, 0, r.now); err != nil {
 		return r.expect(err, true, syscall.ENOENT, syscall.ENOTDIR, syscall.EISDIR, syscall.ENOTEMPTY, syscall.EINVAL)
 	}
+	if p != q {
+		delete(m, attr(q))
+	}
 	moved := model{}
 	for k, b := range m {
-		if k == p || strings.HasPrefix(k, p+"/") {
+		if k == p || k == attr(p) || strings.HasPrefix(k, p+"/") {
 			moved[q+k[len(p):]] = b
 			delete(m, k)
 		}
