@@ -96,8 +96,8 @@ bench: build ## figures beside what a user would pick instead
 	$(GO) test -run '^$$' -bench Commit -benchtime 2s ./cluster/consensus
 
 .PHONY: test-nfs
-test-nfs: deps ## a witness and a directory on a real NFS server, in a machine of QEMU's: 3 minutes
-	QUORATE_NFS=1 $(GO) test -count=1 -v -timeout 15m ./test/nfs
+test-nfs: deps ## a witness and a directory on a real NFS server, in a machine of QEMU's: 5 minutes
+	QUORATE_NFS=1 $(GO) test -count=1 -v -timeout 20m ./test/nfs
 
 .PHONY: soak-load
 soak-load: build ## ten minutes with every processor busy: nobody may be taken for dead

@@ -22,5 +22,6 @@ func inside(t *testing.T) {
 	t.Run("LockIsReclaimed", func(t *testing.T) { lockIsReclaimed(t, s, a, b) })
 	t.Run("LostLockIsNotReclaimed", func(t *testing.T) { lostLockIsNotReclaimed(t, s, a, b) })
 	t.Run("ShareOutlivesItsServer", func(t *testing.T) { shareOutlivesItsServer(t, s, a, b) })
+	t.Run("ClusterOnAShare", func(t *testing.T) { clusterOnAShare(t, a, b) })
 	t.Run("SameNameIsRefused", func(t *testing.T) { sameNameIsRefused(t, a, twin) })
 }

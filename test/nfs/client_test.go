@@ -28,7 +28,7 @@ func newClient(t *testing.T, number int, hostname string) *client {
 	t.Helper()
 	c := &client{
 		number: number, cable: fmt.Sprintf("c%d", number),
-		server: fmt.Sprintf("10.0.%d.1", number), own: fmt.Sprintf("10.0.%d.2", number),
+		server: "10.0.0.1", own: fmt.Sprintf("10.0.0.%d", 10+number),
 		dir: fmt.Sprintf("/client%d", number), jobs: make(chan func()),
 	}
 	made := make(chan error)
@@ -43,13 +43,32 @@ func newClient(t *testing.T, number int, hostname string) *client {
 	var ns netns.NsHandle
 	must(t, c.inside(func() (err error) { ns, err = netns.Get(); return err }))
 	defer ns.Close()
-	v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: c.cable}, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(ns))}
+	bridge, err := theBridge(c.server)
+	must(t, err)
+	v := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: c.cable, MasterIndex: bridge.Attrs().Index}, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(ns)),
+	}
 	must(t, netlink.LinkAdd(v))
-	must(t, addressed(c.cable, c.server))
+	must(t, addressed(c.cable, ""))
 	must(t, c.inside(func() error {
 		return errors.Join(addressed("lo", ""), addressed("eth0", c.own), serveRPC(rpcbindPort, registered))
 	}))
 	return c
+}
+
+// theBridge joins the cables and has the server's address.
+func theBridge(address string) (netlink.Link, error) {
+	const name = "br0"
+	if l, err := netlink.LinkByName(name); err == nil {
+		return l, nil
+	}
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}); err != nil {
+		return nil, err
+	}
+	if err := addressed(name, address); err != nil {
+		return nil, err
+	}
+	return netlink.LinkByName(name)
 }
 
 func addressed(link, address string) error {

@@ -20,12 +20,12 @@ const (
 	outsideEnv = "QUORATE_NFS"
 	insideEnv  = "QUORATE_NFS_INSIDE"
 	// bootLimit is for the whole machine.
-	bootLimit = 8 * time.Minute
-	memoryMiB = 1024
+	bootLimit = 12 * time.Minute
+	memoryMiB = 1536
 	ended     = "quorate-nfs-status"
 )
 
-var modules = []string{"veth", "nfsd", "nfsv3", "nfsv4", "crc32c_generic", "md5"}
+var modules = []string{"bridge", "veth", "fuse", "nfsd", "nfsv3", "nfsv4", "crc32c_generic", "md5"}
 
 // TestOverNFS boots the machine, has all cases run there, and tells what they said.
 func TestOverNFS(t *testing.T) {
@@ -49,11 +49,11 @@ func TestOverNFS(t *testing.T) {
 	}
 	dir := t.TempDir()
 	initrd := filepath.Join(dir, "initrd")
-	args := "-test.v -test.run '^TestOverNFS$' -test.timeout 7m"
+	args := "-test.v -test.run '^TestOverNFS$' -test.timeout 11m"
 	must(t, kernel.Write(initrd, minivm.Initrd{
 		Modules: modules,
-		Files:   map[string][]byte{"bin/nfs.test": testBinary(ctx, t, dir)},
-		Script:  "ip link set lo up; cd /tmp; " + insideEnv + "=1 /bin/nfs.test " + args + "; echo " + ended + " $?",
+		Files:   files(ctx, t, dir),
+		Script:  "mkdir -p /lib64; ln -s " + loader + " /lib64/; ip link set lo up; cd /tmp; " + insideEnv + "=1 /bin/nfs.test " + args + "; echo " + ended + " $?",
 	}))
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(kernel.Args(initrd, memoryMiB), "-smp", "2")...)
 	out, err := cmd.StdoutPipe()
@@ -63,17 +63,46 @@ func TestOverNFS(t *testing.T) {
 	must(t, cmd.Wait())
 }
 
-func testBinary(ctx context.Context, t *testing.T, dir string) []byte {
+// loader is the program that loads shared libraries, and where files puts it.
+const loader = "/bin/ld-linux-x86-64.so.2"
+
+// programs are the product's, which run in the machine.
+var programs = []string{"clusterd", "noded", "clusterctl"}
+
+// files are what runs in the machine: the test's own binary, and the product's programs
+// with the libraries that they load. All lie in one folder.
+func files(ctx context.Context, t *testing.T, dir string) map[string][]byte {
 	t.Helper()
-	path := filepath.Join(dir, "nfs.test")
-	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", path, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	build := func(env []string, args ...string) {
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Env = append(os.Environ(), env...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
-	b, err := os.ReadFile(path)
-	must(t, err)
-	return b
+	build([]string{"CGO_ENABLED=0"}, "test", "-c", "-o", filepath.Join(dir, "nfs.test"), ".")
+	paths := map[string]bool{filepath.Join(dir, "nfs.test"): true}
+	for _, p := range programs {
+		path := filepath.Join(dir, p)
+		build(nil, "build", "-o", path, "quorate/cmd/"+p)
+		paths[path] = true
+		out, err := exec.CommandContext(ctx, "ldd", path).Output()
+		if err != nil && p != "clusterctl" { // which needs none
+			t.Fatal(err)
+		}
+		for _, word := range strings.Fields(string(out)) {
+			if strings.HasPrefix(word, "/") {
+				paths[word] = true
+			}
+		}
+	}
+	have := map[string][]byte{}
+	for path := range paths {
+		b, err := os.ReadFile(path)
+		must(t, err)
+		have["bin/"+filepath.Base(path)] = b
+	}
+	return have
 }
 
 // relay says what the machine says, and has each case there as one here.
