@@ -43,7 +43,7 @@ func (c *livenessCheck) wrong() string {
 	}
 	for _, n := range c.w.nodes {
 		if n.clusterd == nil || n.clusterd.incarnation != c.w.incarnation {
-			return fmt.Sprintf("%s does not follow incarnation %d of the cluster (powered %v, frozen %v, clusterd %v, tool %v)", n.name, c.w.incarnation, n.powered, n.frozen, n.clusterd, n.tool)
+			return fmt.Sprintf("%s does not follow incarnation %d of the cluster (powered %v, frozen %v, clusterd %v, tool %v)", n.name, c.w.incarnation, n.powered, n.frozen, n.clusterd != nil, n.tool != nil)
 		}
 	}
 	s := lead.db.State()

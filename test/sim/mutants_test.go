@@ -54,6 +54,9 @@ var mutants = []struct {
 	{"witness without database", "disks", 0, 1, "rule 6: the witness is a whole replica"},
 	{"lost lock not noticed", "share", 2, 1, "a host of a witness on a share says nothing that a write through its lock has not confirmed"},
 	{"witness without its lock", "share", 2, 1, "a witness on a share is its host's alone: the server's lock keeps the others out"},
+	{"node of before is believed", "disasters", 3, 1, "where quorum was forced, no node of before has a voice again"},
+	{"promise to follow forgotten", "disasters", 3, 1, "who has promised to follow an incarnation never uses its old log again"},
+	{"force forgets what is not committed", "disasters", 3, 1, "quorum is forced with all that the node had acknowledged"},
 	{"format ahead of a node", "members", 0, 1, "the database moves on to a format only when every node can it"},
 	{"leader removed", "members", 0, 1, "rule 7: the leader is neither removed nor demoted"},
 }
