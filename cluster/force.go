@@ -109,7 +109,11 @@ func ForceWarnings(s *pb.State, node uint64, reached map[uint64]bool) []string {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
-		if g := s.Groups[name]; g.Owner != node && g.Desire == pb.Desire_DESIRE_STARTED {
+		switch g := s.Groups[name]; {
+		case g.Desire != pb.Desire_DESIRE_STARTED:
+		case g.Owner == node:
+			say("%s stops here, if it runs, and is started again: it cannot be known whether another has it by now.", name)
+		default:
 			say("%s may still run on %s; it is started again once that node is fenced.", name, s.Nodes[g.Owner].GetName())
 		}
 	}

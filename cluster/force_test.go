@@ -19,6 +19,9 @@ func TestForceBeginsANewIncarnation(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", want, said)
 		}
 	}
+	if said := strings.Join(ForceWarnings(d.State(), 2, map[uint64]bool{1: true}), "\n"); !strings.Contains(said, "sql stops here") || !strings.Contains(said, "s1 answers") {
+		t.Errorf("where the machine runs it says:\n%s", said)
+	}
 	d.Force(1, 5)
 	s := d.State()
 	if s.Cluster.Incarnation != 1<<16+1 || s.Quorum.WitnessVoter != voter+1 || s.Nodes[1].State != pb.NodeState_NODE_STATE_DOWN {
