@@ -23,7 +23,7 @@ TESTS   := $(GO) run gotest.tools/gotestsum@v1.13.0 --format standard-quiet --re
 
 .PHONY: help
 help: ## show this
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps:
@@ -106,6 +106,10 @@ soak-load: build ## ten minutes with every processor busy: nobody may be taken f
 .PHONY: soak-moves
 soak-moves: deps ## move a busy machine back and forth 200 times
 	$(GO) test -count=1 -v -timeout 60m ./migration/agent -run TestManyMoves -moves 200
+
+.PHONY: soak-fences
+soak-fences: deps ## fence a node with 64 writes in flight: live, killed, stopped, the target restarted, RUNS=100 of each
+	QUORATE_FENCE_RUNS=$(or $(RUNS),100) $(GO) test -count=1 -v -timeout 60m ./disk/iscsi -run TestLateWrites
 
 .PHONY: lab
 lab: build ## raise a cluster in a box and leave it up

@@ -25,7 +25,8 @@ import (
 
 // The late write trial: a victim in a process of its own keeps 64 writes in
 // flight on a slow LUN, without any gate; it is left alive, killed or stopped,
-// and fenced. Whatever it writes after the proof is a failure.
+// and fenced, or the target restarts in the middle of the fence. Whatever it
+// writes after the proof is a failure. `make soak-fences` makes a hundred of each.
 const (
 	lateSlots = 64
 	lateSize  = 4 << 10
@@ -41,7 +42,42 @@ type noReset struct{ disk.LUN }
 
 func (noReset) ResetUnit(context.Context) error { return nil }
 
-// victim writes until it is refused, and says so.
+// restarting is a LUN whose target restarts once in the middle of a fence: after the
+// answer to PREEMPT, while the reset is under way, or after the answer to that.
+type restarting struct {
+	disk.LUN
+	point   int
+	once    sync.Once
+	restart func()
+}
+
+const restartPoints = 3
+
+func (r *restarting) Session() uint64 { return r.LUN.(disk.Sessioned).Session() }
+
+func (r *restarting) Reserve(ctx context.Context, out disk.ReserveOut) error {
+	err := r.LUN.Reserve(ctx, out)
+	if r.point == 0 && out.Action == disk.Preempt {
+		r.once.Do(r.restart)
+	}
+	return err
+}
+
+func (r *restarting) ResetUnit(ctx context.Context) error {
+	var meanwhile sync.WaitGroup
+	defer meanwhile.Wait()
+	if r.point == 1 {
+		meanwhile.Go(func() { r.once.Do(r.restart) })
+	}
+	err := r.LUN.ResetUnit(ctx)
+	if r.point == 2 {
+		r.once.Do(r.restart)
+	}
+	return err
+}
+
+// victim writes until it is refused, and says so. It has no discipline at all: a
+// new session and a unit attention only make it write again.
 func victim(url string) int {
 	ctx := context.Background()
 	l, err := Open(ctx, Options{URL: url, InitiatorName: testName + "victim"})
@@ -64,7 +100,7 @@ func victim(url string) int {
 				}
 				err := l.WriteAt(ctx, bytes.Repeat([]byte{'v', byte(n)}, lateSize/2), int64(i*lateSize))
 				var ua *disk.AttentionError
-				if err != nil && !errors.As(err, &ua) {
+				if err != nil && !errors.As(err, &ua) && !errors.Is(err, disk.ErrPathLost) {
 					return
 				}
 			}
@@ -99,18 +135,24 @@ func TestLateWrites(t *testing.T) {
 		must(t, err)
 	}
 	var slow *slowFile
-	_, o := startTarget(t, func(o *tgt.Options) {
+	target, o := startTarget(t, func(o *tgt.Options) {
 		const size = 8 << 20
 		slow = slowBacking(t, filepath.Join(o.Dir, "slow.img"), size, lateDelay)
 		o.LUNs = append(o.LUNs, tgt.LUN{Number: 3, Name: "slow", Size: size})
 	})
 	o.LUN = 3
-	for _, mode := range []string{"alive", "killed", "stopped", "control"} {
+	for _, mode := range []string{"alive", "killed", "stopped", "restarted", "control"} {
 		t.Run(mode, func(t *testing.T) {
+			runs := runs
+			if mode == "restarted" && os.Getenv(runsEnv) == "" {
+				runs = restartPoints // each takes seconds
+			}
 			var took []time.Duration
 			late := int64(0)
-			for range runs {
-				d, stale := lateTrial(t, o, slow, mode)
+			for n := range runs {
+				d, stale := lateTrial(t, o, slow, mode, func(l disk.LUN) disk.LUN {
+					return &restarting{LUN: l, point: n % restartPoints, restart: func() { must(t, target.Restart(context.Background())) }}
+				})
 				took = append(took, d)
 				late += stale
 			}
@@ -123,7 +165,8 @@ func TestLateWrites(t *testing.T) {
 	}
 }
 
-func lateTrial(t *testing.T, o Options, slow *slowFile, mode string) (took time.Duration, late int64) {
+// lateTrial is one run; restarts makes a LUN whose target restarts under a fence.
+func lateTrial(t *testing.T, o Options, slow *slowFile, mode string, restarts func(disk.LUN) disk.LUN) (took time.Duration, late int64) {
 	t.Helper()
 	ctx := testContext(t)
 	l, err := Open(ctx, node(o, "fencer"))
@@ -142,9 +185,16 @@ func lateTrial(t *testing.T, o Options, slow *slowFile, mode string) (took time.
 		must(t, cmd.Process.Signal(syscall.SIGSTOP))
 	case "control":
 		fencing = noReset{l}
+	case "restarted":
+		fencing = restarts(l)
 	}
 	begin := time.Now()
 	_, err = disk.Fence(ctx, fencing, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveRegistrantsOnly})
+	for mode == "restarted" && errors.Is(err, disk.ErrNotFenced) && ctx.Err() == nil {
+		// The target has forgotten the fencer too: its gate takes the key back.
+		awaitWrite(t, ctx, g, make([]byte, lateSize))
+		_, err = disk.Fence(ctx, fencing, disk.FenceRequest{Own: 0xa, Victim: 0xb, Type: disk.WriteExclusiveRegistrantsOnly})
+	}
 	landed := slow.landed.Load()
 	took = time.Since(begin)
 	must(t, err)
