@@ -43,7 +43,9 @@ func main() {
 	profile := flag.String("profile", "", "write a profile of the processor's time to this file")
 	flag.Parse()
 	written := profiled(*profile)
-	debug.SetGCPercent(1000) // much is made and dropped
+	// Much is made and dropped, and little kept but of large clusters.
+	debug.SetGCPercent(4000)
+	debug.SetMemoryLimit(1 << 30)
 	opt := sim.Options{Seed: *seed, Length: *length, Theme: *theme, Nodes: *nodes, Groups: *groups, Sites: *sites, LostSite: *lost, Until: *until, Skip: map[int]bool{}}
 	for _, f := range strings.FieldsFunc(*skip, func(r rune) bool { return r == ',' }) {
 		n, err := strconv.Atoi(f)
