@@ -165,15 +165,28 @@ func (t *Leases) Settle(holder NodeID, ino uint64, mode Mode, seen uint64) {
 }
 
 // Replace forgets what holder had and takes claims instead: holder has come back
-// and said what it holds. Recalls that were under way are asked for again.
-func (t *Leases) Replace(holder NodeID, claims []Claim) {
+// and said what it holds. The recalls that were under way, and that it still owes, are
+// to be sent again; it owes them since they were asked for first: to come back is no
+// answer.
+func (t *Leases) Replace(holder NodeID, claims []Claim) (ask []Recall) {
+	owed := map[uint64]lease{}
+	for ino, m := range t.byIno {
+		if l := m[holder]; l != nil && l.asked {
+			owed[ino] = *l
+		}
+	}
 	t.Drop(holder)
 	for _, c := range claims {
 		t.Grant(holder, c.Ino, c.Mode)
 		if l := t.byIno[c.Ino][holder]; l != nil {
 			l.grant = 0 // what it holds, it has seen
+			if before, ok := owed[c.Ino]; ok && l.mode > before.keep {
+				l.asked, l.keep, l.ask = true, before.keep, before.ask
+				ask = append(ask, Recall{Holder: holder, Ino: c.Ino, Keep: l.keep})
+			}
 		}
 	}
+	return ask
 }
 
 // Drop forgets every lease of holder, which cannot act upon them any more.

@@ -6,7 +6,8 @@ import (
 )
 
 // TestWhoComesBackHoldsWhatItSays: a holder that has come back holds what it
-// claims and nothing else; what stands against another is asked for again.
+// claims and nothing else; what stands against another is asked for again, and owed
+// since it was asked for first. Where it holds less it owes nothing.
 func TestWhoComesBackHoldsWhatItSays(t *testing.T) {
 	l := NewLeases()
 	l.Grant(1, 7, Exclusive)
@@ -18,14 +19,24 @@ func TestWhoComesBackHoldsWhatItSays(t *testing.T) {
 	if ask, ok := l.Blockers(2, 7, Shared); ok || len(ask) != 0 {
 		t.Fatalf("asked twice: %v, %v", ask, ok)
 	}
-	l.Replace(1, []Claim{{Ino: 7, Mode: Exclusive}, {Ino: 9, Mode: None}})
+	owed := l.Owing()[1]
+	if ask := l.Replace(1, []Claim{{Ino: 7, Mode: Exclusive}, {Ino: 9, Mode: None}}); !slices.Equal(ask, []Recall{{Holder: 1, Ino: 7, Keep: Shared}}) {
+		t.Errorf("not asked again: %v", ask)
+	}
+	if got := l.Owing()[1]; owed == 0 || got != owed {
+		t.Errorf("it owes %d, and %d before it came back", got, owed)
+	}
 	if l.Mode(1, 7) != Exclusive || l.Mode(1, 8) != None || l.Mode(1, 9) != None || l.Mode(2, 8) != Shared {
 		t.Errorf("%v", l.byIno)
 	}
-	if ask, ok := l.Blockers(2, 7, Shared); ok || len(ask) != 1 {
-		t.Errorf("not asked again: %v, %v", ask, ok)
+	if ask, ok := l.Blockers(2, 7, Shared); ok || len(ask) != 0 {
+		t.Errorf("asked twice when it came back: %v, %v", ask, ok)
 	}
 	l.Settle(1, 7, Shared, 0) // it has seen what it claims
+	if l.Exclude(7); l.Owing()[1] == 0 || l.Replace(1, []Claim{{Ino: 7, Mode: None}}) != nil || len(l.Owing()) != 0 {
+		t.Errorf("it holds nothing any more, and owes %v", l.Owing())
+	}
+	l.Grant(1, 7, Shared)
 	if _, ok := l.Blockers(2, 7, Shared); !ok {
 		t.Error("what was given up still stands against another")
 	}

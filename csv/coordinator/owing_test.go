@@ -23,7 +23,7 @@ type peer struct {
 	next uint64
 }
 
-func connect(t *testing.T, c *coordinator.Coordinator, node uint64) *peer {
+func connect(t *testing.T, c *coordinator.Coordinator, node uint64, claims ...*csvpb.Claim) *peer {
 	t.Helper()
 	here, there := net.Pipe()
 	p := &peer{t: t, conn: here, got: make(chan *csvpb.ToClient, 16)}
@@ -48,7 +48,7 @@ func connect(t *testing.T, c *coordinator.Coordinator, node uint64) *peer {
 		}
 	}()
 	t.Cleanup(func() { _ = here.Close(); <-served })
-	p.send(&csvpb.ToCoordinator{Body: &csvpb.ToCoordinator_Hello{Hello: &csvpb.Hello{Volume: "Volume1", Node: node, Incarnation: node}}})
+	p.send(&csvpb.ToCoordinator{Body: &csvpb.ToCoordinator_Hello{Hello: &csvpb.Hello{Volume: "Volume1", Node: node, Incarnation: node, Claims: claims}}})
 	if m := <-p.got; m.GetWelcome().GetErrno() != 0 {
 		t.Fatal(m)
 	}
@@ -78,7 +78,8 @@ func (p *peer) answer() *csvpb.Response {
 	return m.GetResponse()
 }
 
-// TestOwing: a node that answers no recall owes one and the same answer at each look,
+// TestOwing: a node that answers no recall owes one and the same answer at each look, be
+// it that its connection broke and it came back in between,
 // and nobody owes anything when it is evicted; who asked is answered then. After a
 // takeover it owes that it comes back.
 func TestOwing(t *testing.T) {
@@ -123,6 +124,10 @@ func TestOwing(t *testing.T) {
 	first := looks(c, 1)
 	if again := looks(c, 1); first[1] == 0 || again[1] != first[1] {
 		t.Fatalf("%v, then %v", first, again)
+	}
+	connect(t, c, 1, &csvpb.Claim{Ino: ino, Mode: uint32(csv.Exclusive)})
+	if again := looks(c, 1); again[1] != first[1] {
+		t.Fatalf("%v, and %v since it has come back", first, again)
 	}
 	c.Evict(1)
 	looks(c, 0)

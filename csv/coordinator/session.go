@@ -159,11 +159,12 @@ func (c *Coordinator) attach(conn net.Conn, h *csvpb.Hello) (*session, int, erro
 		return nil, 0, err
 	}
 	s.conn = conn
-	c.claimLocked(n, h)
+	ask := c.claimLocked(n, h)
 	delete(c.awaited, n)
 	c.v.PutSession(volume.Session{Node: h.Node, Incarnation: h.Incarnation})
 	c.changedLocked()
 	c.send(s, &csvpb.ToClient{Body: &csvpb.ToClient_Welcome{Welcome: &csvpb.Welcome{Epoch: c.o.Epoch}}})
+	c.recall(ask)
 	c.log.Info("node connected", zap.Uint64("node", h.Node), zap.Int("claims", len(h.Claims)),
 		zap.Int("open", len(h.Open)), zap.Int("locks", len(h.Locks)), zap.Int("awaited", len(c.awaited)))
 	return s, s.turn, nil
@@ -188,13 +189,14 @@ func (c *Coordinator) quietLocked(s *session, first uint64) error {
 	return nil
 }
 
-// claimLocked takes what a node says it holds for what it holds.
-func (c *Coordinator) claimLocked(n csv.NodeID, h *csvpb.Hello) {
+// claimLocked takes what a node says it holds for what it holds, and returns what it is
+// to be asked for again.
+func (c *Coordinator) claimLocked(n csv.NodeID, h *csvpb.Hello) []csv.Recall {
 	claims := make([]csv.Claim, 0, len(h.Claims))
 	for _, cl := range h.Claims {
 		claims = append(claims, csv.Claim{Ino: cl.Ino, Mode: min(csv.Mode(cl.Mode), csv.Exclusive)})
 	}
-	c.leases.Replace(n, claims)
+	ask := c.leases.Replace(n, claims)
 	for ino, who := range c.opens {
 		delete(who, n)
 		if len(who) == 0 {
@@ -208,6 +210,7 @@ func (c *Coordinator) claimLocked(n csv.NodeID, h *csvpb.Hello) {
 	for _, l := range h.Locks {
 		c.locks.Set(lockFrom(n, l))
 	}
+	return ask
 }
 
 // write sends what is queued, in order, each when it is durable.
