@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"quorate/cluster/keeper/holder"
 	"quorate/cluster/keeper/keeperpb"
 	"quorate/cluster/keeper/keeperpb/keeperpbconnect"
+	"quorate/csv/directory"
 )
 
 // process is the real noded of node 1, as a process of its own.
@@ -283,4 +285,47 @@ func (p *process) killHolder() {
 		_, err := os.Stat(filepath.Join("/proc", itoa(who), "exe"))
 		return errors.Is(err, fs.ErrNotExist)
 	})
+}
+
+// TestDirectoryOutlivesNoded: what a machine has open in a directory that is a volume it
+// goes on with when noded is killed and another takes its place, which binds the
+// directory to the volume's place anew, once.
+func TestDirectoryOutlivesNoded(t *testing.T) {
+	p := newProcess(t)
+	p.start()
+	p.configure(p.r, 1)
+	dir := t.TempDir()
+	must(t, directory.New(dir).Mark(background, "id1"))
+	attach := func() string {
+		t.Helper()
+		waitFor(t, "active", func() bool { return p.state2().State == string(active) })
+		res, err := p.api.Attach(background, connect.NewRequest(&keeperpb.AttachRequest{Volume: "Shared", Directory: dir, Id: "id1", Epoch: 1}))
+		must(t, err)
+		return res.Msg.Path
+	}
+	f, err := os.OpenFile(filepath.Join(attach(), "x"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	must(t, err)
+	for n, turn := range []string{"one ", "two ", "three"} {
+		_, err := f.WriteString(turn)
+		must(t, err)
+		if n == 2 {
+			break
+		}
+		p.kill()
+		p.start()
+		path := attach()
+		mounts, err := os.ReadFile("/proc/self/mounts")
+		must(t, err)
+		if got := strings.Count(string(mounts), " "+path+" "); got != 1 {
+			t.Fatalf("%d mounts at the volume's place", got)
+		}
+	}
+	must(t, f.Close())
+	got, err := os.ReadFile(filepath.Join(dir, "x"))
+	must(t, err)
+	if string(got) != "one two three" {
+		t.Fatalf("%q", got)
+	}
+	_, err = p.api.Detach(background, connect.NewRequest(&keeperpb.DetachRequest{Volume: "Shared"}))
+	must(t, err)
 }
