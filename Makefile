@@ -107,6 +107,10 @@ soak-load: build ## ten minutes with every processor busy: nobody may be taken f
 soak-moves: deps ## move a busy machine back and forth 200 times
 	$(GO) test -count=1 -v -timeout 60m ./migration/agent -run TestManyMoves -moves 200
 
+.PHONY: soak-power
+soak-power: deps ## a volume's coordinator, a node, or all lose power between any two I/Os, in SEEDS=40 histories
+	$(GO) test -count=1 -v -timeout 60m ./csv/mount -run TestPowerLoss -args -power-losses $(or $(SEEDS),40)
+
 .PHONY: soak-fences
 soak-fences: deps ## fence a node with 64 writes in flight: live, killed, stopped, the target restarted, RUNS=100 of each
 	QUORATE_FENCE_RUNS=$(or $(RUNS),100) $(GO) test -count=1 -v -timeout 60m ./disk/iscsi -run TestLateWrites

@@ -2,6 +2,7 @@ package mount_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -93,15 +94,17 @@ type history struct {
 	deaths  map[string]int
 }
 
+var powerLosses = flag.Uint64("power-losses", 3, "how many `histories` of power losses and deaths are played")
+
 // TestPowerLoss: between any two I/Os the coordinator dies, a node dies, or all lose
 // power, the disk with what is in its cache. What was synced is there afterwards, what
 // was not is there in part or not, nothing else is, and a check finds nothing.
 func TestPowerLoss(t *testing.T) {
-	seeds := 3
+	seeds := *powerLosses
 	if testing.Short() {
 		seeds = 1
 	}
-	for seed := range uint64(seeds) {
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { powerLoss(t, seed) })
 	}
 }

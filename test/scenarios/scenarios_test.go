@@ -8,6 +8,8 @@ package scenarios
 
 import (
 	"flag"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +19,16 @@ import (
 
 var all = flag.Bool("all", false, "play every scenario, not just the quick ones")
 
-func TestMain(m *testing.M) { stage.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(appendEnv) != "" {
+		if err := appendLines(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	stage.Main(m)
+}
 
 // scenario is one thing that happens.
 type scenario struct {
@@ -34,7 +45,7 @@ type scenario struct {
 
 // scenarios are all of them, in the order in which they are played.
 func scenarios() []scenario {
-	return slices.Concat(faults(), splits(), daemons(), moves(), storage(), volumes(), operations(), power(), loneliness(), votes(), witnesses(), membership())
+	return slices.Concat(faults(), splits(), daemons(), moves(), storage(), volumes(), writers(), operations(), power(), loneliness(), votes(), witnesses(), membership())
 }
 
 // TestScenarios plays them. Those that leave a cluster as they found it share one.

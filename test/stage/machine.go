@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +62,33 @@ func (s *Stage) Counts() {
 	})
 }
 
+// The counter's region on the machine's disk, in MiB (see package guest).
+const regionAt, regionLen = 64, 16
+
+// Acknowledged reads the running machine's disk on every node, past all caches, and
+// finds there what the machine has said until then.
+func (s *Stage) Acknowledged() {
+	s.t.Helper()
+	for _, n := range s.Lab.Nodes() {
+		c := s.Console()
+		var out, errs bytes.Buffer
+		code, err := s.Lab.Exec(context.Background(), n, []string{
+			"dd", "if=" + disk0, "iflag=direct", "bs=1M", fmt.Sprintf("skip=%d", regionAt), fmt.Sprintf("count=%d", regionLen), "status=none",
+		}, box.Stdio{Out: &out, Err: &errs})
+		if err != nil || code != 0 {
+			s.t.Fatalf("%s: read the disk: %v, %d: %s", n, err, code, errs.String())
+		}
+		lost, err := guest.Behind(c, out.Bytes())
+		s.Check(err)
+		if len(lost) > 0 {
+			s.t.Fatalf("seen from %s, lost: %v", n, lost)
+		}
+	}
+}
+
+// disk0 is the machine's disk.
+const disk0 = "/ClusterStorage/Volume1/" + Machine + "/disk0.raw"
+
 // Verify stops the machine and compares what it said was acknowledged with what
 // its disk holds.
 func (s *Stage) Verify() {
@@ -69,7 +97,7 @@ func (s *Stage) Verify() {
 	copied := filepath.Join(s.dir, "disk0.raw")
 	f, err := os.Create(copied)
 	s.Check(err)
-	code, err := s.Lab.Exec(context.Background(), "s1", []string{"cat", "/ClusterStorage/Volume1/" + Machine + "/disk0.raw"}, box.Stdio{Out: f, Err: os.Stderr})
+	code, err := s.Lab.Exec(context.Background(), "s1", []string{"cat", disk0}, box.Stdio{Out: f, Err: os.Stderr})
 	if err := errors.Join(err, f.Close()); err != nil || code != 0 {
 		s.t.Fatalf("read the disk: %v, %d", err, code)
 	}

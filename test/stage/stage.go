@@ -102,6 +102,12 @@ func (s *Stage) Fatalf(format string, a ...any) {
 	s.t.Fatalf(format, a...)
 }
 
+// Skip ends the test as one that cannot be played here.
+func (s *Stage) Skip(why string) {
+	s.t.Helper()
+	s.t.Skip(why)
+}
+
 // Check ends the test at an error of the lab.
 func (s *Stage) Check(err error) {
 	s.t.Helper()

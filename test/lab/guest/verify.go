@@ -104,3 +104,30 @@ func Lost(c Console, r Report) []string {
 	}
 	return faults
 }
+
+// Behind lists what the guest acknowledged on its console and what its region, read
+// while the guest goes on, does not have: each slot has the newest number that was
+// acknowledged for it, or a later one. The console must have been read first.
+func Behind(c Console, region []byte) ([]string, error) {
+	if len(region) != regionSize {
+		return nil, fmt.Errorf("guest: the region has %d bytes, not %d", len(region), regionSize)
+	}
+	faults := append([]string(nil), c.Faults...)
+	newest := map[uint64]Tick{}
+	for _, t := range c.Ticks {
+		newest[t.Seq%slots] = t
+	}
+	for i, t := range newest {
+		slot := region[i*slotSize:]
+		seq, sum := binary.LittleEndian.Uint64(slot[8:]), crc32.ChecksumIEEE(slot[:32])
+		switch {
+		case string(slot[:8]) != magic || sum != binary.LittleEndian.Uint32(slot[32:]) || seq%slots != i:
+			faults = append(faults, fmt.Sprintf("slot %d holds no sound record of its own, and should hold number %d", i, t.Seq))
+		case seq < t.Seq:
+			faults = append(faults, fmt.Sprintf("number %d was acknowledged; its slot holds %d", t.Seq, seq))
+		case seq == t.Seq && sum != t.Sum:
+			faults = append(faults, fmt.Sprintf("number %d was acknowledged with checksum %08x; the disk has %08x", t.Seq, t.Sum, sum))
+		}
+	}
+	return faults, nil
+}

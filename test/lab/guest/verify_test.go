@@ -72,6 +72,37 @@ func TestLossIsFound(t *testing.T) {
 	}
 }
 
+func TestBehind(t *testing.T) {
+	region := make([]byte, regionSize)
+	said := fill(region, "aaaaaaaa", 1, slots+10)
+	fill(region, "aaaaaaaa", slots+11, slots+20) // written since the console was read
+	behind := func(region []byte) int {
+		lost, err := Behind(parse(t, said), region)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(lost)
+	}
+	if n := behind(region); n != 0 {
+		t.Errorf("%d faults", n)
+	}
+	for name, spoil := range map[string]func(region []byte){
+		"an older number": func(r []byte) { put(r, "aaaaaaaa", 5) },
+		"a torn one":      func(r []byte) { r[50*slotSize+9]++ },
+		"a blank one":     func(r []byte) { clear(r[60*slotSize : 61*slotSize]) },
+		"another's":       func(r []byte) { put(r, "bbbbbbbb", 70) },
+	} {
+		spoiled := append([]byte(nil), region...)
+		spoil(spoiled)
+		if n := behind(spoiled); n != 1 {
+			t.Errorf("%s: %d faults", name, n)
+		}
+	}
+	if _, err := Behind(Console{}, region[:100]); err == nil {
+		t.Error("a part of a region was taken for one")
+	}
+}
+
 func TestTwoThatRunAreFound(t *testing.T) {
 	region := make([]byte, regionSize)
 	first := fill(region, "aaaaaaaa", 1, 50)
