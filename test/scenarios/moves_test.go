@@ -123,16 +123,19 @@ func emptied(s *stage.Stage) {
 	s.Tell("%d machines run on s1", machines)
 	out := s.Must("s1", "live-migrate", "--from", "s1", "--all")
 	s.Tell("%s", out)
-	st := s.MustStatus("s2")
-	moved := 0
-	for _, g := range st.Groups {
-		if g.Owner == "s2" && g.State == "online" && (g.Name == stage.Machine || strings.HasPrefix(g.Name, "m")) {
-			moved++
+	s.Eventually("all run on s2", func() error {
+		st := s.MustStatus("s2")
+		moved := 0
+		for _, g := range st.Groups {
+			if g.Owner == "s2" && g.State == "online" && (g.Name == stage.Machine || strings.HasPrefix(g.Name, "m")) {
+				moved++
+			}
 		}
-	}
-	if moved != machines {
-		s.Fatalf("%d machines run on s2: %+v", moved, st.Groups)
-	}
+		if moved != machines {
+			return fmt.Errorf("%d machines run on s2: %+v", moved, st.Groups)
+		}
+		return nil
+	})
 	s.Eventually("no process is left on s1", func() error {
 		if n := s.ProcessesOf("s1", ""); n > 0 {
 			return fmt.Errorf("%d processes", n)
