@@ -89,7 +89,9 @@ sim-soak: ## simulate fresh seeds on all processors, for HOURS=h simulated hours
 
 .PHONY: bench
 bench: build ## figures beside what a user would pick instead
-	@.ci/packages etcd-server
+	@.ci/packages etcd-server fio glusterfs-server qemu-block-extra
+	$(GO) build -o $(BIN)/bench-volume ./test/bench/volume
+	$(BIN)/bench-volume
 	$(GO) run ./test/bench/migration
 	$(GO) build -o $(BIN)/ ./test/bench/consensus
 	$(BIN)/consensus

@@ -26,7 +26,7 @@ import (
 
 // rig is a volume with nodes in one process.
 type rig struct {
-	t    *testing.T
+	t    testing.TB
 	log  *zap.Logger
 	open func(node string) disk.Device
 
@@ -57,7 +57,7 @@ func memoryLUN(size int64) func(string) disk.Device {
 	return func(node string) disk.Device { return m.Nexus(node) }
 }
 
-func newRig(t *testing.T, open func(string) disk.Device) *rig {
+func newRig(t testing.TB, open func(string) disk.Device) *rig {
 	t.Helper()
 	r := &rig{
 		t: t, log: zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)), open: open,
@@ -204,7 +204,7 @@ func (r *rig) mount(n csv.NodeID) *node {
 // pollOnce makes the kernel learn that files on a mount cannot be polled. Go's
 // runtime polls what it opens, and a process that serves the mount itself, as tests
 // do, could wait for its own answer.
-func pollOnce(t *testing.T, dir string) {
+func pollOnce(t testing.TB, dir string) {
 	t.Helper()
 	fd, err := unix.Open(filepath.Join(dir, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

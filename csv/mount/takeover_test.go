@@ -78,7 +78,7 @@ func TestTakeover(t *testing.T) {
 	verify(t, []*node{late}, shared.Ino, results, names)
 }
 
-func verify(t *testing.T, nodes []*node, ino uint64, results []map[int64][]byte, names [][]string) {
+func verify(t testing.TB, nodes []*node, ino uint64, results []map[int64][]byte, names [][]string) {
 	t.Helper()
 	total := 0
 	for _, c := range nodes {

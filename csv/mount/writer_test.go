@@ -79,7 +79,7 @@ func newWriter(n int, seed uint64) *writer {
 func (w *writer) dir() string { return fmt.Sprintf("w%d", w.n) }
 
 // run works until stop is closed or the client ends.
-func (w *writer) run(t *testing.T, c *node, stop <-chan struct{}) {
+func (w *writer) run(t testing.TB, c *node, stop <-chan struct{}) {
 	dir, err := c.Lookup(1, w.dir())
 	if errors.Is(err, syscall.ENOENT) {
 		dir, err = c.Create(&csvpb.Create{Dir: 1, Name: []byte(w.dir()), Mode: syscall.S_IFDIR | 0o755})
@@ -232,7 +232,7 @@ func (w *writer) rename(c *node, dir uint64, name string) error {
 
 // verify compares what is there with what may be, and goes on from there. c is a
 // client that reads; crashed tells that the disk has lost power.
-func (w *writer) verify(t *testing.T, c *node, crashed bool) {
+func (w *writer) verify(t testing.TB, c *node, crashed bool) {
 	t.Helper()
 	got := w.read(t, c)
 	why := w.differs(got, w.files, crashed)
@@ -248,7 +248,7 @@ func (w *writer) verify(t *testing.T, c *node, crashed bool) {
 	}
 }
 
-func (w *writer) read(t *testing.T, c *node) map[string][]byte {
+func (w *writer) read(t testing.TB, c *node) map[string][]byte {
 	t.Helper()
 	dir, err := c.Lookup(1, w.dir())
 	if errors.Is(err, syscall.ENOENT) && len(w.files) == 0 {
