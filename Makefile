@@ -109,6 +109,11 @@ soak-load: build ## ten minutes with every processor busy: nobody may be taken f
 soak-moves: deps ## move a busy machine back and forth 200 times
 	$(GO) test -count=1 -v -timeout 60m ./migration/agent -run TestManyMoves -moves 200
 
+.PHONY: soak-volumes
+soak-volumes: build ## two nodes write to one file of a volume, and its coordinator is lost 20 times under a machine: 12 minutes
+	@.ci/packages fio || echo "without fio one part is skipped"
+	$(GO) test -count=1 -v -timeout 40m ./test/scenarios -run TestSoakVolumes -args -soak-volumes $(or $(TIMES),20)
+
 .PHONY: soak-power
 soak-power: deps ## a volume's coordinator, a node, or all lose power between any two I/Os, in SEEDS=40 histories
 	$(GO) test -count=1 -v -timeout 60m ./csv/mount -run TestPowerLoss -args -power-losses $(or $(SEEDS),40)

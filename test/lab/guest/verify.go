@@ -16,6 +16,10 @@ const (
 	magic    = "QUORATE1"
 )
 
+// Slots is how many of the latest numbers the region holds: with the next one the
+// counter begins to write over what it wrote.
+const Slots = slots
+
 // Report is what a disk holds.
 type Report struct {
 	// Last is the greatest number on the disk, 0 if there is none.
