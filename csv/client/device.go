@@ -107,16 +107,17 @@ func (c *Client) attempt(op operation, uncertain *bool) error {
 func (c *Client) reached() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.paused == csv.ReasonNone && c.path.lost.IsZero() {
-		return
-	}
+	waited := c.paused != csv.ReasonNone
 	c.paused = csv.ReasonNone
-	if c.path.redirected {
+	switch {
+	case c.path.redirected && waited:
 		c.log.Info("I/O goes on, redirected")
-		return
+	case !c.path.redirected && !c.path.lost.IsZero():
+		c.path.lost = time.Time{}
+		c.log.Info("I/O goes on")
+	case waited:
+		c.log.Info("I/O goes on")
 	}
-	c.path.lost = time.Time{}
-	c.log.Info("I/O goes on")
 }
 
 func (c *Client) pause(r csv.Reason, err error) {

@@ -35,19 +35,19 @@ func storage() []scenario {
 			},
 		},
 		{
-			name: "san-path-of-host", story: "one node hosts the witness, coordinates the volume and runs the machine; its path to the SAN is cut", nodes: 2,
+			name: "san-path-of-host", story: "one node hosts the witness, coordinates the volume and runs the machine; its path to the SAN is cut: the other takes witness and volume, and the machine runs on through it", nodes: 2,
 			play: func(s *stage.Stage) {
 				host := s.MustStatus("s1").Quorum.Witness.Host
 				other := s.Other(host)
 				s.Home(host)
 				coordinate(s, host)
-				_, _, before := s.MustStatus(other).Owner()
-				s.Cut(host, lab.Storage)
-				s.MovedTo(other, before)
-				coordinated(s, other)
-				s.Eventually(other+" hosts the witness", func() error { return hosts(s, other) })
-				s.Counts()
-				s.Heal(host, lab.Storage)
+				stays(s, host, func() {
+					s.Cut(host, lab.Storage)
+					coordinated(s, other)
+					s.Eventually(other+" hosts the witness", func() error { return hosts(s, other) })
+					s.Counts()
+					s.Heal(host, lab.Storage)
+				})
 			},
 		},
 		{
