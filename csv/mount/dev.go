@@ -94,6 +94,8 @@ func (m *Mount) serve(o Options) error {
 	fs := newFileSystem(o)
 	m.server, err = fuse.NewServer(fs, fmt.Sprintf("/dev/fd/%d", pair[1]), &fuse.MountOptions{
 		Name: "quorate", FsName: o.Name, MaxWrite: maxWrite, MaxBackground: maxBackground, EnableLocks: true,
+		// What is read lies in memory: go-fuse would begin each answer in a pipe, and give that up.
+		DisableSplice:     true,
 		ExtraCapabilities: fuse.CAP_ASYNC_DIO | fuse.CAP_PARALLEL_DIROPS, Logger: log.New(zapWriter{o.Log}, "", 0),
 	})
 	if err != nil {
