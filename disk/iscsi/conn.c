@@ -158,7 +158,7 @@ static void release(struct q_req *q)
 {
 	if (q->task)
 		scsi_free_scsi_task(q->task);
-	free(q->buf);
+	q_give_buf(q->buf);
 	free(q);
 }
 
@@ -255,7 +255,7 @@ int q_submit(struct q_conn *c, uint64_t id, int lun, unsigned char *cdb, int cdb
 	static const int dirs[] = {SCSI_XFER_NONE, SCSI_XFER_READ, SCSI_XFER_WRITE};
 	struct q_req *q = take(c, id);
 	if (!q) {
-		free(buf);
+		q_give_buf(buf);
 		return -1;
 	}
 	q->buf = buf;

@@ -12,9 +12,15 @@ enum { Q_ANSWERED = 0, Q_GONE = 1 };
 
 struct q_conn;
 
+// q_take_buf returns memory for a request's data, with whatever was there before, and
+// q_give_buf takes it back (NULL too), on any thread. Large ones are kept for the next: the
+// C library gives them back to the kernel, and each page of theirs then faults anew.
+unsigned char *q_take_buf(size_t n);
+void q_give_buf(unsigned char *buf);
+
 struct q_result {
 	uint64_t id;
-	unsigned char *buf; // for a read that was answered: the collector frees it
+	unsigned char *buf; // for a read that was answered: the collector gives it back
 	int outcome;        // Q_ANSWERED or Q_GONE
 	int status;         // SCSI status, or a task management response
 	int key, ascq;

@@ -29,7 +29,7 @@ type request struct {
 	done     chan outcome // has room for one
 }
 
-// outcome is what became of a request. buf is the caller's to free.
+// outcome is what became of a request. buf is the caller's to give back.
 type outcome struct {
 	err      error
 	result   scsi.Result
@@ -37,25 +37,28 @@ type outcome struct {
 	buf      unsafe.Pointer
 }
 
-// A request's states: whoever changes it from waiting decides who frees the
-// outcome's buffer.
+// A request's states: whoever changes it from waiting decides who gives the
+// outcome's buffer back.
 const (
 	waiting int32 = iota
 	finished
 	abandoned
 )
 
-// finish hands the outcome over, or frees it where nobody waits any more.
+// finish hands the outcome over, or its buffer back where nobody waits any more.
 func (r *request) finish(o outcome) {
 	if r.state.CompareAndSwap(waiting, finished) {
 		r.done <- o
 		return
 	}
-	C.free(o.buf)
+	giveBuffer(o.buf)
 }
 
 // drop frees the data of a request that was never submitted.
 func (r *request) drop() {
-	C.free(r.buf)
+	giveBuffer(r.buf)
 	r.buf = nil
 }
+
+// giveBuffer gives memory of C back; nil is none.
+func giveBuffer(buf unsafe.Pointer) { C.q_give_buf((*C.uchar)(buf)) }

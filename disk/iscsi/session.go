@@ -137,18 +137,18 @@ func (p path) Do(ctx context.Context, c scsi.Command) (scsi.Result, error) {
 	r := p.request(p.o.Timeout)
 	r.cdbN, r.dir, r.n = copy(r.cdb[:], c.CDB), c.Direction, len(c.Data)
 	if r.n > 0 {
-		r.buf = C.malloc(C.size_t(r.n)) // cgo's malloc never returns nil
+		r.buf = unsafe.Pointer(C.q_take_buf(C.size_t(r.n)))
 		mem := unsafe.Slice((*byte)(r.buf), r.n)
 		if c.Direction == scsi.Out {
 			copy(mem, c.Data)
 		} else {
-			clear(mem)
+			clear(mem) // a target that sends less than it says shows nobody what was here before
 		}
 	}
 	o, err := p.do(ctx, r)
 	if o.buf != nil {
 		o.result.Moved = copy(c.Data, unsafe.Slice((*byte)(o.buf), r.n)[:min(r.n, max(0, o.result.Moved))])
-		C.free(o.buf)
+		giveBuffer(o.buf)
 	}
 	return o.result, err
 }

@@ -172,7 +172,7 @@ func (t *thread) drain() {
 			if r != nil {
 				r.finish(o)
 			} else {
-				C.free(o.buf)
+				giveBuffer(o.buf)
 			}
 		}
 		if n < batch {
