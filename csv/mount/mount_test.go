@@ -220,8 +220,15 @@ func TestLocks(t *testing.T) {
 	in, err := first.StdinPipe()
 	must(t, err)
 	must(t, first.Start())
-	_, err = io.ReadAtLeast(out, make([]byte, 4096), 20) // its prompt: the image is open
+	_, err = io.WriteString(in, "info status\n")
 	must(t, err)
+	for prompt := ""; !strings.Contains(prompt, "VM status"); { // its disk is there: the greeting may come before
+		b := make([]byte, 4096)
+		n, err := out.Read(b)
+		must(t, err)
+		prompt += string(b[:n])
+	}
+	second.Stdin = strings.NewReader("quit\n") // it does not wait where it should have been refused
 	said, err := second.CombinedOutput()
 	if err == nil || !strings.Contains(string(said), "lock") {
 		t.Errorf("a second machine on the same image: %v %s", err, said)
