@@ -8,8 +8,9 @@ import (
 // Bounds of one operation.
 const (
 	// aheadShare: a file that grows gets space ahead, this part of what it
-	// has, up to maxAhead blocks.
+	// has, up to maxAhead blocks; a small one as much as it has, up to fewAhead.
 	aheadShare = 8
+	fewAhead   = (4 << 20) / BlockSize
 	maxAhead   = (64 << 20) / BlockSize
 	// chunk is what a hole within a large file is filled by, in blocks.
 	chunk = (1 << 20) / BlockSize
@@ -96,7 +97,8 @@ func (v *Volume) kept() uint64 {
 func widen(i Inode, from, to uint64) (uint64, uint64) {
 	end := Blocks(i.Size)
 	if to > end {
-		return from, min(to+min(i.Blocks/aheadShare, maxAhead), MaxFileSize/BlockSize)
+		ahead := min(max(i.Blocks/aheadShare, min(i.Blocks, fewAhead)), maxAhead)
+		return from, min(to+ahead, MaxFileSize/BlockSize)
 	}
 	return from / chunk * chunk, max(to, min((to+chunk-1)/chunk*chunk, end))
 }
