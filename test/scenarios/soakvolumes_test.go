@@ -108,9 +108,9 @@ func decided(s *stage.Stage, _ string) {
 	})
 }
 
-// TestSoakVolumes is the long proof of a volume on the lab: both nodes write to its
-// files at once, and the coordinator is lost, time after time, under a machine that
-// writes. What was acknowledged is there after each time, a check finds nothing, and
+// TestSoakVolumes is the long proof of a volume on the lab: its coordinator is lost,
+// time after time, under a machine that writes, and then both nodes write to its files
+// at once. What was acknowledged is there after each time, a check finds nothing, and
 // the machine starts again only where its own node was lost. `make soak-volumes`.
 func TestSoakVolumes(t *testing.T) {
 	if *soakVolumes == 0 {
@@ -120,12 +120,12 @@ func TestSoakVolumes(t *testing.T) {
 	s.Create()
 	s.Furnish()
 	s.Healthy()
-	for _, sc := range writers() {
-		t.Run(sc.name, func(t *testing.T) { sc.play(s.In(t)); s.In(t).Healthy() })
-	}
 	t.Run("coordinator-lost", func(t *testing.T) {
 		lose(s.In(t), *soakVolumes)
 	})
+	for _, sc := range writers() {
+		t.Run(sc.name, func(t *testing.T) { sc.play(s.In(t)); s.In(t).Healthy() })
+	}
 	if !t.Failed() {
 		s.Verify()
 	}
@@ -139,11 +139,10 @@ func lose(s *stage.Stage, times int) {
 	rows := losses()
 	pauses := map[string][]time.Duration{}
 	for i := range times {
-		second := i/(2*len(rows[0]))%2 == 1
-		row, space := rows[0], "new space"
-		if second {
-			row, space = rows[1], "overwriting"
+		row, space := rows[i/(2*len(rows[0]))%2], "new space"
+		if i >= 2*len(rows[0]) {
 			overwrites(s)
+			space = "overwriting"
 		}
 		l := row[i%len(row)]
 		d, again := l.play(s, pulse, i+1, i%2 == 1)

@@ -66,19 +66,29 @@ func (s *Stage) Counts() {
 const regionAt, regionLen = 64, 16
 
 // Acknowledged reads the running machine's disk on every node, past all caches, and
-// finds there what the machine has said until then.
+// finds there what the machine has said until then. A node that has just come back
+// may not have the volume yet, and is waited for.
 func (s *Stage) Acknowledged() {
 	s.t.Helper()
 	for _, n := range s.Lab.Nodes() {
-		c := s.Console()
-		var out, errs bytes.Buffer
-		code, err := s.Lab.Exec(context.Background(), n, []string{
-			"dd", "if=" + disk0, "iflag=direct", "bs=1M", fmt.Sprintf("skip=%d", regionAt), fmt.Sprintf("count=%d", regionLen), "status=none",
-		}, box.Stdio{Out: &out, Err: &errs})
-		if err != nil || code != 0 {
-			s.t.Fatalf("%s: read the disk: %v, %d: %s", n, err, code, errs.String())
-		}
-		lost, err := guest.Behind(c, out.Bytes())
+		var said guest.Console
+		var region []byte
+		s.Eventually(n+" reads the machine's disk", func() error {
+			said = s.Console()
+			var out, errs bytes.Buffer
+			code, err := s.Lab.Exec(context.Background(), n, []string{
+				"dd", "if=" + disk0, "iflag=direct", "bs=1M", fmt.Sprintf("skip=%d", regionAt), fmt.Sprintf("count=%d", regionLen), "status=none",
+			}, box.Stdio{Out: &out, Err: &errs})
+			if err != nil {
+				return err
+			}
+			if code != 0 {
+				return fmt.Errorf("exit status %d: %s", code, errs.String())
+			}
+			region = out.Bytes()
+			return nil
+		})
+		lost, err := guest.Behind(said, region)
 		s.Check(err)
 		if len(lost) > 0 {
 			s.t.Fatalf("seen from %s, lost: %v", n, lost)
