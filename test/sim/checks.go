@@ -40,7 +40,7 @@ func (c *checks) init() {
 	c.log = logCheck{w: w, entries: map[uint64]logEntry{}, states: map[uint64]logState{}}
 	c.quorum = quorumCheck{w: w, votes: map[[2]uint64]uint64{}, elected: map[uint64]elected{}}
 	c.machine = machineCheck{w: w, current: map[inGroup]*machine{}, stints: map[inGroup]uint64{}}
-	c.volume = volumeCheck{w: w, epoch: map[*lun]coordinated{}, gone: map[fencedKey]bool{}}
+	c.volume = volumeCheck{w: w, epoch: map[*lun]coordinated{}, gone: map[fencedKey]coordinated{}}
 	c.history = historyCheck{w: w}
 	c.migration = migrationCheck{w: w}
 	c.liveness = livenessCheck{w: w}

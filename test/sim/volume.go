@@ -10,8 +10,8 @@ import (
 // land.
 type volumeCheck struct {
 	w     *world
-	epoch map[*lun]coordinated // by the newest coordinator that has read the volume
-	gone  map[fencedKey]bool
+	epoch map[*lun]coordinated      // by the newest coordinator that has read the volume
+	gone  map[fencedKey]coordinated // by whom, and in which incarnation; by no epoch
 }
 
 // coordinated says by whom, and by which epoch, in which incarnation of the cluster.
@@ -58,13 +58,17 @@ func (c *volumeCheck) fenced(s *pb.State, node uint64) {
 	key := disk.Key(cluster.Key(cluster.KeyTag(s.Cluster.Id), node, n.Fence.Epoch))
 	for _, p := range n.Fence.Proofs {
 		if p.Kind == pb.ProofKind_PROOF_KIND_KEYS_REMOVED {
-			c.gone[fencedKey{c.w.luns[p.Disk], key}] = true
+			k := fencedKey{c.w.luns[p.Disk], key}
+			if _, known := c.gone[k]; !known {
+				c.gone[k] = coordinated{n: c.w.node(n.Fence.Fencer), in: s.Cluster.Incarnation}
+			}
 		}
 	}
 }
 
 func (c *volumeCheck) landed(x *nexus) {
-	if c.gone[fencedKey{x.l, x.key}] {
+	by, gone := c.gone[fencedKey{x.l, x.key}]
+	if gone && !(x.n.in() < by.in && c.w.twoClusters(x.n, x.n.in(), by.n, by.in)) {
 		c.w.fail("volume", "a write of %s landed on %s with key %v, which was fenced", x.n.name, x.l.name, x.key)
 	}
 }
