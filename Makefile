@@ -110,7 +110,7 @@ soak-moves: deps ## move a busy machine back and forth 200 times
 	$(GO) test -count=1 -v -timeout 60m ./migration/agent -run TestManyMoves -moves 200
 
 .PHONY: soak-volumes
-soak-volumes: build ## two nodes write to one file of a volume, and its coordinator is lost 20 times under a machine: 12 minutes
+soak-volumes: build ## two nodes write to one file of a volume, and its coordinator is lost 20 times under a machine: 7 minutes
 	@.ci/packages fio || echo "without fio one part is skipped"
 	$(GO) test -count=1 -v -timeout 40m ./test/scenarios -run TestSoakVolumes -args -soak-volumes $(or $(TIMES),20)
 
