@@ -68,7 +68,7 @@ func (c *volumeCheck) fenced(s *pb.State, node uint64) {
 
 func (c *volumeCheck) landed(x *nexus) {
 	by, gone := c.gone[fencedKey{x.l, x.key}]
-	if gone && !(x.n.in() < by.in && c.w.twoClusters(x.n, x.n.in(), by.n, by.in)) {
+	if gone && (x.n.in() >= by.in || !c.w.twoClusters(x.n, x.n.in(), by.n, by.in)) {
 		c.w.fail("volume", "a write of %s landed on %s with key %v, which was fenced", x.n.name, x.l.name, x.key)
 	}
 }
