@@ -3,7 +3,7 @@ package stage
 import (
 	"bytes"
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,8 +130,10 @@ func (s *Stage) Other(node string) string {
 func (s *Stage) Answers(node string) {
 	s.t.Helper()
 	s.Eventually(node+" answers", func() error {
-		if _, errs, code := s.Ctl(node, "version"); code != 0 {
-			return errors.New(errs)
+		out, errs, code := s.Ctl(node, "version", "-o", "json")
+		var v struct{ Clusterd string }
+		if code != 0 || json.Unmarshal([]byte(out), &v) != nil || v.Clusterd == "" {
+			return fmt.Errorf("exit status %d: %s%s", code, out, errs)
 		}
 		return nil
 	})
