@@ -333,11 +333,14 @@ func LeasePeers(s *pb.State) []string {
 	return out
 }
 
-// fences are the keys that this node is to remove.
+// fences are the keys that this node is to remove, each when its owner's lease is over. A
+// target that restarts may forget who was removed, and as long as its lease lasts a node
+// takes its key back there and writes; what it wrote may be under way for longer than the
+// lease, and the reset that goes with the removal ends that.
 func fences(s *pb.State, l Local) []Action {
 	var victims []uint64 // few, if any
 	for id, n := range s.Nodes {
-		if n.State == pb.NodeState_NODE_STATE_DOWN && n.Fence.Fencer == l.Node && n.Fence.DoneMs == 0 {
+		if n.State == pb.NodeState_NODE_STATE_DOWN && n.Fence.Fencer == l.Node && n.Fence.DoneMs == 0 && DoesNotAnswer(n.Fence) {
 			victims = append(victims, id)
 		}
 	}

@@ -283,20 +283,24 @@ func TestFailover(t *testing.T) {
 	if got := step(1500 * time.Millisecond); got != "NodeDown" {
 		t.Fatalf("got %q", got)
 	}
-	acts := Act(d.State(), Local{Node: 1, Keeper: true, KeeperEpoch: 1, Lease: true, Volumes: map[string]LocalVolume{"Volume1": {State: "direct", Epoch: 1, Key: Key(KeyTag("c1"), 1, 1)}}})
-	if len(acts) != 1 || acts[0].(FenceDisk).VictimKey != Key(KeyTag("c1"), 2, 1) {
-		t.Fatalf("the leader's node does %v", acts)
-	}
-	d.must(proof(2, 1, pb.ProofKind_PROOF_KIND_KEYS_REMOVED, "v"))
-	if got := step(1600 * time.Millisecond); got != "" {
-		t.Fatalf("keys are gone, lease is not: %q", got)
-	}
+	leader := Local{Node: 1, Keeper: true, KeeperEpoch: 1, Lease: true, Volumes: map[string]LocalVolume{"Volume1": {State: "direct", Epoch: 1, Key: Key(KeyTag("c1"), 1, 1)}}}
 	if got := step(2990 * time.Millisecond); got != "" {
 		t.Fatalf("the lease still runs: %q", got)
+	}
+	if acts := Act(d.State(), leader); len(acts) != 0 {
+		t.Fatalf("where the target forgot that a key is removed, its owner could take it back still: %v", acts)
 	}
 	if got := step(3100 * time.Millisecond); got != "FenceProof" {
 		t.Fatalf("got %q", got)
 	}
+	acts := Act(d.State(), leader)
+	if len(acts) != 1 || acts[0].(FenceDisk).VictimKey != Key(KeyTag("c1"), 2, 1) {
+		t.Fatalf("the leader's node does %v", acts)
+	}
+	if got := step(3105 * time.Millisecond); got != "" {
+		t.Fatalf("the lease is over, the key is there: %q", got)
+	}
+	d.must(proof(2, 1, pb.ProofKind_PROOF_KIND_KEYS_REMOVED, "v"))
 	if got := step(3110 * time.Millisecond); got != "VolumeAssign GroupAssign" {
 		t.Fatalf("got %q", got)
 	}
