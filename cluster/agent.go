@@ -132,8 +132,8 @@ type (
 		Volume string
 		Epoch  uint64
 	}
-	// FenceDisk removes a dead node's key from a volume's disk and proposes
-	// the proof.
+	// FenceDisk removes a dead node's key from a volume's disk, once its lease is
+	// over, and proposes the proof.
 	FenceDisk struct {
 		Volume, Disk string
 		Node, Epoch  uint64
