@@ -203,7 +203,7 @@ func (in *inherited) resumed() *client.Resumed {
 	if in == nil {
 		return nil
 	}
-	r := &client.Resumed{Turn: in.hand.Turn, Opens: map[uint64]int{}, Locks: in.open.Locks()}
+	r := &client.Resumed{Turn: in.hand.Turn, Opens: map[uint64]int{}, Locks: in.open.Locks(), Written: in.open.Unrecorded()}
 	for _, h := range in.open.Handles() {
 		r.Opens[h.Ino]++
 	}

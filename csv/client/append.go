@@ -43,6 +43,6 @@ func (c *Client) appendAt(in *inode, p []byte, off int64) (bool, error) {
 	if err := c.writeSegments(h, p, off); err != nil {
 		return false, err
 	}
-	err = c.commit(in, h, off, off+int64(len(p)), true)
+	err = c.commit(in, h, off, off+int64(len(p)))
 	return err == nil, err
 }

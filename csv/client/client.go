@@ -50,12 +50,18 @@ type Resumed struct {
 	// Opens are how often each inode is open.
 	Opens map[uint64]int
 	Locks []csv.Lock
+	// Written is what may not be recorded, oldest first.
+	Written []csv.Written
 }
 
-// Keep is where a client's locks are noted.
+// Keep is where a client's locks are noted, and what it wrote that is not recorded.
 type Keep interface {
 	Locked(l csv.Lock)
 	Unlocked(ino, owner uint64)
+	// Written notes something of a batch; batches of one inode have rising numbers.
+	Written(batch uint64, w csv.Written)
+	// Recorded notes that an inode's batches up to one are recorded.
+	Recorded(ino, batch uint64)
 }
 
 // noKeep is where there is none.
@@ -63,6 +69,9 @@ type noKeep struct{}
 
 func (noKeep) Locked(csv.Lock)         {}
 func (noKeep) Unlocked(uint64, uint64) {}
+
+func (noKeep) Written(uint64, csv.Written) {}
+func (noKeep) Recorded(uint64, uint64)     {}
 
 // Validate returns every fault of the options.
 func (o Options) Validate() error {
@@ -116,6 +125,8 @@ type state struct {
 	paused csv.Reason // why I/O waits, if it does
 	path   path
 	tick   uint64 // counts uses of inodes
+	// batches numbers what is told at once.
+	batches uint64
 }
 
 // New starts a client. Operations wait until SetCoordinator.
@@ -135,8 +146,8 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// requestsOfATurn is how many requests a process may have; the ids of the next one's are
-// above them.
+// requestsOfATurn is how many requests, and batches, a process may have; the ids of the
+// next one's are above them.
 const requestsOfATurn = 1 << 40
 
 // resume takes up what a process before has left.
@@ -150,6 +161,7 @@ func (c *Client) resume() {
 	}
 	c.link.nextID = uint64(r.Turn)*requestsOfATurn + 1
 	c.link.first = c.link.nextID
+	c.batches = uint64(r.Turn) * requestsOfATurn
 	for ino, n := range r.Opens {
 		c.opens[ino] = n
 	}
@@ -157,6 +169,7 @@ func (c *Client) resume() {
 		l.Owner.Node = c.o.Node
 		c.locks.Set(l)
 	}
+	c.takeUp(r.Written)
 }
 
 // SetCoordinator tells where the volume's coordinator is, and by which epoch.
@@ -208,9 +221,13 @@ func (c *Client) Abort() {
 	c.work.Wait()
 }
 
-// Close says goodbye to the coordinator, if there is one, and aborts. No
-// operation may be under way.
+// Close has recorded what was written, says goodbye to the coordinator, if there is
+// one, and aborts. No operation may be under way.
 func (c *Client) Close(ctx context.Context) error {
+	if err := c.tellBefore(ctx); err != nil {
+		c.Abort()
+		return err
+	}
 	c.mu.Lock()
 	conn, ended := c.link.conn, c.link.ended
 	up := c.link.up

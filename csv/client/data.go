@@ -53,8 +53,8 @@ func physical(e volume.Extent, off int64) int64 {
 }
 
 // Write writes p at byte off of a file, or where off is negative at its end,
-// wherever that is by then on any node. After nil every node sees it; it is
-// durable after Sync.
+// wherever that is by then on any node. After nil every node sees it, and it outlives
+// the coordinator; it is durable, and outlives this node, after Sync.
 func (c *Client) Write(ino uint64, p []byte, off int64) error {
 	if len(p) == 0 {
 		return nil
@@ -114,10 +114,8 @@ func (c *Client) writeOnce(in *inode, p []byte, off int64, wide bool) (bool, err
 		c.mu.Unlock()
 		return true, nil
 	}
-	if err := c.commit(in, h, off, to, false); err != nil {
-		return false, err
-	}
-	return true, nil
+	err = c.note(in, h, off, to)
+	return err == nil, err
 }
 
 // writeSegments writes p to where h says; blocks that were never written are
@@ -149,9 +147,9 @@ func (c *Client) writeSegments(h held, p []byte, off int64) error {
 	return nil
 }
 
-// commit tells the coordinator what was written; what appends must not be done twice.
+// commit has the coordinator record what was appended, which must not be done twice.
 // The inode is pinned.
-func (c *Client) commit(in *inode, h held, off, to int64, appends bool) error {
+func (c *Client) commit(in *inode, h held, off, to int64) error {
 	m := &csvpb.Commit{Ino: in.ino, Mtime: c.o.Now().UnixNano()}
 	if to > h.size {
 		m.Size = to
@@ -162,11 +160,7 @@ func (c *Client) commit(in *inode, h held, off, to int64, appends bool) error {
 			m.Written = append(m.Written, &csvpb.Extent{File: e.File, N: e.N, Phys: e.Phys, Written: true})
 		}
 	}
-	req := &csvpb.Request{Op: &csvpb.Request_Commit{Commit: m}}
-	if appends {
-		req.Origin = c.origin
-	}
-	_, err := c.do(req, nil, nil)
+	_, err := c.do(&csvpb.Request{Op: &csvpb.Request_Commit{Commit: m}, Origin: c.origin}, nil, nil)
 	if errors.Is(err, syscall.ESTALE) {
 		c.mu.Lock()
 		in.lowerStale()
@@ -189,8 +183,23 @@ func (c *Client) growTo(ino uint64, size int64) error {
 }
 
 // Sync makes what was written to a file durable, with its attributes unless
-// dataOnly.
+// dataOnly; also what another node has written, of which that alone may know.
 func (c *Client) Sync(ino uint64, dataOnly bool) error {
+	if err := c.tell(ino); err != nil {
+		return err
+	}
+	if err := c.wasLost(ino); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	in := c.inodes[ino]
+	leased := in != nil && in.mode != csv.None
+	c.mu.Unlock()
+	if !leased {
+		if _, err := c.Stat(ino); err != nil {
+			return err
+		}
+	}
 	if err := c.flushDevice(); err != nil {
 		return err
 	}

@@ -20,5 +20,14 @@
 // The reader of the connection installs a grant, and pins it for whoever asked,
 // before it looks at the next frame: a grant is always good for one operation.
 //
+// What is written to space that was never written, or past a file's end, is answered
+// when its data is on the LUN, and told to the coordinator soon after, in one request for
+// all that came in meanwhile. Until that is recorded the inode is pinned, with the
+// exclusive lease: who looks at the file from elsewhere waits for the record. What is not
+// recorded is told again to the next coordinator, be it by the next process of the node
+// where this one is killed (Keep), and is lost with the node where it was not synced.
+// Whatever this node promises about a file (Sync, its length, its times, another name)
+// comes after the record.
+//
 // Traps: everything is guarded by one lock, which is never held during I/O.
 package client

@@ -1,7 +1,10 @@
 package client
 
 import (
+	"errors"
 	"syscall"
+
+	"go.uber.org/zap"
 
 	"quorate/csv"
 	"quorate/csv/csvpb"
@@ -33,8 +36,8 @@ func (c *Client) Open(ino uint64) error {
 
 // Release undoes one Open or CreateOpen.
 func (c *Client) Release(ino uint64) error {
-	if err := c.tellTime(ino); err != nil {
-		c.log.Debug("the time of the last write was not recorded")
+	if err := errors.Join(c.tell(ino), c.tellTime(ino)); err != nil {
+		c.log.Debug("what was written last, or when, was not recorded", zap.Error(err))
 	}
 	in := c.inode(ino)
 	in.opening.Lock()

@@ -2,6 +2,7 @@ package client
 
 import (
 	"sync"
+	"time"
 
 	"quorate/csv"
 	"quorate/csv/csvpb"
@@ -24,8 +25,16 @@ type inode struct {
 	cond      *sync.Cond // signalled when pins, recalling or ranges change
 
 	ranges []span // of the file, under a writer's lock
-	mtime  int64  // of writes that the coordinator has not heard of; 0: none
+	mtime  int64  // of writes in place that the coordinator has not heard of; 0: none
 	used   uint64
+
+	later   *untold     // what was written and is not told yet; nil: nothing
+	telling *untold     // what the coordinator is being told; nil: nothing
+	timer   *time.Timer // tells later
+	hurry   bool        // later is told as soon as telling is answered
+	noted   uint64      // counts what was written
+	told    uint64      // the last of it that was recorded, or lost
+	lost    error       // why something was lost, until a Sync has said so
 
 	opening sync.Mutex // orders open and close towards the coordinator
 }
@@ -70,6 +79,7 @@ func (c *Client) learn(r *csvpb.Response) {
 	for _, e := range r.Extents {
 		in.segs.set(volume.Extent{File: e.File, N: e.N, Phys: e.Phys, Written: e.Written})
 	}
+	in.amend()
 }
 
 // doubt marks attributes that an operation of this node has changed.
@@ -109,6 +119,7 @@ func (c *Client) recalled(ino uint64, keep csv.Mode) {
 		return
 	}
 	in.recalling, in.keep = true, keep
+	c.tellNow(in)
 }
 
 // pin keeps recalls from being answered; with mu held.
@@ -118,6 +129,10 @@ func (in *inode) pin() { in.pins++ }
 func (c *Client) unpin(in *inode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.unpinLocked(in)
+}
+
+func (c *Client) unpinLocked(in *inode) {
 	in.pins--
 	if in.pins == 0 && in.recalling {
 		in.recalling = false

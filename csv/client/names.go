@@ -20,8 +20,12 @@ func (c *Client) overlay(i *csvpb.Inode) *csvpb.Inode {
 		Ino: i.Ino, Mode: i.Mode, Nlink: i.Nlink, Uid: i.Uid, Gid: i.Gid, Rdev: i.Rdev, Size: i.Size, Blocks: i.Blocks,
 		Atime: i.Atime, Mtime: i.Mtime, Ctime: i.Ctime, Target: i.Target, HasXattrs: i.HasXattrs,
 	}
-	if in := c.inodes[i.Ino]; in != nil && in.mtime > out.Mtime {
-		out.Mtime, out.Ctime = in.mtime, max(in.mtime, out.Ctime)
+	if in := c.inodes[i.Ino]; in != nil {
+		size, mtime := in.alone()
+		out.Size = max(out.Size, size)
+		if mtime > out.Mtime {
+			out.Mtime, out.Ctime = mtime, max(mtime, out.Ctime)
+		}
 	}
 	return out
 }
@@ -108,8 +112,13 @@ func (c *Client) Remove(dir uint64, name string, directory bool) error {
 	return err
 }
 
-// Rename moves a name; flags are those of renameat2(2).
+// Rename moves a name; flags are those of renameat2(2). What was written is recorded
+// first: who replaces a file by another has what the one or the other held, whatever is
+// lost.
 func (c *Client) Rename(dir uint64, name string, newDir uint64, newName string, flags uint32) error {
+	if err := c.tellAll(); err != nil {
+		return err
+	}
 	req := &csvpb.Request{Op: &csvpb.Request_Rename{Rename: &csvpb.Rename{
 		Dir: dir, Name: []byte(name), NewDir: newDir, NewName: []byte(newName), Flags: flags,
 	}}, Origin: c.origin}
@@ -128,8 +137,12 @@ func (c *Client) Rename(dir uint64, name string, newDir uint64, newName string, 
 	return err
 }
 
-// SetAttr changes attributes, the size included.
+// SetAttr changes attributes, the size included. What was written before is recorded
+// before, with the time at which it was.
 func (c *Client) SetAttr(m *csvpb.SetAttr) (*csvpb.Inode, error) {
+	if err := c.tell(m.Ino); err != nil {
+		return nil, err
+	}
 	if m.Mtime != nil || m.Size != nil {
 		c.mu.Lock()
 		if in := c.inodes[m.Ino]; in != nil {

@@ -81,6 +81,9 @@ func (r *request) commitWrite(m *csvpb.Commit) (*csvpb.Response, error) {
 	if r.stopping || r.s.gone {
 		return nil, errSilent
 	}
+	if r.s.cancelled[r.id] { // of a process that is gone; who goes on knows of it
+		return nil, fmt.Errorf("request %d was given up: %w", r.id, syscall.EINTR)
+	}
 	if r.key&byOrigin != 0 { // an append, which must not be done twice
 		if resp, ok := r.once(); ok {
 			return resp, nil

@@ -26,6 +26,8 @@ const (
 	owner
 	locked
 	unlocked
+	written
+	recorded
 )
 
 // Handle is an open file.
@@ -37,7 +39,7 @@ type Handle struct {
 	Owners map[uint64]bool
 }
 
-// File is what is open and locked on one volume.
+// File is what is open and locked on one volume, and written there but not recorded.
 type File struct {
 	path string
 
@@ -47,6 +49,11 @@ type File struct {
 	records int
 	handles map[uint64]Handle
 	locks   *csv.Locks
+	written map[uint64][]noted
+}
+
+func newFile(path string) *File {
+	return &File{path: path, handles: map[uint64]Handle{}, locks: csv.NewLocks(), written: map[uint64][]noted{}}
 }
 
 // Open reads what a process before this one has left at path, and goes on there.
@@ -56,7 +63,7 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what is open on a volume: %w", err)
 	}
-	h := &File{path: path, handles: map[uint64]Handle{}, locks: csv.NewLocks()}
+	h := newFile(path)
 	for ; len(b) >= recordSize; b = b[recordSize:] {
 		if err := h.apply(decode(b)); err != nil {
 			return nil, fmt.Errorf("what is open on a volume: %s: %w", path, err)
@@ -67,24 +74,26 @@ func Open(path string) (*File, error) {
 
 // Create begins a file in which nothing is open.
 func Create(path string) (*File, error) {
-	h := &File{path: path, handles: map[uint64]Handle{}, locks: csv.NewLocks()}
+	h := newFile(path)
 	return h, h.rewrite()
 }
 
-// record is one line of the file.
+// record is one line of the file. Of what was written, id is the batch, origin and start
+// are where the blocks lie on the volume and in the file, pid is how many, and end is the
+// file's size.
 type record struct {
-	kind            byte
-	class, typ      byte
-	pid             uint32
-	ino, id, origin uint64 // id is a handle, or the owner of a lock
-	start, end      int64
+	kind             byte
+	class, typ       byte
+	pid              uint32
+	ino, id, origin  uint64 // id is a handle, or the owner of a lock
+	start, end, time int64
 }
 
 func (r record) encode() []byte {
 	b := make([]byte, recordSize)
 	b[0], b[1], b[2] = r.kind, r.class, r.typ
 	binary.LittleEndian.PutUint32(b[4:], r.pid)
-	for i, n := range []uint64{r.ino, r.id, r.origin, uint64(r.start), uint64(r.end)} {
+	for i, n := range []uint64{r.ino, r.id, r.origin, uint64(r.start), uint64(r.end), uint64(r.time)} {
 		binary.LittleEndian.PutUint64(b[8+8*i:], n)
 	}
 	return b
@@ -94,7 +103,7 @@ func decode(b []byte) record {
 	num := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8+8*i:]) }
 	return record{
 		kind: b[0], class: b[1], typ: b[2], pid: binary.LittleEndian.Uint32(b[4:]),
-		ino: num(0), id: num(1), origin: num(2), start: int64(num(3)), end: int64(num(4)),
+		ino: num(0), id: num(1), origin: num(2), start: int64(num(3)), end: int64(num(4)), time: int64(num(5)),
 	}
 }
 
@@ -119,6 +128,10 @@ func (h *File) apply(r record) error {
 		})
 	case unlocked:
 		h.locks.Release(r.ino, csv.Owner{Owner: r.id})
+	case written:
+		h.noteWritten(r.written())
+	case recorded:
+		h.noteRecorded(r.ino, r.id)
 	default:
 		return errUnknown
 	}
@@ -131,16 +144,19 @@ func lockRecord(l csv.Lock) record {
 	}
 }
 
-// live is how many records what is open and locked needs at most.
+// live is how many records what is open, locked and not recorded needs at most.
 func (h *File) live() int {
 	n := len(h.handles) + h.locks.Count()
 	for _, x := range h.handles {
 		n += len(x.Owners)
 	}
+	for _, w := range h.written {
+		n += len(w)
+	}
 	return n
 }
 
-// rewrite replaces the file by one of what is open and locked now.
+// rewrite replaces the file by one of what is open, locked and not recorded now.
 func (h *File) rewrite() error {
 	var b []byte
 	for fh, x := range h.handles {
@@ -151,6 +167,11 @@ func (h *File) rewrite() error {
 	}
 	for _, l := range h.locks.All() {
 		b = append(b, lockRecord(l).encode()...)
+	}
+	for _, ns := range h.written {
+		for _, n := range ns {
+			b = append(b, writtenRecord(n).encode()...)
+		}
 	}
 	f, err := os.OpenFile(h.path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {

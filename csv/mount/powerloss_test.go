@@ -5,10 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"testing"
 
 	"quorate/csv"
+	"quorate/csv/client"
+	"quorate/csv/handover"
 	"quorate/disk"
 )
 
@@ -90,15 +93,24 @@ type history struct {
 	clients map[csv.NodeID]*node
 	writers map[csv.NodeID][]*writer
 	running map[csv.NodeID]*sync.WaitGroup
+	lives   map[csv.NodeID]*life
 	stop    chan struct{}
 	deaths  map[string]int
 }
 
+// life is a node from when it starts until it dies, and turn the process of its noded.
+type life struct {
+	incarnation uint64
+	turn        uint32
+	keep        *handover.File
+}
+
 var powerLosses = flag.Uint64("power-losses", 3, "how many `histories` of power losses and deaths are played")
 
-// TestPowerLoss: between any two I/Os the coordinator dies, a node dies, or all lose
-// power, the disk with what is in its cache. What was synced is there afterwards, what
-// was not is there in part or not, nothing else is, and a check finds nothing.
+// TestPowerLoss: between any two I/Os the coordinator dies, a node dies, or its noded,
+// or all lose power, the disk with what is in its cache. What was synced is there
+// afterwards, what was not is there in part or not where its node or the disk lost power,
+// and there where they did not; nothing else is, and a check finds nothing.
 func TestPowerLoss(t *testing.T) {
 	seeds := *powerLosses
 	if testing.Short() {
@@ -121,7 +133,7 @@ func powerLoss(t *testing.T, seed uint64) {
 	w := &world{dev: disk.NewCrashing(mem, seed), lives: map[string]int{}}
 	h := &history{
 		rig: newRig(t, w.open), w: w, rnd: rand.New(rand.NewPCG(seed, 7)), clients: map[csv.NodeID]*node{}, deaths: map[string]int{},
-		writers: map[csv.NodeID][]*writer{}, running: map[csv.NodeID]*sync.WaitGroup{}, stop: make(chan struct{}),
+		writers: map[csv.NodeID][]*writer{}, running: map[csv.NodeID]*sync.WaitGroup{}, lives: map[csv.NodeID]*life{}, stop: make(chan struct{}),
 	}
 	h.supplanted = func(string) error { return nil }
 	h.lose(1, true)
@@ -139,7 +151,7 @@ func powerLoss(t *testing.T, seed uint64) {
 	for n, g := range h.running {
 		g.Wait()
 		for _, w := range h.writers[n] {
-			w.verify(t, h.clients[2], false)
+			w.verify(t, h.clients[2], nothing)
 		}
 	}
 	h.sound()
@@ -158,12 +170,41 @@ func (h *history) operations() (n int) {
 // begin starts a node, with its writers.
 func (h *history) begin(n csv.NodeID) {
 	h.t.Helper()
+	keep, err := handover.Create(h.noted(n))
+	must(h.t, err)
+	h.lives[n] = &life{incarnation: h.rnd.Uint64() | 1, keep: keep}
+	h.attach(n, nil)
+	h.write(n)
+}
+
+// noted is where a node's processes find what those before have left.
+func (h *history) noted(n csv.NodeID) string { return filepath.Join(h.base, name(n)) }
+
+// attach starts a process of a node.
+func (h *history) attach(n csv.NodeID, left *client.Resumed) {
+	h.t.Helper()
 	dev := h.w.open(name(n))
 	if n == 1 {
 		dev = nowhere{dev}
 	}
-	c := h.clientOn(n, dev)
-	h.clients[n] = c
+	h.clients[n] = h.process(n, dev, h.lives[n].incarnation, h.lives[n].keep, left)
+}
+
+// another starts the process that goes on where one was killed.
+func (h *history) another(n csv.NodeID) {
+	h.t.Helper()
+	l := h.lives[n]
+	must(h.t, l.keep.Close())
+	var err error
+	l.keep, err = handover.Open(h.noted(n))
+	must(h.t, err)
+	l.turn++
+	h.attach(n, &client.Resumed{Turn: l.turn, Written: l.keep.Unrecorded()})
+}
+
+// write starts a node's writers.
+func (h *history) write(n csv.NodeID) {
+	c := h.clients[n]
 	g := &sync.WaitGroup{}
 	h.running[n] = g
 	for _, w := range h.writers[n] {
@@ -174,7 +215,7 @@ func (h *history) begin(n csv.NodeID) {
 // death waits until one of them has died, and brings it back.
 func (h *history) death() {
 	h.t.Helper()
-	switch kind := h.rnd.IntN(5); kind {
+	switch kind := h.rnd.IntN(7); kind {
 	case 0, 1:
 		h.dies("coordinator", func() { h.w.lives["coordinator"]++ })
 		h.next()
@@ -185,9 +226,27 @@ func (h *history) death() {
 		h.coord.Evict(n)
 		must(h.t, h.clients[3-n].Sync(1, false))
 		for _, w := range h.writers[n] {
-			w.verify(h.t, h.clients[3-n], false)
+			w.verify(h.t, h.clients[3-n], theNode)
 		}
 		h.begin(n)
+	case 3, 4:
+		n := csv.NodeID(1 + h.rnd.IntN(2))
+		both := kind == 3
+		h.dies("noded", func() {
+			h.w.lives[name(n)]++
+			if both {
+				h.w.lives["coordinator"]++
+			}
+		})
+		h.end(n)
+		if both {
+			h.next()
+		}
+		h.another(n)
+		for _, w := range h.writers[n] {
+			w.verify(h.t, h.clients[3-n], nothing)
+		}
+		h.write(n)
 	default:
 		var err error
 		h.dies("power", func() { h.w.dev, err = h.w.dev.Crash(background) })
@@ -198,7 +257,7 @@ func (h *history) death() {
 		reader := h.clientOn(3, h.w.open("node3"))
 		for _, ws := range h.writers {
 			for _, w := range ws {
-				w.verify(h.t, reader, true)
+				w.verify(h.t, reader, allPower)
 			}
 		}
 		must(h.t, reader.Close(background))

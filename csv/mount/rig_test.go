@@ -166,8 +166,15 @@ func (r *rig) client(n csv.NodeID) *node {
 
 func (r *rig) clientOn(n csv.NodeID, dev disk.Device) *node {
 	r.t.Helper()
+	return r.process(n, dev, uint64(time.Now().UnixNano()), nil, nil)
+}
+
+// process is one process of a node's incarnation. What keep has is left by those before
+// it; left is nil where there was none.
+func (r *rig) process(n csv.NodeID, dev disk.Device, incarnation uint64, keep client.Keep, left *client.Resumed) *node {
+	r.t.Helper()
 	c, err := client.New(client.Options{
-		Volume: "Volume1", Node: n, Incarnation: uint64(time.Now().UnixNano()), Device: dev,
+		Volume: "Volume1", Node: n, Incarnation: incarnation, Device: dev, Keep: keep, Resumed: left,
 		Reachable: r.reachable(n), Session: []byte(name(n)), Dial: r.dial(n), Now: time.Now, Log: r.log.Named(string(rune('0' + n))),
 	})
 	if err != nil {

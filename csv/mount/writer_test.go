@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"quorate/csv/csvpb"
+	"quorate/csv/volume"
 )
 
 // content is what a file should hold: what was durable when it was synced last, and
@@ -18,7 +19,41 @@ import (
 type content struct {
 	base  []byte
 	later []patch
+	// solid are the blocks of the volume that were written and are recorded: what is
+	// written there is there, whoever dies. touched are those written since.
+	solid, touched blocks
 }
+
+// blocks is a set of the first blocks of a file.
+type blocks uint64
+
+// blocksOf are those that [lo, hi) touches.
+func blocksOf(lo, hi int64) (b blocks) {
+	for n := lo / volume.BlockSize; n*volume.BlockSize < hi; n++ {
+		b |= 1 << n
+	}
+	return b
+}
+
+// within are those that lie within [lo, hi) whole.
+func within(lo, hi int64) blocks {
+	return blocksOf((lo+volume.BlockSize-1)/volume.BlockSize*volume.BlockSize, hi/volume.BlockSize*volume.BlockSize)
+}
+
+// recorded is c when the coordinator has been told.
+func (c content) recorded() content {
+	c.solid, c.touched = c.solid|c.touched, 0
+	return c
+}
+
+// loss is what has died since something was written.
+type loss int
+
+const (
+	nothing  loss = iota // or a coordinator, or a process for which another goes on
+	theNode              // that wrote it
+	allPower             // and the LUN's cache
+)
 
 type patch struct {
 	off  int64
@@ -43,7 +78,8 @@ func (c content) resized(size int64) content {
 		b = b[:min(size, int64(len(b)))]
 		return append(slices.Clone(b), make([]byte, size-int64(len(b)))...)
 	}
-	out := content{base: fit(c.base)}
+	c = c.recorded()
+	out := content{base: fit(c.base), solid: c.solid &^ within(size, maxFile*2)}
 	for _, p := range c.later {
 		if p.off < size {
 			out.later = append(out.later, patch{p.off, p.data[:min(int64(len(p.data)), size-p.off)]})
@@ -137,7 +173,7 @@ func (w *writer) step(c *node, dir uint64) error {
 		if err := c.Sync(i.Ino, w.rnd.IntN(2) == 0); err != nil {
 			return err
 		}
-		w.files[name] = content{base: old.latest()}
+		w.files[name] = content{base: old.latest(), solid: old.recorded().solid}
 	case 5:
 		return w.punch(c, i.Ino, name, old)
 	default:
@@ -157,12 +193,8 @@ func (w *writer) write(c *node, ino uint64, name string, old content) error {
 	if err := c.Write(ino, p.data, off); err != nil {
 		return err
 	}
-	w.files[name] = content{old.base, append(slices.Clip(old.later), p)}
-	// That the file is longer is durable, and what it is longer by.
-	if end := off + size; end > have {
-		old := old.resized(end)
-		w.files[name] = content{slices.Clone(old.base), append(slices.Clip(old.later), p)}
-	}
+	old.later, old.touched = append(slices.Clip(old.later), p), old.touched|blocksOf(off, off+size)
+	w.files[name] = old
 	return nil
 }
 
@@ -191,7 +223,8 @@ func (w *writer) punch(c *node, ino uint64, name string, old content) error {
 		return err
 	}
 	now := old.latest() // durable, but for what was not synced around it
-	next := content{base: slices.Clone(old.base)}
+	old = old.recorded()
+	next := content{base: slices.Clone(old.base), solid: old.solid &^ within(off, off+size)}
 	for _, p := range old.later {
 		next.later = append(next.later, cutOut(p, off, end)...)
 	}
@@ -231,13 +264,13 @@ func (w *writer) rename(c *node, dir uint64, name string) error {
 }
 
 // verify compares what is there with what may be, and goes on from there. c is a
-// client that reads; crashed tells that the disk has lost power.
-func (w *writer) verify(t testing.TB, c *node, crashed bool) {
+// client that reads.
+func (w *writer) verify(t testing.TB, c *node, lost loss) {
 	t.Helper()
 	got := w.read(t, c)
-	why := w.differs(got, w.files, crashed)
+	why := w.differs(got, w.files, lost)
 	if why != "" && w.pending.names != nil {
-		why = w.differs(got, w.pending.names, crashed)
+		why = w.differs(got, w.pending.names, lost)
 	}
 	if why != "" {
 		t.Fatalf("writer %d after %d operations: %s", w.n, w.count, why)
@@ -270,7 +303,7 @@ func (w *writer) read(t testing.TB, c *node) map[string][]byte {
 }
 
 // differs says what is not as it may be, "" where nothing is.
-func (w *writer) differs(got map[string][]byte, want map[string]content, crashed bool) string {
+func (w *writer) differs(got map[string][]byte, want map[string]content, lost loss) string {
 	for name := range got {
 		if _, ok := want[name]; !ok {
 			return name + " should not be there"
@@ -285,7 +318,7 @@ func (w *writer) differs(got map[string][]byte, want map[string]content, crashed
 		if w.pending.path == name {
 			may = w.pending
 		}
-		if why := c.allows(b, may, crashed); why != "" {
+		if why := c.allows(b, may, lost); why != "" {
 			return name + ": " + why
 		}
 	}
@@ -293,10 +326,17 @@ func (w *writer) differs(got map[string][]byte, want map[string]content, crashed
 }
 
 // allows says why b cannot be the file, "" where it can.
-func (c content) allows(b []byte, may pending, crashed bool) string {
+func (c content) allows(b []byte, may pending, lost loss) string {
 	now := c.latest()
-	if lo, hi := may.sizes[0], may.sizes[1]; may.path == "" && len(b) != len(now) || may.path != "" && (int64(len(b)) < lo || int64(len(b)) > hi) {
-		return fmt.Sprintf("%d bytes, should be %d, or from %d to %d", len(b), len(now), lo, hi)
+	lo, hi := int64(len(now)), int64(len(now))
+	if may.path != "" {
+		lo, hi = may.sizes[0], may.sizes[1]
+	}
+	if lost != nothing { // that it got longer since may be lost
+		lo = min(lo, int64(len(c.base)))
+	}
+	if n := int64(len(b)); n < lo || n > hi {
+		return fmt.Sprintf("%d bytes, was last %d, should be from %d to %d", n, len(now), lo, hi)
 	}
 	at := func(p patch, i int) (byte, bool) {
 		n := int64(i) - p.off
@@ -310,8 +350,9 @@ func (c content) allows(b []byte, may pending, crashed bool) string {
 		if x, is := at(may.data, i); is {
 			ok = ok || v == x
 		}
-		if crashed && !ok {
-			ok = i < len(c.base) && c.base[i] == v
+		solid := i < len(c.base) && c.solid&(1<<(i/volume.BlockSize)) != 0
+		if (lost == allPower || lost == theNode && !solid) && !ok {
+			ok = i < len(c.base) && c.base[i] == v || i >= len(c.base) && v == 0
 			for _, p := range c.later {
 				x, is := at(p, i)
 				ok = ok || is && x == v
