@@ -34,6 +34,7 @@ type inode struct {
 	hurry   bool        // later is told as soon as telling is answered
 	noted   uint64      // counts what was written
 	told    uint64      // the last of it that was recorded, or lost
+	asked   uint64      // the block from which on more space was asked for last
 	lost    error       // why something was lost, until a Sync has said so
 
 	opening sync.Mutex // orders open and close towards the coordinator

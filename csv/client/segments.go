@@ -86,3 +86,11 @@ func (s segments) get(from, to uint64) (out []volume.Extent, ok bool) {
 	}
 	return out, at >= to
 }
+
+// allocated returns the end of the space that is known from block on, without a hole.
+func (s segments) allocated(block uint64) uint64 {
+	for i := s.first(block); i < len(s) && s[i].File <= block && !s[i].Hole(); i++ {
+		block = end(s[i])
+	}
+	return block
+}

@@ -14,12 +14,15 @@ import (
 
 const (
 	// tellAfter is how long what was written may wait to be told.
-	tellAfter = 500 * time.Millisecond
+	tellAfter = 2 * time.Second
 	// fewUntold is how many extents do not have it told before that.
 	fewUntold = 128
 	// maxUntold is how many extents are told at once: a record of the smallest journal
 	// holds what they change.
 	maxUntold = 512
+	// enoughAhead is how many blocks a file that gets longer needs to have ahead; a small
+	// one half of what it has.
+	enoughAhead = (64 << 20) / volume.BlockSize
 )
 
 // untold is what was written to a file under the exclusive lease and is not recorded:
@@ -68,7 +71,23 @@ func (c *Client) note(in *inode, h held, off, to int64) error {
 	if len(in.later.written) >= fewUntold {
 		c.tellNow(in)
 	}
+	if size > 0 {
+		c.askAhead(in, last)
+	}
 	return nil
+}
+
+// askAhead asks for more space behind a file that gets longer before what it has is used
+// up, so that nobody waits for it. What the answer brings is learned, or nothing: who
+// needs space and has none asks again. With mu held.
+func (c *Client) askAhead(in *inode, last uint64) {
+	end := in.segs.allocated(last)
+	if end == in.asked || end-last >= min(end/2, enoughAhead) || end >= volume.MaxFileSize/volume.BlockSize {
+		return
+	}
+	in.asked = end
+	m := &csvpb.Map{Ino: in.ino, From: end, To: end + 1, Write: true}
+	c.start(&csvpb.Request{Op: &csvpb.Request_Map{Map: m}}, nil)
 }
 
 // add takes in what was written; with mu held.

@@ -80,6 +80,7 @@ type Coordinator struct {
 	locks    *csv.Locks
 	opens    map[uint64]map[csv.NodeID]bool
 	orphans  map[uint64]bool
+	ahead    map[uint64]ahead
 	sessions map[csv.NodeID]*session
 	awaited  map[csv.NodeID]uint64 // nodes of the grace period, with their incarnation
 	// seq counts executed changes, durable is the last one in the journal.
@@ -103,7 +104,7 @@ func New(ctx context.Context, o Options) (*Coordinator, error) {
 	c := &Coordinator{
 		o: o, log: o.Log.With(zap.String("volume", v.Label().Name), zap.Uint64("epoch", o.Epoch)), v: v,
 		leases: csv.NewLeases(), locks: csv.NewLocks(), kick: make(chan struct{}, 1), quit: make(chan struct{}),
-		opens: map[uint64]map[csv.NodeID]bool{}, orphans: map[uint64]bool{},
+		opens: map[uint64]map[csv.NodeID]bool{}, orphans: map[uint64]bool{}, ahead: map[uint64]ahead{},
 		sessions: map[csv.NodeID]*session{}, awaited: map[csv.NodeID]uint64{},
 	}
 	c.cond = sync.NewCond(&c.mu)

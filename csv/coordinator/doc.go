@@ -18,6 +18,9 @@
 // names, until that node has come back and claimed what it holds, or is evicted.
 // There is no time limit: only the cluster can know that a node is gone.
 //
+// A file that grows is given space ahead. What nobody asked for is taken back when nobody
+// has the file open any more; of what an earlier coordinator gave, nobody knows that.
+//
 // Traps: a broken connection changes nothing about what its node holds. Answers
 // and recalls to one client go out in the order in which they were decided;
 // clients rely on it.

@@ -49,16 +49,20 @@ func (r *request) mapBlocks(m *csvpb.Map) (*csvpb.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Write && r.holes(m) {
+	gave := m.Write && r.holes(m)
+	if gave {
 		i, err = r.v.Allocate(m.Ino, m.From, m.To, true)
 		r.changedLocked()
-		if err != nil {
+		if err != nil && r.holes(m) { // else there was enough for what is to be written now
 			return nil, err
 		}
 	}
 	es, err := r.v.Map(m.Ino, m.From, min(m.To+lookAhead, volume.MaxFileSize/volume.BlockSize))
 	if err != nil {
 		return nil, err
+	}
+	if gave {
+		r.gaveLocked(i, m.To, es)
 	}
 	resp := r.withLease(i, grant)
 	resp.Extents = extentsTo(es)
@@ -177,11 +181,13 @@ func (r *request) allocate(m *csvpb.Allocate) (*csvpb.Response, error) {
 	switch m.Mode {
 	case growOnly:
 	case 0, fallocKeepSize:
+		delete(r.ahead, m.Ino) // it was asked for now
 		_, err = r.v.Allocate(m.Ino, uint64(m.Off/volume.BlockSize), volume.Blocks(end), false)
 	case fallocPunchHole | fallocKeepSize:
 		err = r.punch(m.Ino, m.Off, end, false, now)
 	case fallocZeroRange, fallocZeroRange | fallocKeepSize:
 		if err = r.punch(m.Ino, m.Off, end, true, now); err == nil {
+			delete(r.ahead, m.Ino)
 			_, err = r.v.Allocate(m.Ino, uint64(m.Off/volume.BlockSize), volume.Blocks(end), false)
 		}
 	default:

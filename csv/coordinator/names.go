@@ -177,12 +177,13 @@ func (r *request) close(m *csvpb.Close) (*csvpb.Response, error) {
 	return &csvpb.Response{}, nil
 }
 
-// reap removes files that have no name and that nobody has open.
+// reap removes files that have no name and that nobody has open, and takes back space
+// that was given ahead to those that nobody has open any more.
 func (c *Coordinator) reap() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.stopping {
-		if !c.reapOneLocked() {
+		if !c.reapOneLocked() && !c.takeBackLocked() {
 			c.cond.Wait()
 		}
 	}

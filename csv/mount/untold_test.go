@@ -38,6 +38,8 @@ func newGrowing(t *testing.T, size int64, first func(*rig) *node) *growing {
 	i, err := g.a.CreateOpen(&csvpb.Create{Dir: 1, Name: []byte("x"), Mode: regular})
 	must(t, err)
 	g.ino = i.Ino
+	const keepSize = 1
+	must(t, g.a.Allocate(g.ino, keepSize, 0, 3*mib))
 	g.grow(1)
 	g.grow(2)
 	must(t, g.a.Sync(g.ino, false))

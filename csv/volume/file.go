@@ -7,11 +7,10 @@ import (
 
 // Bounds of one operation.
 const (
-	// aheadShare: a file that grows gets space ahead, this part of what it
-	// has, up to maxAhead blocks; a small one as much as it has, up to fewAhead.
-	aheadShare = 8
-	fewAhead   = (4 << 20) / BlockSize
+	// maxAhead: a file that grows gets as much space ahead as it has, up to so many
+	// blocks and no more than aheadShare of what is free.
 	maxAhead   = (64 << 20) / BlockSize
+	aheadShare = 16
 	// chunk is what a hole within a large file is filled by, in blocks.
 	chunk = (1 << 20) / BlockSize
 	// stepExtents bounds how many extents one step of Shrink removes.
@@ -53,7 +52,7 @@ func (v *Volume) Allocate(ino, from, to uint64, ahead bool) (Inode, error) {
 		return Inode{}, fmt.Errorf("allocate blocks %d to %d of inode %d: %w", from, to, ino, syscall.EFBIG)
 	}
 	if ahead {
-		from, to = widen(i, from, to)
+		from, to = v.widen(i, from, to)
 	}
 	defer v.end()
 	v.space.kept = v.kept()
@@ -87,17 +86,42 @@ func (v *Volume) Allocate(ino, from, to uint64, ahead bool) (Inode, error) {
 	return i, nil
 }
 
+// GiveBack frees the space of [from, to) of a file's blocks that lies behind its end and
+// was never written. Nobody may use the file's extents meanwhile. Of more extents than an
+// operation may remove it leaves the first.
+func (v *Volume) GiveBack(ino, from, to uint64) (Inode, error) {
+	i, err := v.regular(ino)
+	if err != nil {
+		return Inode{}, err
+	}
+	from = max(from, Blocks(i.Size))
+	var freed uint64
+	es := v.overlapping(ino, from, to)
+	for _, e := range es[max(0, len(es)-v.stepLimit()):] {
+		if e = e.cut(from, to); !e.Written {
+			v.free([]Extent{e}, from, to, &freed)
+			v.replace(ino, e.File, e.end(), nil)
+		}
+	}
+	if freed > 0 {
+		i.Blocks -= freed
+		v.putInode(i)
+		v.end()
+	}
+	return i, nil
+}
+
 // kept is how many blocks file data may not have.
 func (v *Volume) kept() uint64 {
 	return minKept + 2*uint64(len(v.tree.leaves)) + v.space.total/keptShare
 }
 
 // widen grows a range that is to be allocated: to whole chunks within the file,
-// and by a part of the file behind its end.
-func widen(i Inode, from, to uint64) (uint64, uint64) {
+// and behind its end by what it gets ahead.
+func (v *Volume) widen(i Inode, from, to uint64) (uint64, uint64) {
 	end := Blocks(i.Size)
 	if to > end {
-		ahead := min(max(i.Blocks/aheadShare, min(i.Blocks, fewAhead)), maxAhead)
+		ahead := min(i.Blocks, maxAhead, v.space.free/aheadShare)
 		return from, min(to+ahead, MaxFileSize/BlockSize)
 	}
 	return from / chunk * chunk, max(to, min((to+chunk-1)/chunk*chunk, end))
