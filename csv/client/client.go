@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -114,7 +115,8 @@ type state struct {
 	ctx       context.Context // ends with Abort or Close
 	cancel    context.CancelFunc
 	work      sync.WaitGroup
-	blockSize int64 // of the device
+	blockSize int64        // of the device
+	large     atomic.Int32 // reads and writes of more than a part that are under way
 
 	mu sync.Mutex
 	// All below is guarded by mu.

@@ -18,7 +18,7 @@ func buffer(n int64) *[]byte {
 func (c *Client) readAt(p []byte, at int64) error {
 	lo, hi := at/c.blockSize*c.blockSize, (at+int64(len(p))+c.blockSize-1)/c.blockSize*c.blockSize
 	if lo == at && hi == at+int64(len(p)) {
-		return c.readDevice(p, at)
+		return c.inParts(len(p), func(from, to int) error { return c.readDevice(p[from:to], at+int64(from)) })
 	}
 	b := buffer(hi - lo)
 	defer buffers.Put(b)
@@ -35,7 +35,7 @@ func (c *Client) readAt(p []byte, at int64) error {
 func (c *Client) writeAt(p []byte, at int64) error {
 	lo, hi := at/c.blockSize*c.blockSize, (at+int64(len(p))+c.blockSize-1)/c.blockSize*c.blockSize
 	if lo == at && hi == at+int64(len(p)) {
-		return c.writeDevice(p, at)
+		return c.inParts(len(p), func(from, to int) error { return c.writeDevice(p[from:to], at+int64(from)) })
 	}
 	b := buffer(hi - lo)
 	defer buffers.Put(b)
