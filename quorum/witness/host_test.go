@@ -1,6 +1,7 @@
 package witness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"quorate/disk"
+	"quorate/disk/journal"
 	"quorate/quorum"
 )
 
@@ -188,6 +190,71 @@ func TestEarlierWitnessNeverTakesThePlace(t *testing.T) {
 		if third := <-r.voters; third.Journal.Owner != first.Journal.Owner {
 			t.Fatalf("%+v", third.Hosted)
 		}
+	})
+}
+
+// TestLogOfAnotherIncarnationIsLeft: where quorum is forced on two nodes, each on its
+// own copy, both have a witness of the same number. The later one takes the place, and
+// begins with a log of its own, wherever a takeover of before stood still.
+func TestLogOfAnotherIncarnationIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ctx := context.Background()
+		begin := func(of uint64) {
+			r.incarnation = of
+			h := r.node(1)
+			defer h.Stop()
+			v := <-r.voters
+			if _, _, err := journal.Open(ctx, v.Device, v.Journal); !errors.Is(err, journal.ErrForeign) {
+				t.Fatalf("incarnation %d finds a log: %v", of, err)
+			}
+			if _, err := journal.Create(ctx, v.Device, v.Journal, []byte{byte(of)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := func(of uint64) {
+			r.incarnation = of
+			h := r.node(2)
+			defer h.Stop()
+			v := <-r.voters
+			if _, kept, err := journal.Open(ctx, v.Device, v.Journal); err != nil || !bytes.Equal(kept.Snapshot, []byte{byte(of)}) {
+				t.Fatalf("incarnation %d finds %v, %v", of, kept, err)
+			}
+		}
+		begin(1)
+		again(1)
+		// However far a takeover came that ended before its first heartbeat.
+		of, ended := uint64(1), false
+		for writes := 0; !ended; writes++ {
+			of++
+			left := writes
+			half := OnLUN(disk.NewFaulty(r.mem.Nexus("d"), func(op disk.Op) error {
+				if op.Kind != disk.OpWrite || op.Done {
+					return nil
+				}
+				if left--; left < 0 {
+					return errCable
+				}
+				return nil
+			}), cluster)
+			o := Options{ClusterID: cluster, Incarnation: of, Voter: r.voter, Node: 4, Clock: realClock{}}
+			seen, _, err := readHead(ctx, half, cluster, of)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = take(ctx, half, o, seen, quorum.Decision{Take: true})
+			ended = err == nil
+			begin(of)
+			again(of)
+		}
+		if of < 5 {
+			t.Fatalf("a takeover has %d writes", of-2)
+		}
+		// And so does a place that was made the witness again, whatever was there.
+		if err := Format(ctx, r.mem.Nexus("setup"), cluster, of, false); err != nil {
+			t.Fatal(err)
+		}
+		begin(of)
 	})
 }
 

@@ -95,8 +95,14 @@ func (h lunHeld) Flush(ctx context.Context) error {
 
 // Log implements Held: it stays where it is, for the fence let nothing of the former
 // host through that is not there already.
-func (h lunHeld) Log(_ context.Context, voter uint64, _, _ quorum.Beat) (Log, error) {
-	return Log{h.lun, JournalOptions(h.lun.Info(), h.cluster, voter)}, nil
+func (h lunHeld) Log(ctx context.Context, voter uint64, last, next quorum.Beat) (Log, error) {
+	log := Log{h.lun, JournalOptions(h.lun.Info(), h.cluster, voter)}
+	if anew(last, next) {
+		if err := empty(ctx, Log{h.lun, JournalOptions(h.lun.Info(), h.cluster, nobody)}); err != nil {
+			return Log{}, err
+		}
+	}
+	return log, nil
 }
 
 // Release implements Held. Unregistering the holder ends the reservation (SPC-4

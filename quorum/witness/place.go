@@ -2,9 +2,11 @@ package witness
 
 import (
 	"context"
+	"fmt"
 
 	"quorate/disk"
 	"quorate/disk/journal"
+	"quorate/internal/mutant"
 	"quorate/quorum"
 )
 
@@ -29,7 +31,7 @@ type Held interface {
 	// Flush makes what was written to the head durable.
 	Flush(ctx context.Context) error
 	// Log is the log of the voter for the tenure that begins with next, with all
-	// that the voter kept in the one that ended with last.
+	// that the voter kept in the one that ended with last; see anew.
 	Log(ctx context.Context, voter uint64, last, next quorum.Beat) (Log, error)
 	// Release lets the place go.
 	Release(ctx context.Context) error
@@ -39,4 +41,23 @@ type Held interface {
 type Log struct {
 	Device  disk.Device
 	Journal journal.Options
+}
+
+// anew tells that whatever log lies at a place is another's, so that the tenure that
+// begins with next has none: nobody was its host since it was made the witness, or the
+// last host was of another incarnation of the cluster. That one may have had a voter of
+// the same number: where quorum is forced on two nodes, each on its own copy, both
+// count on from what they know. The place bears the new incarnation's label by now, so
+// that nobody comes back for the log that goes.
+func anew(last, next quorum.Beat) bool {
+	return last.Generation == 0 || last.Incarnation != next.Incarnation && !mutant.On("log of another incarnation")
+}
+
+// empty makes a log nobody's, before the first heartbeat of the tenure says that
+// it is the voter's.
+func empty(ctx context.Context, l Log) error {
+	if _, err := journal.Create(ctx, l.Device, l.Journal, nil); err != nil {
+		return fmt.Errorf("empty the witness's log: %w", err)
+	}
+	return nil
 }

@@ -170,17 +170,20 @@ func (s *Share) logOf(b quorum.Beat) string {
 // tenure's alone, whole before the first heartbeat names it.
 func (p *sharePlace) Log(ctx context.Context, voter uint64, last, next quorum.Beat) (Log, error) {
 	s := p.s
-	opt := journal.Options{Size: s.logSize, Owner: fmt.Sprintf("%s/%d", s.cluster, voter)}
+	opt := journal.Options{Size: s.logSize, Owner: owner(s.cluster, voter)}
 	var err error
 	// One of that name is of a takeover that did not come to its end.
 	if p.log, err = s.files.OpenLog(ctx, s.logOf(next), s.logSize); err != nil {
 		p.log = nil
 		return Log{}, fmt.Errorf("the witness's log: %w", err)
 	}
-	if last.Generation > 0 {
-		if err := s.copyLog(ctx, last, p.log, opt); err != nil {
-			return Log{}, fmt.Errorf("the log of the witness's last host: %w", err)
-		}
+	if anew(last, next) {
+		err = empty(ctx, Log{p.log, journal.Options{Size: s.logSize, Owner: owner(s.cluster, nobody)}})
+	} else if err = s.copyLog(ctx, last, p.log, opt); err != nil {
+		err = fmt.Errorf("the log of the witness's last host: %w", err)
+	}
+	if err != nil {
+		return Log{}, err
 	}
 	return Log{p.log, opt}, s.removeLogs(ctx, last, next)
 }

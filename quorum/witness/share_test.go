@@ -354,7 +354,8 @@ func TestShareWhoseLocksDoNotHoldIsRefused(t *testing.T) {
 }
 
 // TestShareIsFoundAgainAfterATakeoverThatDidNotEnd: a host that dies before its first
-// heartbeat leaves the witness as it was.
+// heartbeat leaves the witness as it was. What it leaves is not taken for the log of
+// another incarnation of the cluster, with a witness of the same number.
 func TestShareIsFoundAgainAfterATakeoverThatDidNotEnd(t *testing.T) {
 	e := newExport(t)
 	a := e.mount(t)
@@ -363,7 +364,10 @@ func TestShareIsFoundAgainAfterATakeoverThatDidNotEnd(t *testing.T) {
 	}
 	opt := Options{ClusterID: cluster, Voter: 1 << 32, Node: 1, Clock: realClock{}}
 	seen := quorum.Beat{}
-	for i := range 3 {
+	for i := range 4 {
+		if i == 3 {
+			opt.Incarnation++
+		}
 		place, err := a.share().Open(ctxb)
 		if err != nil {
 			t.Fatal(err)
@@ -390,7 +394,7 @@ func TestShareIsFoundAgainAfterATakeoverThatDidNotEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, kept, err := journal.Open(ctxb, now.log.Device, now.log.Journal)
-		if i == 0 {
+		if i == 0 || i == 3 {
 			if !errors.Is(err, journal.ErrForeign) {
 				t.Fatalf("%v: %s", err, kept.Snapshot)
 			}

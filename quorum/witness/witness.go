@@ -60,8 +60,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // JournalOptions says where on a LUN the log of a voter lies.
 func JournalOptions(info disk.Info, clusterID string, voter uint64) journal.Options {
 	size := min(info.Size-logOffset, maxLogSize) / blockSize * blockSize
-	return journal.Options{Offset: logOffset, Size: size, Owner: fmt.Sprintf("%s/%d", clusterID, voter)}
+	return journal.Options{Offset: logOffset, Size: size, Owner: owner(clusterID, voter)}
 }
+
+// owner names a voter's log. Two incarnations of a cluster may have a voter of one
+// number each; see anew.
+func owner(clusterID string, voter uint64) string { return fmt.Sprintf("%s/%d", clusterID, voter) }
+
+// nobody is the voter that a log belongs to which is nobody's.
+const nobody = 0
 
 // Key is the reservation key of one takeover: cluster, node and generation.
 func Key(clusterID string, node, generation uint64) disk.Key {

@@ -25,7 +25,7 @@ var mutants = []struct {
 }{
 	{"fence skipped", "mixed", 0, 1, "nothing changes hands before the old owner's key is removed"},
 	{"fence without reset", "fences", 0, 1, "a fence is proved by a reset that was answered"},
-	{"key taken back", "fences", 0, 10, "a node never registers again a key that another has removed"},
+	{"key taken back", "targets", 0, 1, "a node never registers again a key that another has removed"},
 	{"lease from the answer", "mixed", 0, 1, "a lease runs from the leader's last contact with a majority"},
 	{"lease without majority", "votes", 3, 13, "a leader without a majority grants no lease"},
 	{"lease not waited for", "votes", 0, 1, "the leader waits until the lease is over by its own clock"},
@@ -57,6 +57,7 @@ var mutants = []struct {
 	{"node of before is believed", "disasters", 3, 1, "where quorum was forced, no node of before has a voice again"},
 	{"promise to follow forgotten", "disasters", 3, 1, "who has promised to follow an incarnation never uses its old log again"},
 	{"force forgets what is not committed", "disasters", 3, 1, "quorum is forced with all that the node had acknowledged"},
+	{"log of another incarnation", "disasters", 0, 6, "a witness never goes on from the log of another incarnation"},
 	{"format ahead of a node", "members", 0, 1, "the database moves on to a format only when every node can it"},
 	{"leader removed", "members", 0, 1, "rule 7: the leader is neither removed nor demoted"},
 }
