@@ -258,7 +258,7 @@ func (w *world) removed(id uint64) {
 	w.e.after(w.e.between(0, 5*time.Second), nil, func() {
 		n.thaw()
 		n.powerOff()
-		n.member = false
+		n.member, n.scrapped = false, true
 		w.nodes = slices.DeleteFunc(w.nodes, func(m *node) bool { return m == n })
 	})
 }

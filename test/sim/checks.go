@@ -22,6 +22,7 @@ type checks struct {
 	quorum    quorumCheck
 	machine   machineCheck
 	volume    volumeCheck
+	key       keyCheck
 	history   historyCheck
 	migration migrationCheck
 	liveness  livenessCheck
@@ -41,6 +42,7 @@ func (c *checks) init() {
 	c.quorum = quorumCheck{w: w, votes: map[[2]uint64]uint64{}, elected: map[uint64]elected{}}
 	c.machine = machineCheck{w: w, current: map[inGroup]*machine{}, stints: map[inGroup]uint64{}}
 	c.volume = volumeCheck{w: w, epoch: map[*lun]coordinated{}, gone: map[fencedKey]coordinated{}}
+	c.key = keyCheck{w: w, held: map[*nexus]bool{}, removed: map[*nexus]string{}}
 	c.history = historyCheck{w: w}
 	c.migration = migrationCheck{w: w}
 	c.liveness = livenessCheck{w: w}

@@ -224,14 +224,22 @@ func (f *faults) disaster(x fault) (string, func()) {
 func (w *world) gone(n *node) {
 	w.tell("world", "%s is lost for good", n.name)
 	w.removed(n.id)
-	w.e.after(8*time.Second, nil, func() {
+	var evict func()
+	evict = func() {
 		for _, o := range w.nodes {
-			if c := o.clusterd; c != nil && c.v != nil && !c.p.still && c.incarnation == w.incarnation && c.db.State().Nodes[n.id] != nil {
-				c.p.spawn(func() {
-					w.admin.tried(c, "evicts "+n.name, &pb.Command{Kind: &pb.Command_NodeLeave{NodeLeave: &pb.NodeLeave{Node: n.id}}})
-				})
-				break
+			c := o.clusterd
+			if c == nil || c.v == nil || c.p.still || c.incarnation != w.incarnation {
+				continue
 			}
+			if c.db.State().Nodes[n.id] == nil {
+				return
+			}
+			c.p.spawn(func() {
+				w.admin.tried(c, "evicts "+n.name, &pb.Command{Kind: &pb.Command_NodeLeave{NodeLeave: &pb.NodeLeave{Node: n.id}}})
+			})
+			break
 		}
-	})
+		w.e.after(8*time.Second, nil, evict)
+	}
+	w.e.after(8*time.Second, nil, evict)
 }

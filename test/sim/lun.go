@@ -58,6 +58,9 @@ func (l *lun) restart(power bool) {
 	}
 	l.waiting = nil
 	l.table.Restart(l.forgets)
+	if l.forgets {
+		l.w.checks.key.forgot(l)
+	}
 }
 
 // nexus is one opening of a LUN by a process. All openings of an initiator for one
@@ -251,7 +254,13 @@ func (x *nexus) Reservations(ctx context.Context) (disk.Reservations, error) {
 
 // Reserve implements disk.Reserver.
 func (x *nexus) Reserve(ctx context.Context, r disk.ReserveOut) error {
-	return x.await(ctx, func(done func(error)) { done(x.h.Reserve(bound(ctx), r)) })
+	return x.await(ctx, func(done func(error)) {
+		err := x.h.Reserve(bound(ctx), r)
+		if err == nil {
+			x.l.w.checks.key.reserved(x, r)
+		}
+		done(err)
+	})
 }
 
 // ResetUnit implements disk.Reserver: it is answered when no write is under way.

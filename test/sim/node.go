@@ -43,6 +43,7 @@ type node struct {
 	tool     *process // that runs in clusterd's place
 
 	powered, frozen bool
+	scrapped        bool          // taken away for good: nothing powers it on
 	broken          bool          // no QEMU can be started
 	slowStart       time.Duration // how much longer it takes until one runs
 	boots           int
@@ -122,7 +123,7 @@ func (n *node) enrol(snap *raftpb.Snapshot) {
 }
 
 func (n *node) powerOn() {
-	if n.powered {
+	if n.powered || n.scrapped {
 		return
 	}
 	n.powered, n.frozen = true, false
