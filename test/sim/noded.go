@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"quorate/cluster/fence"
+	"quorate/csv/volume"
 	"quorate/disk"
 )
 
@@ -530,7 +531,11 @@ func (a *attached) coordinate(epoch uint64) error {
 	if err := a.g.ReadAt(ctx, b, metaOffset); err != nil {
 		return err
 	}
-	a.d.w.checks.coordinating(a, epoch, stampOf(b))
+	found := stampOf(b)
+	a.d.w.checks.coordinating(a, epoch, found)
+	if found.kind == stampCoordinator && found.epoch > epoch {
+		return fmt.Errorf("%w: epoch %d on %s, %d asked for", volume.ErrSuperseded, found.epoch, a.name, epoch)
+	}
 	a.coord = &coordinator{epoch: epoch}
 	a.metadata()
 	return nil
