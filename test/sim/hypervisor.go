@@ -73,6 +73,7 @@ func (m *machine) end() {
 	}
 	if m.running {
 		m.n.w.tell(m.n.name, "%s ends, process %d", m.group, m.pid)
+		m.n.w.checks.machine.ends(m)
 	}
 	m.running = false
 	m.p.kill()

@@ -82,6 +82,14 @@ func (c *machineCheck) awaited(m *machine) bool {
 	return m.running && !m.p.dead
 }
 
+// ends is called when a process that runs is ended. One that was waking may have written
+// before that, and what it wrote lands later.
+func (c *machineCheck) ends(m *machine) {
+	if c.awaited(m) && m.busy {
+		c.begins(m)
+	}
+}
+
 func (c *machineCheck) landed(x *nexus, s stamp) {
 	// What passed the gate shows that the noded has begun to wake.
 	if i := slices.IndexFunc(c.waking, func(m *machine) bool { return m.pid == s.epoch }); i >= 0 {
