@@ -13,6 +13,9 @@ type machineCheck struct {
 	stints  map[inGroup]uint64   // how often some process began to run
 	// waking are processes that run as soon as their noded does.
 	waking []*machine
+	// unborn are processes that were ended as they woke, with the stints there were by
+	// then. What such a one wrote may land yet.
+	unborn map[uint64]uint64
 }
 
 // inGroup is a machine in one incarnation of the cluster.
@@ -82,11 +85,10 @@ func (c *machineCheck) awaited(m *machine) bool {
 	return m.running && !m.p.dead
 }
 
-// ends is called when a process that runs is ended. One that was waking may have written
-// before that, and what it wrote lands later.
+// ends is called when a process that runs is ended.
 func (c *machineCheck) ends(m *machine) {
-	if c.awaited(m) && m.busy {
-		c.begins(m)
+	if c.awaited(m) {
+		c.unborn[m.pid] = c.stints[m.key()]
 	}
 }
 
@@ -102,6 +104,9 @@ func (c *machineCheck) landed(x *nexus, s stamp) {
 		if k.group == groupName(int(s.group)) && (now == nil || m.pid == s.epoch || now.pid != s.epoch && k.in > now.in) {
 			now = m
 		}
+	}
+	if had, ok := c.unborn[s.epoch]; ok && now != nil && had == c.stints[now.key()] && !now.executes() {
+		return
 	}
 	if now == nil || now.pid != s.epoch || now.in < c.w.incarnation && x.n.promised >= c.w.incarnation {
 		pid := uint64(0)
