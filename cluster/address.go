@@ -21,6 +21,11 @@ func (d *Database) clusterSet(c *pb.Command, k *pb.ClusterSet) *pb.Result {
 			return res
 		}
 	}
+	if k.CpuModel != nil && *k.CpuModel != d.s.Cluster.CpuModel {
+		if res := d.setCPU(c, *k.CpuModel); res.Code != pb.Code_CODE_OK {
+			return res
+		}
+	}
 	if k.Address != nil && *k.Address != d.s.Cluster.Address {
 		return d.setAddress(c, *k.Address)
 	}

@@ -53,6 +53,9 @@ type LocalMachine struct {
 	Incoming bool
 	// Hung: QEMU does not answer.
 	Hung bool
+	// CPUModel is what it was started with, CPUFrom "cluster" where that was the
+	// cluster's.
+	CPUModel, CPUFrom string
 }
 
 // Local is what a node sees of itself.
@@ -562,10 +565,11 @@ func endMove(g *pb.Group, reason string) Action {
 }
 
 func report(l Local, g *pb.Group, state pb.GroupState, detail string) []Action {
-	if g.Status.GetState() == state && g.Status.GetNode() == l.Node && g.Status.GetEpoch() == g.Epoch && g.Status.GetDetail() == detail {
+	m := l.Machines[g.Name]
+	now := &pb.GroupStatus{State: state, Node: l.Node, Epoch: g.Epoch, Detail: detail, CpuModel: m.CPUModel, CpuFrom: m.CPUFrom}
+	if was := g.Status; was.GetState() == state && was.GetNode() == l.Node && was.GetEpoch() == g.Epoch && was.GetDetail() == detail &&
+		was.GetCpuModel() == m.CPUModel && was.GetCpuFrom() == m.CPUFrom {
 		return nil
 	}
-	return []Action{Report{What: "group/" + g.Name, Command: &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{
-		Name: g.Name, Status: &pb.GroupStatus{State: state, Node: l.Node, Epoch: g.Epoch, Detail: detail},
-	}}}}}
+	return []Action{Report{What: "group/" + g.Name, Command: &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: g.Name, Status: now}}}}}
 }

@@ -21,7 +21,7 @@ import (
 // Whoever adds a kind of command, or a field or a value within one, raises Format,
 // names what came in since, and runs the tests with -update. A rule of Apply that changes goes by FormatOf likewise: two
 // versions that apply one command differently are two databases.
-const Format = 4
+const Format = 5
 
 // since tells in which format what is not of the first came, with all that is in it.
 // ClusterUpgrade is not here: it is what moves the format, and asks the nodes.
@@ -51,6 +51,8 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.MigrationStart.options":     4,
 	"quorate.cluster.v1.MigrationStart.priority":    4,
 	"quorate.cluster.v1.NetworkSet.migration_order": 4,
+
+	"quorate.cluster.v1.ClusterSet.cpu_model": 5,
 }
 
 // whole are the messages within commands that are kept as they come: what an older

@@ -27,7 +27,7 @@ type Finding struct {
 type Needs struct {
 	Name        string
 	MemoryMiB   int64
-	CPUModel    string // as in its settings
+	CPUModel    string // that it was started with
 	MachineType string
 	Volume      string
 	Networks    []string
@@ -46,6 +46,17 @@ type NodeFacts struct {
 	MachineTypes []string
 	Volumes      []string
 	Networks     []string
+	// CPU is what the node says of the machine's processor model; nil where it is of
+	// a version that cannot say.
+	CPU *CPUVerdict
+}
+
+// CPUVerdict is what a node says of a processor model.
+type CPUVerdict struct {
+	Known   bool     // its QEMU knows the model
+	Missing []string // what the node lacks of it
+	// Features are all that it can give, where the model is no fixed one: host, max.
+	Features []string
 }
 
 // Check returns everything that stands against moving a machine from one node
@@ -58,9 +69,7 @@ func Check(m Needs, from, to NodeFacts) []Finding {
 	if from.KVM != to.KVM {
 		add(Fault, "processor", "%s runs machines on %s and %s on %s; a running machine cannot change between them", from.Name, accelName(from), to.Name, accelName(to))
 	}
-	if from.KVM && to.KVM {
-		checkCPU(m, from, to, add)
-	}
+	checkCPU(m, from, to, add)
 	if to.FreeMemoryMiB < m.MemoryMiB {
 		add(Fault, "memory", "%s needs %d MiB and %s has %d MiB free; free some or choose another node", m.Name, m.MemoryMiB, to.Name, to.FreeMemoryMiB)
 	}
@@ -82,16 +91,45 @@ func Check(m Needs, from, to NodeFacts) []Finding {
 	return all
 }
 
-// checkCPU compares processors that machines run on directly.
+// checkCPU asks whether the target has what the machine was started with.
 func checkCPU(m Needs, from, to NodeFacts, add func(Severity, string, string, ...any)) {
-	switch {
-	case from.CPUVendor != to.CPUVendor:
-		add(Fault, "processor", "%s has a processor of %s and %s one of %s; a running machine cannot change between them", from.Name, from.CPUVendor, to.Name, to.CPUVendor)
-	case m.CPUModel == "host" && (from.CPUFamily != to.CPUFamily || from.CPUModelNumber != to.CPUModelNumber):
-		add(Fault, "processor", "%s uses all of the processor of %s (family %d, model %d), and %s has family %d, model %d; give the machine a common cpu_model", m.Name, from.Name, from.CPUFamily, from.CPUModelNumber, to.Name, to.CPUFamily, to.CPUModelNumber)
-	case from.CPUFamily != to.CPUFamily:
-		add(Warning, "processor", "%s has a processor of family %d and %s of family %d; the machine's model %s must be known to both", from.Name, from.CPUFamily, to.Name, to.CPUFamily, m.CPUModel)
+	base := BaseOf(m.CPUModel)
+	own := base == HostModel || base == MaxModel
+	kvm := from.KVM && to.KVM
+	lacks := ""
+	if to.CPU != nil && from.CPU != nil {
+		lacks = Some(without(to.CPU.Missing, from.CPU.Missing)) // what the source lacks too, the machine never had
+		if own {
+			lacks = Some(without(from.CPU.Features, to.CPU.Features))
+		}
 	}
+	switch {
+	case from.KVM != to.KVM: // that is said
+	case kvm && from.CPUVendor != to.CPUVendor:
+		add(Fault, "processor", "%s has a processor of %s and %s one of %s; a running machine cannot change between them", from.Name, from.CPUVendor, to.Name, to.CPUVendor)
+	case kvm && own && (from.CPUFamily != to.CPUFamily || from.CPUModelNumber != to.CPUModelNumber):
+		add(Fault, "processor", "%s uses all of the processor of %s (family %d, model %d), and %s has family %d, model %d; give it a model that both have (`clusterctl cluster cpu show`) and start it anew", m.Name, from.Name, from.CPUFamily, from.CPUModelNumber, to.Name, to.CPUFamily, to.CPUModelNumber)
+	case own && lacks != "":
+		add(Fault, "processor", "%s uses all of the processor of %s, and %s lacks %s; give it a model that both have (`clusterctl cluster cpu show`) and start it anew", m.Name, from.Name, to.Name, lacks)
+	case own:
+	case to.CPU == nil && kvm && from.CPUFamily != to.CPUFamily:
+		add(Warning, "processor", "%s has a processor of family %d and %s of family %d; the machine's model %s must be known to both", from.Name, from.CPUFamily, to.Name, to.CPUFamily, m.CPUModel)
+	case to.CPU == nil:
+	case !to.CPU.Known:
+		add(Fault, "processor", "%s was started with the processor model %s, which the QEMU of %s does not know; upgrade it, or choose another node", m.Name, m.CPUModel, to.Name)
+	case lacks != "":
+		add(Fault, "processor", "%s was started with the processor model %s, of which %s lacks %s; choose another node, or set one that all nodes have (`clusterctl cluster cpu set auto`) and start the machine anew", m.Name, m.CPUModel, to.Name, lacks)
+	}
+}
+
+// without are those of all that are not among some.
+func without(all, some []string) (out []string) {
+	for _, s := range all {
+		if !slices.Contains(some, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func accelName(n NodeFacts) string {

@@ -196,9 +196,11 @@ func (a *nodeAgent) fence(ctx context.Context, act cluster.FenceDisk) error {
 }
 
 func (a *nodeAgent) groupReport(name string, epoch uint64, state pb.GroupState, detail string) *pb.Command {
-	return &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: name, Status: &pb.GroupStatus{
-		State: state, Node: a.m.id.NodeID, Epoch: epoch, Detail: detail,
-	}}}}
+	st := &pb.GroupStatus{State: state, Node: a.m.id.NodeID, Epoch: epoch, Detail: detail}
+	if mc := a.machine(name); mc != nil && state == pb.GroupState_GROUP_STATE_ONLINE {
+		st.CpuModel, st.CpuFrom = mc.Settings().CPUModel, mc.Settings().CPUFrom
+	}
+	return &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: name, Status: st}}}
 }
 
 // hold commits that the cluster's address is here, and has noded put it there. One
@@ -256,6 +258,7 @@ func (a *nodeAgent) startProcess(ctx context.Context, folder string, nodeEpoch u
 	if err != nil {
 		return err
 	}
+	settings = a.m.withProcessor(ctx, settings)
 	if err := a.keeps(ctx, nodeEpoch); err != nil {
 		return err
 	}

@@ -312,6 +312,9 @@ func (m *member) admit(ctx context.Context, others []*enrollee, tell teller) err
 		if err := m.admitOne(ctx, o); err != nil {
 			return fmt.Errorf("add node %s: %w", o.name, err)
 		}
+		if text := m.processorLacks(o.name); text != "" {
+			tell.warn("processor", "%s", text)
+		}
 	}
 	return nil
 }
@@ -320,7 +323,7 @@ func (m *member) admitOne(ctx context.Context, o *enrollee) error {
 	if o.about.Joined {
 		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("it is in cluster %s already", o.about.ClusterName))
 	}
-	node := &pb.Node{Name: o.name, Facts: &pb.NodeFacts{Version: o.about.Version, Format: o.about.Format}, ApiPort: uint64(o.about.ApiPort), KeeperPort: uint64(o.about.KeeperPort), GossipPort: uint64(o.about.GossipPort)}
+	node := &pb.Node{Name: o.name, Facts: factsBefore(o.about), ApiPort: uint64(o.about.ApiPort), KeeperPort: uint64(o.about.KeeperPort), GossipPort: uint64(o.about.GossipPort)}
 	for _, a := range o.about.Addresses {
 		node.Addresses = append(node.Addresses, &pb.NodeAddress{Network: a.Network, Host: a.Host})
 	}

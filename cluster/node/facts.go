@@ -29,15 +29,21 @@ func (n *Node) facts(ctx context.Context) *pb.NodeFacts {
 	f.MemoryMib = memoryMiB()
 	f.QemuVersion = qemuVersion(ctx)
 	f.Accelerator, f.AcceleratorNote = n.acceleration(ctx)
+	f.CpuModels = n.cpuModels(ctx)
 	return f
+}
+
+// vmHost is what runs machines here, also before this node is a member.
+func (n *Node) vmHost() (*vm.Host, error) {
+	if m := n.current(); m != nil {
+		return m.host, nil
+	}
+	return vm.NewHost(vm.Options{RunDir: n.opt.machinesDir(), Accel: n.opt.Accel})
 }
 
 // acceleration is how machines run here, and why not better.
 func (n *Node) acceleration(ctx context.Context) (string, string) {
-	host, err := vm.NewHost(vm.Options{RunDir: n.opt.machinesDir(), Accel: n.opt.Accel})
-	if m := n.current(); m != nil {
-		host, err = m.host, nil
-	}
+	host, err := n.vmHost()
 	if err != nil {
 		return "none", err.Error()
 	}

@@ -16,6 +16,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"quorate/cluster"
 	"quorate/cluster/api/apipb"
 	"quorate/cluster/api/apipb/apipbconnect"
 	pb "quorate/cluster/clusterpb"
@@ -58,7 +59,11 @@ func (h *handlers) VmCreate(ctx context.Context, r *connect.Request[apipb.VmCrea
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	var volume string
+	model := r.Msg.CpuModel
 	m.db.view(func(s *pb.State) {
+		if model == "" && cluster.FormatOf(s) >= cpuFormat {
+			model = vm.ClusterCPU
+		}
 		if volume, err = volumeFor(s, r.Msg.Volume); err == nil && s.Volumes[volume].Status[m.id.NodeID].GetState() != "direct" {
 			err = connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is not mounted on this node: see `clusterctl csv list`", volume))
 		}
@@ -71,7 +76,7 @@ func (h *handlers) VmCreate(ctx context.Context, r *connect.Request[apipb.VmCrea
 	}
 	_, err = vm.Create(ctx, filepath.Join(h.n.opt.StorageDir, volume), vm.Spec{
 		Name: r.Msg.Name, MemoryMiB: r.Msg.MemoryMib, CPUs: int(r.Msg.Cpus), DiskSize: r.Msg.DiskSize,
-		Image: r.Msg.Image, ISO: r.Msg.Iso, Networks: r.Msg.Networks,
+		Image: r.Msg.Image, ISO: r.Msg.Iso, Networks: r.Msg.Networks, CPUModel: model,
 	})
 	switch {
 	case errors.Is(err, vm.ErrExists):

@@ -33,6 +33,7 @@ type Node struct {
 	http    []*http.Server
 	enroll  *enrolment
 	handler *handlers
+	cpu     processors
 	cleanup []func() // run last to first by Stop
 	stopped sync.Once
 

@@ -56,15 +56,15 @@ func (h *handlers) MigrationFacts(ctx context.Context, r *connect.Request[apipb.
 	if err != nil {
 		return nil, err
 	}
-	f, err := m.migrationFacts(ctx, r.Msg.Networks)
+	f, err := m.migrationFacts(ctx, r.Msg)
 	if err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(f), nil
 }
 
-// migrationFacts are what this node is to a machine with cards on these networks.
-func (m *member) migrationFacts(ctx context.Context, networks []string) (*apipb.MigrationFactsResponse, error) {
+// migrationFacts are what this node is to a machine with such cards and processor.
+func (m *member) migrationFacts(ctx context.Context, r *apipb.MigrationFactsRequest) (*apipb.MigrationFactsResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, factsTimeout)
 	defer cancel()
 	types, err := m.types.list(ctx)
@@ -82,7 +82,10 @@ func (m *member) migrationFacts(ctx context.Context, networks []string) (*apipb.
 		}
 	})
 	slices.Sort(f.Volumes)
-	for _, n := range networks {
+	if r.CpuModel != "" {
+		f.Cpu = m.n.cpuVerdict(ctx, r.CpuModel)
+	}
+	for _, n := range r.Networks {
 		if _, err := m.n.opt.bridge(n); err == nil {
 			f.Networks = append(f.Networks, n)
 		}
@@ -140,6 +143,9 @@ func factsOf(f *apipb.MigrationFactsResponse) migration.NodeFacts {
 		Name: f.Name, CPUVendor: f.CpuVendor, CPUFamily: int(f.CpuFamily), CPUModelNumber: int(f.CpuModelNumber), KVM: f.Kvm,
 		FreeMemoryMiB: f.FreeMemoryMib, MachineTypes: f.MachineTypes, Volumes: f.Volumes, Networks: f.Networks,
 	}
+	if f.Cpu != nil {
+		out.CPU = &migration.CPUVerdict{Known: f.Cpu.Known, Missing: f.Cpu.Missing, Features: f.Cpu.Features}
+	}
 	version, _, _ := strings.Cut(f.QemuVersion, " ")
 	for i, part := range strings.SplitN(version, ".", 3) {
 		out.QEMU[i], _ = strconv.Atoi(part)
@@ -154,7 +160,8 @@ func (m *member) suits(ctx context.Context, s vm.Settings, volume string, to uin
 	for _, n := range s.Networks {
 		needs.Networks = append(needs.Networks, n.Name)
 	}
-	here, err := m.migrationFacts(ctx, needs.Networks)
+	ask := &apipb.MigrationFactsRequest{Networks: needs.Networks, CpuModel: needs.CPUModel}
+	here, err := m.migrationFacts(ctx, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +172,7 @@ func (m *member) suits(ctx context.Context, s vm.Settings, volume string, to uin
 		return nil, err
 	}
 	defer done()
-	there, err := r.MigrationFacts(ctx, connect.NewRequest(&apipb.MigrationFactsRequest{Networks: needs.Networks}))
+	there, err := r.MigrationFacts(ctx, connect.NewRequest(ask))
 	if connect.CodeOf(err) == connect.CodeUnimplemented {
 		return []migration.Finding{{Severity: migration.Warning, What: "qemu", Text: "the target is of a version that cannot say what it is: upgrade it"}}, nil
 	}

@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"quorate/cluster/api/apipb"
+	"quorate/migration"
 )
 
 const (
@@ -75,6 +77,7 @@ func (r *run) system() {
 	r.checkClocks()
 	r.checkVersions()
 	r.checkProcessors()
+	r.checkModels()
 	r.checkAccelerators()
 }
 
@@ -211,6 +214,36 @@ func (r *run) checkProcessors() {
 		func(d *apipb.NodeDescription) string {
 			return strings.TrimSpace(fmt.Sprintf("%s, %s", d.CpuFamily, d.CpuModel))
 		})
+}
+
+// checkModels looks for the processor model that all nodes can give to machines, and
+// whether they can give the cluster's.
+func (r *run) checkModels() {
+	c := &apipb.Check{Category: System, Name: "Processor model", Subject: r.names(), Result: Passed}
+	var nodes []migration.Processor
+	set := ""
+	for _, n := range r.nodes {
+		p := migration.Processor{Node: n.Name, Vendor: n.desc.CpuVendor, KVM: n.desc.Accelerator == "kvm", Models: map[string][]string{}}
+		for _, m := range n.desc.CpuModels {
+			p.Models[m.Name] = m.Missing
+		}
+		nodes = append(nodes, p)
+		set = cmp.Or(set, n.desc.ClusterCpuModel)
+	}
+	lacking := migration.Lacking(cmp.Or(set, migration.DefaultModel), nodes)
+	switch best, err := migration.Baseline(nodes); {
+	case len(lacking) > 0 && set != "":
+		c.Result, c.Text = Warning, fmt.Sprintf("machines of the cluster get the model %s: %s", set, strings.Join(lacking, "; "))
+		c.Advice = "Machines that run with it cannot move to such a node. Set one that all nodes have, by `clusterctl cluster cpu set auto`, and start the machines anew."
+	case err != nil:
+		c.Result, c.Text = Warning, err.Error()
+		c.Advice = "Between these nodes machines can be restarted, and not all be moved while they run."
+	case set != "" && set != best:
+		c.Text = fmt.Sprintf("every node can give machines the cluster's, %s, and %s", set, best)
+	default:
+		c.Text = "every node can give machines " + best
+	}
+	r.add(c)
 }
 
 func (r *run) checkAccelerators() {

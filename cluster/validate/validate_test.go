@@ -58,10 +58,18 @@ func TestFindings(t *testing.T) {
 		{"clock far off", func(a, _ *fake) { a.ahead = -time.Minute }, "Clocks", Failed, "s2 is 1m0s ahead of that of s1", nil},
 		{"versions", func(_, b *fake) { b.desc.Version = "2" }, "Versions", Warning, "s1: 1; s2: 2", nil},
 		{"QEMU", func(_, b *fake) { b.desc.QemuVersion = "8" }, "QEMU versions", Warning, "s2: 8", nil},
-		{"vendor", func(_, b *fake) { b.desc.CpuVendor = "AuthenticAMD" }, "Processor vendor", Failed, "s2: AuthenticAMD", nil},
+		{"vendor", func(_, b *fake) { b.desc.CpuVendor = "AuthenticAMD" }, "Processor vendor", Failed, "s2: AuthenticAMD", []string{"Processor model"}},
 		{"family", func(_, b *fake) { b.desc.CpuFamily = "15" }, "Processor family and model", Warning, "s2: 15, Xeon", nil},
-		{"emulated", func(_, b *fake) { b.desc.Accelerator, b.desc.AcceleratorNote = "tcg", "no /dev/kvm" }, "Virtualisation", Warning, "no /dev/kvm", nil},
-		{"no QEMU", func(_, b *fake) { b.desc.Accelerator, b.desc.AcceleratorNote = "none", "not installed" }, "Virtualisation", Failed, "not installed", nil},
+		{"emulated", func(_, b *fake) { b.desc.Accelerator, b.desc.AcceleratorNote = "tcg", "no /dev/kvm" }, "Virtualisation", Warning, "no /dev/kvm", []string{"Processor model"}},
+		{"no QEMU", func(_, b *fake) { b.desc.Accelerator, b.desc.AcceleratorNote = "none", "not installed" }, "Virtualisation", Failed, "not installed", []string{"Processor model"}},
+		{"a model that one lacks", func(a, b *fake) {
+			a.desc.ClusterCpuModel = "Haswell-noTSX"
+			b.desc.CpuModels = []*apipb.CpuModel{{Name: "x86-64-v2"}, {Name: "Haswell-noTSX", Missing: []string{"avx2"}}}
+		}, "Processor model", Warning, "Haswell-noTSX: s2 lacks avx2 of it", nil},
+		{"no model in common", func(a, b *fake) {
+			a.desc.CpuModels, b.desc.CpuModels = a.desc.CpuModels[:1], b.desc.CpuModels[1:]
+		}, "Processor model", Warning, "lack something of every model", nil},
+		{"an older version", func(_, b *fake) { b.desc.CpuModels = nil }, "Processor model", Warning, "of s2 it is not known", nil},
 		{
 			"one name twice", func(_, b *fake) { b.desc.Name = "s1" }, "Names", Failed, "two nodes are named s1",
 			[]string{"Reservations", "Addresses", "Witness", "Volume"},

@@ -19,13 +19,14 @@ import (
 type nounCluster struct{ app *app }
 
 func (n nounCluster) command() *cobra.Command {
-	return noun("cluster", "Show and set the cluster's address and sensitivity",
+	return noun("cluster", "Show and set the cluster's address, sensitivity and processor model",
 		`The cluster has an address of its own, which one node answers for: if that node
 fails, another does. clusterctl --cluster reaches the cluster there. Its sensitivity
 is the set of timings by which nodes are found dead. Its database has a format, which
-moves on once all nodes have been upgraded.`,
-		"  clusterctl cluster show\n  clusterctl cluster set --ip 192.168.100.200",
-		&cmdClusterShow{n.app}, &cmdClusterSet{app: n.app}, &cmdClusterUpgrade{n.app})
+moves on once all nodes have been upgraded. Its processor model is what machines get, so
+that they can move to every node.`,
+		"  clusterctl cluster show\n  clusterctl cluster set --ip 192.168.100.200\n  clusterctl cluster cpu set auto",
+		&cmdClusterShow{n.app}, &cmdClusterSet{app: n.app}, &cmdClusterUpgrade{n.app}, nounClusterCPU(n))
 }
 
 // clusterGroup is the name of the group that is the cluster itself.

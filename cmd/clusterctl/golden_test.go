@@ -41,6 +41,8 @@ var lasting = map[string]string{
 	"cluster_upgrade":     "cluster upgrade",
 	"cluster_set":         "cluster set --ip 192.168.100.200",
 	"cluster_sensitivity": "cluster set --sensitivity fast",
+	"cluster_cpu":         "cluster cpu show",
+	"cluster_cpu_set":     "cluster cpu set auto",
 	"network_list":        "network list",
 	"network_set":         "network set 192.168.100.0/24 --metric 500",
 	"csv_enable":          "csv enable",
@@ -92,7 +94,7 @@ func TestOutputWithoutQuorumIsAsItWas(t *testing.T) {
 
 func TestHelpIsAsItWas(t *testing.T) {
 	f := newFake(t)
-	for _, name := range []string{"", "create", "vm", "quorum set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
+	for _, name := range []string{"", "create", "vm", "quorum set", "cluster", "cluster cpu", "cluster cpu set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
 		golden(t, strings.TrimSpace("help "+name), show(t, f, name+" --help"))
 	}
 }

@@ -96,6 +96,28 @@ func (f *fake) ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequ
 	return connect.NewResponse(&apipb.ClusterSetResponse{Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Address: "192.168.100.200"}}), nil
 }
 
+var cpuNow = &apipb.ClusterCpuResponse{
+	Model: "IvyBridge", Set: true, Baseline: "IvyBridge", Models: []string{"x86-64-v2", "IvyBridge", "Haswell-noTSX"},
+	Nodes: []*apipb.CpuNode{
+		{Name: "s1", Vendor: "GenuineIntel", Family: "6", Processor: "Intel(R) Xeon(R) E5-2690 v4", Accelerator: "kvm", Most: "Broadwell-noTSX"},
+		{Name: "s2", Vendor: "GenuineIntel", Family: "6", Processor: "Intel(R) Xeon(R) E5-2690 v2", Accelerator: "kvm", Most: "IvyBridge", LacksOf: "Haswell-noTSX", Lacks: []string{"avx2", "bmi1"}},
+	},
+	Machines: []*apipb.CpuMachine{
+		{Name: "files", Owner: "s2", State: "offline"},
+		{Name: "vWS08-SQL01", Owner: "s1", State: "online", Model: "x86-64-v2", Cluster: true, Waits: true},
+		{Name: "web1", Owner: "s1", State: "online", Model: "host"},
+		{Name: "web2", Owner: "s1", State: "online", Model: "IvyBridge", Cluster: true},
+	},
+}
+
+func (f *fake) ClusterCpu(context.Context, *connect.Request[apipb.ClusterCpuRequest]) (*connect.Response[apipb.ClusterCpuResponse], error) {
+	return connect.NewResponse(cpuNow), nil
+}
+
+func (f *fake) ClusterCpuSet(context.Context, *connect.Request[apipb.ClusterCpuSetRequest]) (*connect.Response[apipb.ClusterCpuResponse], error) {
+	return connect.NewResponse(cpuNow), nil
+}
+
 func (f *fake) ClusterUpgrade(context.Context, *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error) {
 	return connect.NewResponse(&apipb.ClusterUpgradeResponse{From: 1, To: 2}), nil
 }

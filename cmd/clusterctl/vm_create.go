@@ -34,12 +34,14 @@ Files are those of the node that this runs on. The machine stays off; add it wit
 	f.StringVar(&c.req.Volume, "volume", "", "shared `volume` to put it on (default: the only one)")
 	f.Var(&c.memory, "memory", "memory, as in 2GiB")
 	f.Int32Var(&c.req.Cpus, "cpus", 1, "`number` of virtual processors")
+	f.StringVar(&c.req.CpuModel, "cpu-model", "", "`model` of its processors: cluster, host, or one of QEMU's (default: cluster)")
 	f.Var(&c.disk, "disk-size", "size of its disk, as in 40GiB (default with --image: the image's)")
 	f.StringVar(&c.req.Image, "image", "", "`file` to copy the disk from, raw or qcow2")
 	f.StringVar(&c.req.Iso, "iso", "", "`file` of a medium to install from")
 	f.StringArrayVar(&c.req.Networks, "network", nil, "`network` to plug a card into; repeat it")
 	cmd.MarkFlagsOneRequired("image", "disk-size")
 	complete(cmd, "volume", c.app.names(volumeNames))
+	complete(cmd, "cpu-model", cobra.FixedCompletions([]string{"cluster", "host", "x86-64-v2"}, cobra.ShellCompDirectiveNoFileComp))
 	complete(cmd, "network", cobra.NoFileCompletions)
 	return cmd
 }

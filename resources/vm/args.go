@@ -10,6 +10,8 @@ import (
 var cpuModels = map[string]string{
 	// The second level of the x86-64 ABI, and AES.
 	"x86-64-v2": "qemu64,+aes,+cx16,+lahf-lm,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3",
+	// The third, and AES.
+	"x86-64-v3": "qemu64,+abm,+aes,+avx,+avx2,+bmi1,+bmi2,+cx16,+f16c,+fma,+lahf-lm,+movbe,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3,+xsave",
 }
 
 // invocation is everything that a command line depends on.
@@ -90,12 +92,18 @@ func (v invocation) accelOption() string {
 	return "tcg,thread=multi"
 }
 
+// cpu is QEMU's name of the processor: one of ours may have features switched on and
+// off behind it, as QEMU's may.
 func (v invocation) cpu() string {
-	if model, ok := cpuModels[v.settings.CPUModel]; ok {
-		return model
+	base, more, _ := strings.Cut(v.settings.CPUModel, ",")
+	if model, ok := cpuModels[base]; ok {
+		base = model
 	}
-	if v.settings.CPUModel == "host" && v.accel == AccelTCG {
-		return "max" // QEMU's host exists with KVM alone
+	if base == "host" && v.accel == AccelTCG {
+		base = "max" // QEMU's host exists with KVM alone
 	}
-	return v.settings.CPUModel
+	if more != "" {
+		base += "," + more
+	}
+	return base
 }

@@ -35,8 +35,11 @@ type Settings struct {
 	MemoryMiB int64 `yaml:"memory_mib"`
 	// CPUs is the number of virtual processors.
 	CPUs int `yaml:"cpus"`
-	// CPUModel is x86-64-v2, host, or a model of QEMU's.
+	// CPUModel is cluster, host, x86-64-v2, x86-64-v3, or a model of QEMU's.
 	CPUModel string `yaml:"cpu_model"`
+	// CPUFrom is cluster in the settings of a running machine whose model was the
+	// cluster's when it was started. It is nothing to write into a file.
+	CPUFrom string `yaml:"cpu_from,omitempty"`
 	// Kernel, Initrd and Append boot a kernel without a boot loader.
 	Kernel string `yaml:"kernel,omitempty"`
 	Initrd string `yaml:"initrd,omitempty"`

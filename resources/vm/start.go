@@ -74,6 +74,9 @@ func (h *Host) launch(ctx context.Context, s Settings, folder string, incoming b
 	if err := s.Validate(); err != nil {
 		return nil, false, err
 	}
+	if s.CPUModel == ClusterCPU {
+		return nil, false, fmt.Errorf("vm: %s is to have the cluster's processor model, and nobody has said which that is", s.Name)
+	}
 	accel, err := h.Probe(ctx)
 	if err != nil {
 		return nil, false, err

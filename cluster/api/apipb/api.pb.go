@@ -433,7 +433,9 @@ type NodeDescription struct {
 	ApiPort         uint32                 `protobuf:"varint,21,opt,name=api_port,json=apiPort,proto3" json:"api_port,omitempty"`
 	KeeperPort      uint32                 `protobuf:"varint,22,opt,name=keeper_port,json=keeperPort,proto3" json:"keeper_port,omitempty"`
 	GossipPort      uint32                 `protobuf:"varint,23,opt,name=gossip_port,json=gossipPort,proto3" json:"gossip_port,omitempty"`
-	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"` // the newest of the database that it can
+	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"`                                           // the newest of the database that it can
+	CpuModels       []*CpuModel            `protobuf:"bytes,170,rep,name=cpu_models,json=cpuModels,proto3" json:"cpu_models,omitempty"`                     // none: not known
+	ClusterCpuModel string                 `protobuf:"bytes,171,opt,name=cluster_cpu_model,json=clusterCpuModel,proto3" json:"cluster_cpu_model,omitempty"` // of the cluster that it is in
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -636,6 +638,73 @@ func (x *NodeDescription) GetFormat() uint32 {
 	return 0
 }
 
+func (x *NodeDescription) GetCpuModels() []*CpuModel {
+	if x != nil {
+		return x.CpuModels
+	}
+	return nil
+}
+
+func (x *NodeDescription) GetClusterCpuModel() string {
+	if x != nil {
+		return x.ClusterCpuModel
+	}
+	return ""
+}
+
+// CpuModel is a processor model as a node has it.
+type CpuModel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Missing       []string               `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"` // features that the node cannot give
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CpuModel) Reset() {
+	*x = CpuModel{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CpuModel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CpuModel) ProtoMessage() {}
+
+func (x *CpuModel) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CpuModel.ProtoReflect.Descriptor instead.
+func (*CpuModel) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CpuModel) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CpuModel) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 type EnrollRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -645,7 +714,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +726,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +739,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{8}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EnrollRequest) GetAddress() string {
@@ -689,7 +758,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +770,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +783,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{9}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EnrollResponse) GetLine() string {
@@ -740,7 +809,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +821,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +834,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{10}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JoinRequest) GetCaCert() []byte {
@@ -834,7 +903,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +915,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +928,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{11}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Peer) GetId() uint64 {
@@ -884,7 +953,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +965,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +978,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{12}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{13}
 }
 
 type Chap struct {
@@ -924,7 +993,7 @@ type Chap struct {
 
 func (x *Chap) Reset() {
 	*x = Chap{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1005,7 @@ func (x *Chap) String() string {
 func (*Chap) ProtoMessage() {}
 
 func (x *Chap) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1018,7 @@ func (x *Chap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chap.ProtoReflect.Descriptor instead.
 func (*Chap) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{13}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Chap) GetUser() string {
@@ -990,7 +1059,7 @@ type SanDiscoverRequest struct {
 
 func (x *SanDiscoverRequest) Reset() {
 	*x = SanDiscoverRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1071,7 @@ func (x *SanDiscoverRequest) String() string {
 func (*SanDiscoverRequest) ProtoMessage() {}
 
 func (x *SanDiscoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1084,7 @@ func (x *SanDiscoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanDiscoverRequest.ProtoReflect.Descriptor instead.
 func (*SanDiscoverRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{14}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SanDiscoverRequest) GetPortal() string {
@@ -1041,7 +1110,7 @@ type SanDiscoverResponse struct {
 
 func (x *SanDiscoverResponse) Reset() {
 	*x = SanDiscoverResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1122,7 @@ func (x *SanDiscoverResponse) String() string {
 func (*SanDiscoverResponse) ProtoMessage() {}
 
 func (x *SanDiscoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1135,7 @@ func (x *SanDiscoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanDiscoverResponse.ProtoReflect.Descriptor instead.
 func (*SanDiscoverResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{15}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SanDiscoverResponse) GetTargets() []*SanTarget {
@@ -1089,7 +1158,7 @@ type SanTarget struct {
 
 func (x *SanTarget) Reset() {
 	*x = SanTarget{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1170,7 @@ func (x *SanTarget) String() string {
 func (*SanTarget) ProtoMessage() {}
 
 func (x *SanTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1183,7 @@ func (x *SanTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanTarget.ProtoReflect.Descriptor instead.
 func (*SanTarget) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{16}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SanTarget) GetIqn() string {
@@ -1168,7 +1237,7 @@ type Lun struct {
 
 func (x *Lun) Reset() {
 	*x = Lun{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1249,7 @@ func (x *Lun) String() string {
 func (*Lun) ProtoMessage() {}
 
 func (x *Lun) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1262,7 @@ func (x *Lun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lun.ProtoReflect.Descriptor instead.
 func (*Lun) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{17}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Lun) GetUrl() string {
@@ -1263,7 +1332,7 @@ type SanLoginRequest struct {
 
 func (x *SanLoginRequest) Reset() {
 	*x = SanLoginRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1344,7 @@ func (x *SanLoginRequest) String() string {
 func (*SanLoginRequest) ProtoMessage() {}
 
 func (x *SanLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1357,7 @@ func (x *SanLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanLoginRequest.ProtoReflect.Descriptor instead.
 func (*SanLoginRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{18}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SanLoginRequest) GetPortal() string {
@@ -1321,7 +1390,7 @@ type SanLoginResponse struct {
 
 func (x *SanLoginResponse) Reset() {
 	*x = SanLoginResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1402,7 @@ func (x *SanLoginResponse) String() string {
 func (*SanLoginResponse) ProtoMessage() {}
 
 func (x *SanLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1415,7 @@ func (x *SanLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanLoginResponse.ProtoReflect.Descriptor instead.
 func (*SanLoginResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{19}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SanLoginResponse) GetTargets() []*SanTarget {
@@ -1364,7 +1433,7 @@ type SanListRequest struct {
 
 func (x *SanListRequest) Reset() {
 	*x = SanListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1445,7 @@ func (x *SanListRequest) String() string {
 func (*SanListRequest) ProtoMessage() {}
 
 func (x *SanListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1458,7 @@ func (x *SanListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanListRequest.ProtoReflect.Descriptor instead.
 func (*SanListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{20}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{21}
 }
 
 type SanListResponse struct {
@@ -1401,7 +1470,7 @@ type SanListResponse struct {
 
 func (x *SanListResponse) Reset() {
 	*x = SanListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1482,7 @@ func (x *SanListResponse) String() string {
 func (*SanListResponse) ProtoMessage() {}
 
 func (x *SanListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1495,7 @@ func (x *SanListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanListResponse.ProtoReflect.Descriptor instead.
 func (*SanListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{21}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SanListResponse) GetTargets() []*SanTarget {
@@ -1452,7 +1521,7 @@ type ProbeLunRequest struct {
 
 func (x *ProbeLunRequest) Reset() {
 	*x = ProbeLunRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1533,7 @@ func (x *ProbeLunRequest) String() string {
 func (*ProbeLunRequest) ProtoMessage() {}
 
 func (x *ProbeLunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1546,7 @@ func (x *ProbeLunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeLunRequest.ProtoReflect.Descriptor instead.
 func (*ProbeLunRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{22}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProbeLunRequest) GetUrl() string {
@@ -1540,7 +1609,7 @@ type ProbeLunResponse struct {
 
 func (x *ProbeLunResponse) Reset() {
 	*x = ProbeLunResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1621,7 @@ func (x *ProbeLunResponse) String() string {
 func (*ProbeLunResponse) ProtoMessage() {}
 
 func (x *ProbeLunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1634,7 @@ func (x *ProbeLunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeLunResponse.ProtoReflect.Descriptor instead.
 func (*ProbeLunResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{23}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ProbeLunResponse) GetConflict() bool {
@@ -1648,7 +1717,7 @@ type ProbeShareRequest struct {
 
 func (x *ProbeShareRequest) Reset() {
 	*x = ProbeShareRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1729,7 @@ func (x *ProbeShareRequest) String() string {
 func (*ProbeShareRequest) ProtoMessage() {}
 
 func (x *ProbeShareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1742,7 @@ func (x *ProbeShareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeShareRequest.ProtoReflect.Descriptor instead.
 func (*ProbeShareRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ProbeShareRequest) GetFolder() string {
@@ -1699,7 +1768,7 @@ type ProbeShareResponse struct {
 
 func (x *ProbeShareResponse) Reset() {
 	*x = ProbeShareResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1780,7 @@ func (x *ProbeShareResponse) String() string {
 func (*ProbeShareResponse) ProtoMessage() {}
 
 func (x *ProbeShareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1793,7 @@ func (x *ProbeShareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeShareResponse.ProtoReflect.Descriptor instead.
 func (*ProbeShareResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProbeShareResponse) GetError() string {
@@ -1743,7 +1812,7 @@ type StandingRequest struct {
 
 func (x *StandingRequest) Reset() {
 	*x = StandingRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1824,7 @@ func (x *StandingRequest) String() string {
 func (*StandingRequest) ProtoMessage() {}
 
 func (x *StandingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1837,7 @@ func (x *StandingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingRequest.ProtoReflect.Descriptor instead.
 func (*StandingRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StandingRequest) GetNode() uint64 {
@@ -1789,7 +1858,7 @@ type StandingResponse struct {
 
 func (x *StandingResponse) Reset() {
 	*x = StandingResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1870,7 @@ func (x *StandingResponse) String() string {
 func (*StandingResponse) ProtoMessage() {}
 
 func (x *StandingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1883,7 @@ func (x *StandingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingResponse.ProtoReflect.Descriptor instead.
 func (*StandingResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StandingResponse) GetRemoved() bool {
@@ -1847,7 +1916,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1928,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1941,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReachRequest) GetAddresses() []string {
@@ -1891,7 +1960,7 @@ type ReachResponse struct {
 
 func (x *ReachResponse) Reset() {
 	*x = ReachResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +1972,7 @@ func (x *ReachResponse) String() string {
 func (*ReachResponse) ProtoMessage() {}
 
 func (x *ReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +1985,7 @@ func (x *ReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachResponse.ProtoReflect.Descriptor instead.
 func (*ReachResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReachResponse) GetResults() []*Reached {
@@ -1938,7 +2007,7 @@ type Reached struct {
 
 func (x *Reached) Reset() {
 	*x = Reached{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2019,7 @@ func (x *Reached) String() string {
 func (*Reached) ProtoMessage() {}
 
 func (x *Reached) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2032,7 @@ func (x *Reached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reached.ProtoReflect.Descriptor instead.
 func (*Reached) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Reached) GetAddress() string {
@@ -2003,7 +2072,7 @@ type MigrationsRequest struct {
 
 func (x *MigrationsRequest) Reset() {
 	*x = MigrationsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2084,7 @@ func (x *MigrationsRequest) String() string {
 func (*MigrationsRequest) ProtoMessage() {}
 
 func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2097,7 @@ func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MigrationsRequest) GetId() uint64 {
@@ -2047,7 +2116,7 @@ type MigrationsResponse struct {
 
 func (x *MigrationsResponse) Reset() {
 	*x = MigrationsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2128,7 @@ func (x *MigrationsResponse) String() string {
 func (*MigrationsResponse) ProtoMessage() {}
 
 func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2141,7 @@ func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *MigrationsResponse) GetMoves() []*MigrationUpdate {
@@ -2094,7 +2163,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2175,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2188,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Progress) GetStep() string {
@@ -2158,7 +2227,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +2239,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +2252,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
 }
 
 type VersionResponse struct {
@@ -2195,7 +2264,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2276,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2289,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -2240,7 +2309,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2321,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2334,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ValidateRequest) GetNodes() []string {
@@ -2293,7 +2362,7 @@ type ValidateUpdate struct {
 
 func (x *ValidateUpdate) Reset() {
 	*x = ValidateUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2374,7 @@ func (x *ValidateUpdate) String() string {
 func (*ValidateUpdate) ProtoMessage() {}
 
 func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2387,7 @@ func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateUpdate.ProtoReflect.Descriptor instead.
 func (*ValidateUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ValidateUpdate) GetRunning() string {
@@ -2356,7 +2425,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2437,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2450,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Check) GetCategory() string {
@@ -2440,7 +2509,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +2521,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +2534,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Report) GetChecks() []*Check {
@@ -2526,7 +2595,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2607,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2620,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateRequest) GetName() string {
@@ -2619,7 +2688,7 @@ type NodeAddRequest struct {
 
 func (x *NodeAddRequest) Reset() {
 	*x = NodeAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2631,7 +2700,7 @@ func (x *NodeAddRequest) String() string {
 func (*NodeAddRequest) ProtoMessage() {}
 
 func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2644,7 +2713,7 @@ func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddRequest.ProtoReflect.Descriptor instead.
 func (*NodeAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeAddRequest) GetNodes() []string {
@@ -2664,7 +2733,7 @@ type NodeSetRequest struct {
 
 func (x *NodeSetRequest) Reset() {
 	*x = NodeSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2745,7 @@ func (x *NodeSetRequest) String() string {
 func (*NodeSetRequest) ProtoMessage() {}
 
 func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2758,7 @@ func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetRequest.ProtoReflect.Descriptor instead.
 func (*NodeSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NodeSetRequest) GetNode() string {
@@ -2714,7 +2783,7 @@ type NodeSetResponse struct {
 
 func (x *NodeSetResponse) Reset() {
 	*x = NodeSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2726,7 +2795,7 @@ func (x *NodeSetResponse) String() string {
 func (*NodeSetResponse) ProtoMessage() {}
 
 func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2739,7 +2808,7 @@ func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetResponse.ProtoReflect.Descriptor instead.
 func (*NodeSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
 }
 
 type NodeRemoveRequest struct {
@@ -2751,7 +2820,7 @@ type NodeRemoveRequest struct {
 
 func (x *NodeRemoveRequest) Reset() {
 	*x = NodeRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2832,7 @@ func (x *NodeRemoveRequest) String() string {
 func (*NodeRemoveRequest) ProtoMessage() {}
 
 func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +2845,7 @@ func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveRequest.ProtoReflect.Descriptor instead.
 func (*NodeRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeRemoveRequest) GetNode() string {
@@ -2795,7 +2864,7 @@ type NodeRemoveResponse struct {
 
 func (x *NodeRemoveResponse) Reset() {
 	*x = NodeRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +2876,7 @@ func (x *NodeRemoveResponse) String() string {
 func (*NodeRemoveResponse) ProtoMessage() {}
 
 func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +2889,7 @@ func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveResponse.ProtoReflect.Descriptor instead.
 func (*NodeRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeRemoveResponse) GetNode() string {
@@ -2838,7 +2907,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +2919,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +2932,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
 }
 
 type StatusResponse struct {
@@ -2885,7 +2954,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +2966,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +2979,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StatusResponse) GetCluster() *ClusterInfo {
@@ -3006,7 +3075,7 @@ type NetworkInfo struct {
 
 func (x *NetworkInfo) Reset() {
 	*x = NetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3018,7 +3087,7 @@ func (x *NetworkInfo) String() string {
 func (*NetworkInfo) ProtoMessage() {}
 
 func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3031,7 +3100,7 @@ func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInfo.ProtoReflect.Descriptor instead.
 func (*NetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NetworkInfo) GetName() string {
@@ -3100,7 +3169,7 @@ type NetworkAddress struct {
 
 func (x *NetworkAddress) Reset() {
 	*x = NetworkAddress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3181,7 @@ func (x *NetworkAddress) String() string {
 func (*NetworkAddress) ProtoMessage() {}
 
 func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3194,7 @@ func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAddress.ProtoReflect.Descriptor instead.
 func (*NetworkAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NetworkAddress) GetNode() string {
@@ -3152,7 +3221,7 @@ type ClusterSetRequest struct {
 
 func (x *ClusterSetRequest) Reset() {
 	*x = ClusterSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3164,7 +3233,7 @@ func (x *ClusterSetRequest) String() string {
 func (*ClusterSetRequest) ProtoMessage() {}
 
 func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3177,7 +3246,7 @@ func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ClusterSetRequest) GetIp() string {
@@ -3203,7 +3272,7 @@ type ClusterSetResponse struct {
 
 func (x *ClusterSetResponse) Reset() {
 	*x = ClusterSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3215,7 +3284,7 @@ func (x *ClusterSetResponse) String() string {
 func (*ClusterSetResponse) ProtoMessage() {}
 
 func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3297,7 @@ func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetResponse.ProtoReflect.Descriptor instead.
 func (*ClusterSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
@@ -3236,6 +3305,378 @@ func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
 		return x.Cluster
 	}
 	return nil
+}
+
+type ClusterCpuRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterCpuRequest) Reset() {
+	*x = ClusterCpuRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterCpuRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterCpuRequest) ProtoMessage() {}
+
+func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterCpuRequest.ProtoReflect.Descriptor instead.
+func (*ClusterCpuRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+}
+
+type ClusterCpuSetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Model         string                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`  // auto: the baseline; host
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // though a node cannot give all of it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterCpuSetRequest) Reset() {
+	*x = ClusterCpuSetRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterCpuSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterCpuSetRequest) ProtoMessage() {}
+
+func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterCpuSetRequest.ProtoReflect.Descriptor instead.
+func (*ClusterCpuSetRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ClusterCpuSetRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ClusterCpuSetRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ClusterCpuResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Model         string                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`       // that machines of the cluster's get
+	Set           bool                   `protobuf:"varint,2,opt,name=set,proto3" json:"set,omitempty"`          // by an administrator
+	Baseline      string                 `protobuf:"bytes,3,opt,name=baseline,proto3" json:"baseline,omitempty"` // the model with most that all nodes can give; empty: none
+	WhyNone       string                 `protobuf:"bytes,4,opt,name=why_none,json=whyNone,proto3" json:"why_none,omitempty"`
+	Nodes         []*CpuNode             `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Machines      []*CpuMachine          `protobuf:"bytes,6,rep,name=machines,proto3" json:"machines,omitempty"`
+	Models        []string               `protobuf:"bytes,7,rep,name=models,proto3" json:"models,omitempty"` // that may be set
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterCpuResponse) Reset() {
+	*x = ClusterCpuResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterCpuResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterCpuResponse) ProtoMessage() {}
+
+func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterCpuResponse.ProtoReflect.Descriptor instead.
+func (*ClusterCpuResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ClusterCpuResponse) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ClusterCpuResponse) GetSet() bool {
+	if x != nil {
+		return x.Set
+	}
+	return false
+}
+
+func (x *ClusterCpuResponse) GetBaseline() string {
+	if x != nil {
+		return x.Baseline
+	}
+	return ""
+}
+
+func (x *ClusterCpuResponse) GetWhyNone() string {
+	if x != nil {
+		return x.WhyNone
+	}
+	return ""
+}
+
+func (x *ClusterCpuResponse) GetNodes() []*CpuNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *ClusterCpuResponse) GetMachines() []*CpuMachine {
+	if x != nil {
+		return x.Machines
+	}
+	return nil
+}
+
+func (x *ClusterCpuResponse) GetModels() []string {
+	if x != nil {
+		return x.Models
+	}
+	return nil
+}
+
+type CpuNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Vendor        string                 `protobuf:"bytes,2,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	Family        string                 `protobuf:"bytes,3,opt,name=family,proto3" json:"family,omitempty"`
+	Processor     string                 `protobuf:"bytes,4,opt,name=processor,proto3" json:"processor,omitempty"` // as it calls itself
+	Accelerator   string                 `protobuf:"bytes,5,opt,name=accelerator,proto3" json:"accelerator,omitempty"`
+	Most          string                 `protobuf:"bytes,6,opt,name=most,proto3" json:"most,omitempty"`                                 // the model with most that it can give; empty: not known
+	LacksOf       string                 `protobuf:"bytes,7,opt,name=lacks_of,json=lacksOf,proto3" json:"lacks_of,omitempty"`            // the least model that another can give and it cannot
+	Lacks         []string               `protobuf:"bytes,8,rep,name=lacks,proto3" json:"lacks,omitempty"`                               // what it lacks of that
+	LacksOfSet    []string               `protobuf:"bytes,9,rep,name=lacks_of_set,json=lacksOfSet,proto3" json:"lacks_of_set,omitempty"` // what it lacks of the model that is set
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CpuNode) Reset() {
+	*x = CpuNode{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CpuNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CpuNode) ProtoMessage() {}
+
+func (x *CpuNode) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CpuNode.ProtoReflect.Descriptor instead.
+func (*CpuNode) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *CpuNode) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CpuNode) GetVendor() string {
+	if x != nil {
+		return x.Vendor
+	}
+	return ""
+}
+
+func (x *CpuNode) GetFamily() string {
+	if x != nil {
+		return x.Family
+	}
+	return ""
+}
+
+func (x *CpuNode) GetProcessor() string {
+	if x != nil {
+		return x.Processor
+	}
+	return ""
+}
+
+func (x *CpuNode) GetAccelerator() string {
+	if x != nil {
+		return x.Accelerator
+	}
+	return ""
+}
+
+func (x *CpuNode) GetMost() string {
+	if x != nil {
+		return x.Most
+	}
+	return ""
+}
+
+func (x *CpuNode) GetLacksOf() string {
+	if x != nil {
+		return x.LacksOf
+	}
+	return ""
+}
+
+func (x *CpuNode) GetLacks() []string {
+	if x != nil {
+		return x.Lacks
+	}
+	return nil
+}
+
+func (x *CpuNode) GetLacksOfSet() []string {
+	if x != nil {
+		return x.LacksOfSet
+	}
+	return nil
+}
+
+type CpuMachine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Model         string                 `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`      // that it was started with; empty: not known
+	Cluster       bool                   `protobuf:"varint,5,opt,name=cluster,proto3" json:"cluster,omitempty"` // it had the cluster's
+	Waits         bool                   `protobuf:"varint,6,opt,name=waits,proto3" json:"waits,omitempty"`     // it has the cluster's of before: a start gives it the present one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CpuMachine) Reset() {
+	*x = CpuMachine{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CpuMachine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CpuMachine) ProtoMessage() {}
+
+func (x *CpuMachine) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CpuMachine.ProtoReflect.Descriptor instead.
+func (*CpuMachine) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *CpuMachine) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CpuMachine) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *CpuMachine) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *CpuMachine) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *CpuMachine) GetCluster() bool {
+	if x != nil {
+		return x.Cluster
+	}
+	return false
+}
+
+func (x *CpuMachine) GetWaits() bool {
+	if x != nil {
+		return x.Waits
+	}
+	return false
 }
 
 type ClusterUpgradeRequest struct {
@@ -3246,7 +3687,7 @@ type ClusterUpgradeRequest struct {
 
 func (x *ClusterUpgradeRequest) Reset() {
 	*x = ClusterUpgradeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3258,7 +3699,7 @@ func (x *ClusterUpgradeRequest) String() string {
 func (*ClusterUpgradeRequest) ProtoMessage() {}
 
 func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3271,7 +3712,7 @@ func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
 }
 
 type ClusterUpgradeResponse struct {
@@ -3284,7 +3725,7 @@ type ClusterUpgradeResponse struct {
 
 func (x *ClusterUpgradeResponse) Reset() {
 	*x = ClusterUpgradeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3737,7 @@ func (x *ClusterUpgradeResponse) String() string {
 func (*ClusterUpgradeResponse) ProtoMessage() {}
 
 func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3750,7 @@ func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ClusterUpgradeResponse) GetFrom() uint32 {
@@ -3335,7 +3776,7 @@ type ConfigExportRequest struct {
 
 func (x *ConfigExportRequest) Reset() {
 	*x = ConfigExportRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3347,7 +3788,7 @@ func (x *ConfigExportRequest) String() string {
 func (*ConfigExportRequest) ProtoMessage() {}
 
 func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3360,7 +3801,7 @@ func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportRequest.ProtoReflect.Descriptor instead.
 func (*ConfigExportRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ConfigExportRequest) GetUser() string {
@@ -3384,7 +3825,7 @@ type ConfigExportResponse struct {
 
 func (x *ConfigExportResponse) Reset() {
 	*x = ConfigExportResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3396,7 +3837,7 @@ func (x *ConfigExportResponse) String() string {
 func (*ConfigExportResponse) ProtoMessage() {}
 
 func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3409,7 +3850,7 @@ func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportResponse.ProtoReflect.Descriptor instead.
 func (*ConfigExportResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ConfigExportResponse) GetCluster() string {
@@ -3467,7 +3908,7 @@ type NetworkSetRequest struct {
 
 func (x *NetworkSetRequest) Reset() {
 	*x = NetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3479,7 +3920,7 @@ func (x *NetworkSetRequest) String() string {
 func (*NetworkSetRequest) ProtoMessage() {}
 
 func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3492,7 +3933,7 @@ func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*NetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *NetworkSetRequest) GetNetwork() string {
@@ -3539,7 +3980,7 @@ type NetworkSetResponse struct {
 
 func (x *NetworkSetResponse) Reset() {
 	*x = NetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3551,7 +3992,7 @@ func (x *NetworkSetResponse) String() string {
 func (*NetworkSetResponse) ProtoMessage() {}
 
 func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3564,7 +4005,7 @@ func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*NetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
@@ -3589,7 +4030,7 @@ type ClusterInfo struct {
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3601,7 +4042,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3614,7 +4055,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -3685,7 +4126,7 @@ type QuorumInfo struct {
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +4138,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +4151,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -3804,7 +4245,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3816,7 +4257,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3829,7 +4270,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Vote) GetName() string {
@@ -3886,7 +4327,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3898,7 +4339,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3911,7 +4352,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Witness) GetDisk() string {
@@ -3968,7 +4409,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4421,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4434,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -4137,7 +4578,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4149,7 +4590,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4162,7 +4603,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -4237,7 +4678,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4249,7 +4690,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4262,7 +4703,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -4386,7 +4827,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4398,7 +4839,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4411,7 +4852,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -4475,7 +4916,7 @@ type PauseCount struct {
 
 func (x *PauseCount) Reset() {
 	*x = PauseCount{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4487,7 +4928,7 @@ func (x *PauseCount) String() string {
 func (*PauseCount) ProtoMessage() {}
 
 func (x *PauseCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4500,7 +4941,7 @@ func (x *PauseCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseCount.ProtoReflect.Descriptor instead.
 func (*PauseCount) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PauseCount) GetUpToMs() int64 {
@@ -4535,7 +4976,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4547,7 +4988,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4560,7 +5001,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -4649,7 +5090,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4661,7 +5102,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4674,7 +5115,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Profile) GetName() string {
@@ -4745,7 +5186,7 @@ type QuorumSetRequest struct {
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4757,7 +5198,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4770,7 +5211,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -4810,7 +5251,7 @@ type QuorumForceRequest struct {
 
 func (x *QuorumForceRequest) Reset() {
 	*x = QuorumForceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4822,7 +5263,7 @@ func (x *QuorumForceRequest) String() string {
 func (*QuorumForceRequest) ProtoMessage() {}
 
 func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4835,7 +5276,7 @@ func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceRequest.ProtoReflect.Descriptor instead.
 func (*QuorumForceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *QuorumForceRequest) GetClusterName() string {
@@ -4856,7 +5297,7 @@ type QuorumForceResponse struct {
 
 func (x *QuorumForceResponse) Reset() {
 	*x = QuorumForceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4868,7 +5309,7 @@ func (x *QuorumForceResponse) String() string {
 func (*QuorumForceResponse) ProtoMessage() {}
 
 func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4881,7 +5322,7 @@ func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceResponse.ProtoReflect.Descriptor instead.
 func (*QuorumForceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *QuorumForceResponse) GetClusterName() string {
@@ -4915,7 +5356,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4927,7 +5368,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4940,7 +5381,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -4966,7 +5407,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4978,7 +5419,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4991,7 +5432,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -5011,7 +5452,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5023,7 +5464,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5036,7 +5477,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -5062,7 +5503,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5074,7 +5515,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5087,7 +5528,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -5105,7 +5546,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5117,7 +5558,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5130,7 +5571,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 type CsvAddRequest struct {
@@ -5146,7 +5587,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5158,7 +5599,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5171,7 +5612,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -5218,7 +5659,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5230,7 +5671,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5243,7 +5684,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -5263,7 +5704,7 @@ type CsvCheckRequest struct {
 
 func (x *CsvCheckRequest) Reset() {
 	*x = CsvCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5275,7 +5716,7 @@ func (x *CsvCheckRequest) String() string {
 func (*CsvCheckRequest) ProtoMessage() {}
 
 func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5288,7 +5729,7 @@ func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckRequest.ProtoReflect.Descriptor instead.
 func (*CsvCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *CsvCheckRequest) GetVolume() string {
@@ -5318,7 +5759,7 @@ type CsvCheckResponse struct {
 
 func (x *CsvCheckResponse) Reset() {
 	*x = CsvCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5330,7 +5771,7 @@ func (x *CsvCheckResponse) String() string {
 func (*CsvCheckResponse) ProtoMessage() {}
 
 func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5343,7 +5784,7 @@ func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckResponse.ProtoReflect.Descriptor instead.
 func (*CsvCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CsvCheckResponse) GetNode() string {
@@ -5391,7 +5832,7 @@ type VolumeFinding struct {
 
 func (x *VolumeFinding) Reset() {
 	*x = VolumeFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5403,7 +5844,7 @@ func (x *VolumeFinding) String() string {
 func (*VolumeFinding) ProtoMessage() {}
 
 func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5416,7 +5857,7 @@ func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeFinding.ProtoReflect.Descriptor instead.
 func (*VolumeFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *VolumeFinding) GetWhat() string {
@@ -5444,7 +5885,7 @@ type CsvMaintenanceRequest struct {
 
 func (x *CsvMaintenanceRequest) Reset() {
 	*x = CsvMaintenanceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5456,7 +5897,7 @@ func (x *CsvMaintenanceRequest) String() string {
 func (*CsvMaintenanceRequest) ProtoMessage() {}
 
 func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5469,7 +5910,7 @@ func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *CsvMaintenanceRequest) GetVolume() string {
@@ -5502,7 +5943,7 @@ type CsvMaintenanceResponse struct {
 
 func (x *CsvMaintenanceResponse) Reset() {
 	*x = CsvMaintenanceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5514,7 +5955,7 @@ func (x *CsvMaintenanceResponse) String() string {
 func (*CsvMaintenanceResponse) ProtoMessage() {}
 
 func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5527,7 +5968,7 @@ func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *CsvMaintenanceResponse) GetVolume() *VolumeInfo {
@@ -5547,7 +5988,7 @@ type CsvSetRequest struct {
 
 func (x *CsvSetRequest) Reset() {
 	*x = CsvSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5559,7 +6000,7 @@ func (x *CsvSetRequest) String() string {
 func (*CsvSetRequest) ProtoMessage() {}
 
 func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5572,7 +6013,7 @@ func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetRequest.ProtoReflect.Descriptor instead.
 func (*CsvSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *CsvSetRequest) GetVolume() string {
@@ -5598,7 +6039,7 @@ type CsvSetResponse struct {
 
 func (x *CsvSetResponse) Reset() {
 	*x = CsvSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5610,7 +6051,7 @@ func (x *CsvSetResponse) String() string {
 func (*CsvSetResponse) ProtoMessage() {}
 
 func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5623,7 +6064,7 @@ func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetResponse.ProtoReflect.Descriptor instead.
 func (*CsvSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CsvSetResponse) GetVolume() *VolumeInfo {
@@ -5642,7 +6083,7 @@ type CsvRemoveRequest struct {
 
 func (x *CsvRemoveRequest) Reset() {
 	*x = CsvRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5654,7 +6095,7 @@ func (x *CsvRemoveRequest) String() string {
 func (*CsvRemoveRequest) ProtoMessage() {}
 
 func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5667,7 +6108,7 @@ func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *CsvRemoveRequest) GetVolume() string {
@@ -5686,7 +6127,7 @@ type CsvRemoveResponse struct {
 
 func (x *CsvRemoveResponse) Reset() {
 	*x = CsvRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5698,7 +6139,7 @@ func (x *CsvRemoveResponse) String() string {
 func (*CsvRemoveResponse) ProtoMessage() {}
 
 func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5711,7 +6152,7 @@ func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CsvRemoveResponse) GetDisk() string {
@@ -5733,7 +6174,7 @@ type AnswerDirectoryRequest struct {
 
 func (x *AnswerDirectoryRequest) Reset() {
 	*x = AnswerDirectoryRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5745,7 +6186,7 @@ func (x *AnswerDirectoryRequest) String() string {
 func (*AnswerDirectoryRequest) ProtoMessage() {}
 
 func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5758,7 +6199,7 @@ func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *AnswerDirectoryRequest) GetPath() string {
@@ -5799,7 +6240,7 @@ type AnswerDirectoryResponse struct {
 
 func (x *AnswerDirectoryResponse) Reset() {
 	*x = AnswerDirectoryResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5811,7 +6252,7 @@ func (x *AnswerDirectoryResponse) String() string {
 func (*AnswerDirectoryResponse) ProtoMessage() {}
 
 func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5824,7 +6265,7 @@ func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryResponse.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *AnswerDirectoryResponse) GetKind() string {
@@ -5851,7 +6292,7 @@ type GrowVolumeRequest struct {
 
 func (x *GrowVolumeRequest) Reset() {
 	*x = GrowVolumeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5863,7 +6304,7 @@ func (x *GrowVolumeRequest) String() string {
 func (*GrowVolumeRequest) ProtoMessage() {}
 
 func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5876,7 +6317,7 @@ func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeRequest.ProtoReflect.Descriptor instead.
 func (*GrowVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *GrowVolumeRequest) GetVolume() string {
@@ -5904,7 +6345,7 @@ type GrowVolumeResponse struct {
 
 func (x *GrowVolumeResponse) Reset() {
 	*x = GrowVolumeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5916,7 +6357,7 @@ func (x *GrowVolumeResponse) String() string {
 func (*GrowVolumeResponse) ProtoMessage() {}
 
 func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5929,7 +6370,7 @@ func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeResponse.ProtoReflect.Descriptor instead.
 func (*GrowVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *GrowVolumeResponse) GetLunSize() int64 {
@@ -5962,7 +6403,7 @@ type CsvGrowRequest struct {
 
 func (x *CsvGrowRequest) Reset() {
 	*x = CsvGrowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5974,7 +6415,7 @@ func (x *CsvGrowRequest) String() string {
 func (*CsvGrowRequest) ProtoMessage() {}
 
 func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5987,7 +6428,7 @@ func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowRequest.ProtoReflect.Descriptor instead.
 func (*CsvGrowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *CsvGrowRequest) GetVolume() string {
@@ -6009,7 +6450,7 @@ type CsvGrowResponse struct {
 
 func (x *CsvGrowResponse) Reset() {
 	*x = CsvGrowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6021,7 +6462,7 @@ func (x *CsvGrowResponse) String() string {
 func (*CsvGrowResponse) ProtoMessage() {}
 
 func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6034,7 +6475,7 @@ func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowResponse.ProtoReflect.Descriptor instead.
 func (*CsvGrowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CsvGrowResponse) GetVolume() *VolumeInfo {
@@ -6075,7 +6516,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6087,7 +6528,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6100,7 +6541,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -6126,7 +6567,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6138,7 +6579,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6151,7 +6592,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -6171,13 +6612,14 @@ type VmCreateRequest struct {
 	Image         string                 `protobuf:"bytes,6,opt,name=image,proto3" json:"image,omitempty"` // a file on the node that answers
 	Iso           string                 `protobuf:"bytes,7,opt,name=iso,proto3" json:"iso,omitempty"`
 	Networks      []string               `protobuf:"bytes,8,rep,name=networks,proto3" json:"networks,omitempty"`
+	CpuModel      string                 `protobuf:"bytes,170,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"` // empty: the cluster's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6189,7 +6631,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6202,7 +6644,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -6261,6 +6703,13 @@ func (x *VmCreateRequest) GetNetworks() []string {
 	return nil
 }
 
+func (x *VmCreateRequest) GetCpuModel() string {
+	if x != nil {
+		return x.CpuModel
+	}
+	return ""
+}
+
 type VmCreateResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        string                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
@@ -6271,7 +6720,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6283,7 +6732,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6296,7 +6745,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -6323,7 +6772,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6335,7 +6784,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6348,7 +6797,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -6374,7 +6823,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6386,7 +6835,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6399,7 +6848,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -6418,7 +6867,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6430,7 +6879,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6443,7 +6892,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -6461,7 +6910,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6473,7 +6922,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6486,7 +6935,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
 }
 
 type VmStartRequest struct {
@@ -6499,7 +6948,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6511,7 +6960,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6524,7 +6973,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -6550,7 +6999,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6562,7 +7011,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6575,7 +7024,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -6596,7 +7045,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6608,7 +7057,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6621,7 +7070,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -6654,7 +7103,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6666,7 +7115,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6679,7 +7128,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -6700,7 +7149,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6712,7 +7161,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6725,7 +7174,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -6761,7 +7210,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6773,7 +7222,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6786,7 +7235,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -6827,7 +7276,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6839,7 +7288,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6852,7 +7301,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *Chunk) GetName() string {
@@ -6881,7 +7330,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6893,7 +7342,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6906,7 +7355,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -6953,7 +7402,7 @@ type MigrationOptions struct {
 
 func (x *MigrationOptions) Reset() {
 	*x = MigrationOptions{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6965,7 +7414,7 @@ func (x *MigrationOptions) String() string {
 func (*MigrationOptions) ProtoMessage() {}
 
 func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6978,7 +7427,7 @@ func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
 func (*MigrationOptions) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
@@ -7025,14 +7474,15 @@ func (x *MigrationOptions) GetMaxPauseMs() uint32 {
 
 type MigrationFactsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Networks      []string               `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"` // of which to say whether they are here
+	Networks      []string               `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`                   // of which to say whether they are here
+	CpuModel      string                 `protobuf:"bytes,170,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"` // that the machine was started with
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MigrationFactsRequest) Reset() {
 	*x = MigrationFactsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7044,7 +7494,7 @@ func (x *MigrationFactsRequest) String() string {
 func (*MigrationFactsRequest) ProtoMessage() {}
 
 func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7057,7 +7507,7 @@ func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationFactsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *MigrationFactsRequest) GetNetworks() []string {
@@ -7065,6 +7515,13 @@ func (x *MigrationFactsRequest) GetNetworks() []string {
 		return x.Networks
 	}
 	return nil
+}
+
+func (x *MigrationFactsRequest) GetCpuModel() string {
+	if x != nil {
+		return x.CpuModel
+	}
+	return ""
 }
 
 type MigrationFactsResponse struct {
@@ -7079,13 +7536,14 @@ type MigrationFactsResponse struct {
 	MachineTypes   []string               `protobuf:"bytes,8,rep,name=machine_types,json=machineTypes,proto3" json:"machine_types,omitempty"`
 	Volumes        []string               `protobuf:"bytes,9,rep,name=volumes,proto3" json:"volumes,omitempty"`
 	Networks       []string               `protobuf:"bytes,10,rep,name=networks,proto3" json:"networks,omitempty"`
+	Cpu            *CpuVerdict            `protobuf:"bytes,170,opt,name=cpu,proto3" json:"cpu,omitempty"` // of the model; unset where it is not known
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *MigrationFactsResponse) Reset() {
 	*x = MigrationFactsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7097,7 +7555,7 @@ func (x *MigrationFactsResponse) String() string {
 func (*MigrationFactsResponse) ProtoMessage() {}
 
 func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7110,7 +7568,7 @@ func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationFactsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *MigrationFactsResponse) GetName() string {
@@ -7183,6 +7641,74 @@ func (x *MigrationFactsResponse) GetNetworks() []string {
 	return nil
 }
 
+func (x *MigrationFactsResponse) GetCpu() *CpuVerdict {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
+// CpuVerdict is what a node says of a processor model.
+type CpuVerdict struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Known         bool                   `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	Missing       []string               `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
+	Features      []string               `protobuf:"bytes,3,rep,name=features,proto3" json:"features,omitempty"` // all, where the model is host or max
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CpuVerdict) Reset() {
+	*x = CpuVerdict{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CpuVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CpuVerdict) ProtoMessage() {}
+
+func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CpuVerdict.ProtoReflect.Descriptor instead.
+func (*CpuVerdict) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
+}
+
+func (x *CpuVerdict) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *CpuVerdict) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *CpuVerdict) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
 type MigrationCheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
@@ -7193,7 +7719,7 @@ type MigrationCheckRequest struct {
 
 func (x *MigrationCheckRequest) Reset() {
 	*x = MigrationCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7205,7 +7731,7 @@ func (x *MigrationCheckRequest) String() string {
 func (*MigrationCheckRequest) ProtoMessage() {}
 
 func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7218,7 +7744,7 @@ func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *MigrationCheckRequest) GetVm() string {
@@ -7254,7 +7780,7 @@ type MigrationCheckResponse struct {
 
 func (x *MigrationCheckResponse) Reset() {
 	*x = MigrationCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7266,7 +7792,7 @@ func (x *MigrationCheckResponse) String() string {
 func (*MigrationCheckResponse) ProtoMessage() {}
 
 func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7279,7 +7805,7 @@ func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *MigrationCheckResponse) GetVm() string {
@@ -7370,7 +7896,7 @@ type MigrationFinding struct {
 
 func (x *MigrationFinding) Reset() {
 	*x = MigrationFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7382,7 +7908,7 @@ func (x *MigrationFinding) String() string {
 func (*MigrationFinding) ProtoMessage() {}
 
 func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7395,7 +7921,7 @@ func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFinding.ProtoReflect.Descriptor instead.
 func (*MigrationFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *MigrationFinding) GetSeverity() string {
@@ -7427,7 +7953,7 @@ type MigrationListRequest struct {
 
 func (x *MigrationListRequest) Reset() {
 	*x = MigrationListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7439,7 +7965,7 @@ func (x *MigrationListRequest) String() string {
 func (*MigrationListRequest) ProtoMessage() {}
 
 func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7452,7 +7978,7 @@ func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListRequest.ProtoReflect.Descriptor instead.
 func (*MigrationListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
 }
 
 type MigrationListResponse struct {
@@ -7464,7 +7990,7 @@ type MigrationListResponse struct {
 
 func (x *MigrationListResponse) Reset() {
 	*x = MigrationListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7476,7 +8002,7 @@ func (x *MigrationListResponse) String() string {
 func (*MigrationListResponse) ProtoMessage() {}
 
 func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7489,7 +8015,7 @@ func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListResponse.ProtoReflect.Descriptor instead.
 func (*MigrationListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *MigrationListResponse) GetMoves() []*MigrationUpdate {
@@ -7508,7 +8034,7 @@ type MigrationCancelRequest struct {
 
 func (x *MigrationCancelRequest) Reset() {
 	*x = MigrationCancelRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7520,7 +8046,7 @@ func (x *MigrationCancelRequest) String() string {
 func (*MigrationCancelRequest) ProtoMessage() {}
 
 func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7533,7 +8059,7 @@ func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *MigrationCancelRequest) GetVm() string {
@@ -7551,7 +8077,7 @@ type MigrationCancelResponse struct {
 
 func (x *MigrationCancelResponse) Reset() {
 	*x = MigrationCancelResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7563,7 +8089,7 @@ func (x *MigrationCancelResponse) String() string {
 func (*MigrationCancelResponse) ProtoMessage() {}
 
 func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7576,7 +8102,7 @@ func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCancelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
 }
 
 type MigrationSettings struct {
@@ -7591,7 +8117,7 @@ type MigrationSettings struct {
 
 func (x *MigrationSettings) Reset() {
 	*x = MigrationSettings{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7603,7 +8129,7 @@ func (x *MigrationSettings) String() string {
 func (*MigrationSettings) ProtoMessage() {}
 
 func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7616,7 +8142,7 @@ func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
 func (*MigrationSettings) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *MigrationSettings) GetOut() uint32 {
@@ -7659,7 +8185,7 @@ type MigrationSetRequest struct {
 
 func (x *MigrationSetRequest) Reset() {
 	*x = MigrationSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7671,7 +8197,7 @@ func (x *MigrationSetRequest) String() string {
 func (*MigrationSetRequest) ProtoMessage() {}
 
 func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7684,7 +8210,7 @@ func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetRequest.ProtoReflect.Descriptor instead.
 func (*MigrationSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *MigrationSetRequest) GetOut() uint32 {
@@ -7724,7 +8250,7 @@ type MigrationSetResponse struct {
 
 func (x *MigrationSetResponse) Reset() {
 	*x = MigrationSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7736,7 +8262,7 @@ func (x *MigrationSetResponse) String() string {
 func (*MigrationSetResponse) ProtoMessage() {}
 
 func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7749,7 +8275,7 @@ func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetResponse.ProtoReflect.Descriptor instead.
 func (*MigrationSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *MigrationSetResponse) GetSettings() *MigrationSettings {
@@ -7791,7 +8317,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7803,7 +8329,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7816,7 +8342,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -7996,7 +8522,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8008,7 +8534,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8021,7 +8547,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -8039,7 +8565,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8051,7 +8577,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8064,7 +8590,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
 }
 
 type EventsRequest struct {
@@ -8077,7 +8603,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8089,7 +8615,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8102,7 +8628,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -8133,7 +8659,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8145,7 +8671,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8158,7 +8684,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *Event) GetId() uint64 {
@@ -8233,7 +8759,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\"\x11\n" +
-	"\x0fDescribeRequest\"\xda\x05\n" +
+	"\x0fDescribeRequest\"\xc1\x06\n" +
 	"\x0fNodeDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -8265,7 +8791,13 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"keeperPort\x12\x1f\n" +
 	"\vgossip_port\x18\x17 \x01(\rR\n" +
 	"gossipPort\x12\x16\n" +
-	"\x06format\x18n \x01(\rR\x06format\")\n" +
+	"\x06format\x18n \x01(\rR\x06format\x128\n" +
+	"\n" +
+	"cpu_models\x18\xaa\x01 \x03(\v2\x18.quorate.api.v1.CpuModelR\tcpuModels\x12+\n" +
+	"\x11cluster_cpu_model\x18\xab\x01 \x01(\tR\x0fclusterCpuModel\"8\n" +
+	"\bCpuModel\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\amissing\x18\x02 \x03(\tR\amissing\")\n" +
 	"\rEnrollRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\"$\n" +
 	"\x0eEnrollResponse\x12\x12\n" +
@@ -8447,7 +8979,38 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vsensitivity\x18\x02 \x01(\tR\vsensitivityB\x05\n" +
 	"\x03_ip\"K\n" +
 	"\x12ClusterSetResponse\x125\n" +
-	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\"\x17\n" +
+	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\"\x13\n" +
+	"\x11ClusterCpuRequest\"B\n" +
+	"\x14ClusterCpuSetRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\xf2\x01\n" +
+	"\x12ClusterCpuResponse\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x10\n" +
+	"\x03set\x18\x02 \x01(\bR\x03set\x12\x1a\n" +
+	"\bbaseline\x18\x03 \x01(\tR\bbaseline\x12\x19\n" +
+	"\bwhy_none\x18\x04 \x01(\tR\awhyNone\x12-\n" +
+	"\x05nodes\x18\x05 \x03(\v2\x17.quorate.api.v1.CpuNodeR\x05nodes\x126\n" +
+	"\bmachines\x18\x06 \x03(\v2\x1a.quorate.api.v1.CpuMachineR\bmachines\x12\x16\n" +
+	"\x06models\x18\a \x03(\tR\x06models\"\xf4\x01\n" +
+	"\aCpuNode\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06vendor\x18\x02 \x01(\tR\x06vendor\x12\x16\n" +
+	"\x06family\x18\x03 \x01(\tR\x06family\x12\x1c\n" +
+	"\tprocessor\x18\x04 \x01(\tR\tprocessor\x12 \n" +
+	"\vaccelerator\x18\x05 \x01(\tR\vaccelerator\x12\x12\n" +
+	"\x04most\x18\x06 \x01(\tR\x04most\x12\x19\n" +
+	"\blacks_of\x18\a \x01(\tR\alacksOf\x12\x14\n" +
+	"\x05lacks\x18\b \x03(\tR\x05lacks\x12 \n" +
+	"\flacks_of_set\x18\t \x03(\tR\n" +
+	"lacksOfSet\"\x92\x01\n" +
+	"\n" +
+	"CpuMachine\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x14\n" +
+	"\x05model\x18\x04 \x01(\tR\x05model\x12\x18\n" +
+	"\acluster\x18\x05 \x01(\bR\acluster\x12\x14\n" +
+	"\x05waits\x18\x06 \x01(\bR\x05waits\"\x17\n" +
 	"\x15ClusterUpgradeRequest\"<\n" +
 	"\x16ClusterUpgradeResponse\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\rR\x04from\x12\x0e\n" +
@@ -8668,7 +9231,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\"E\n" +
 	"\x0fCsvMoveResponse\x122\n" +
-	"\x06volume\x18\x01 \x01(\v2\x1a.quorate.api.v1.VolumeInfoR\x06volume\"\xd1\x01\n" +
+	"\x06volume\x18\x01 \x01(\v2\x1a.quorate.api.v1.VolumeInfoR\x06volume\"\xef\x01\n" +
 	"\x0fVmCreateRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x1d\n" +
@@ -8678,7 +9241,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\tdisk_size\x18\x05 \x01(\x03R\bdiskSize\x12\x14\n" +
 	"\x05image\x18\x06 \x01(\tR\x05image\x12\x10\n" +
 	"\x03iso\x18\a \x01(\tR\x03iso\x12\x1a\n" +
-	"\bnetworks\x18\b \x03(\tR\bnetworks\"B\n" +
+	"\bnetworks\x18\b \x03(\tR\bnetworks\x12\x1c\n" +
+	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\"B\n" +
 	"\x10VmCreateResponse\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x16\n" +
 	"\x06volume\x18\x02 \x01(\tR\x06volume\":\n" +
@@ -8733,9 +9297,10 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"_bandwidthB\x10\n" +
 	"\x0e_max_bandwidthB\v\n" +
 	"\t_remediesB\x0f\n" +
-	"\r_max_pause_ms\"3\n" +
+	"\r_max_pause_ms\"Q\n" +
 	"\x15MigrationFactsRequest\x12\x1a\n" +
-	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"\xcc\x02\n" +
+	"\bnetworks\x18\x01 \x03(\tR\bnetworks\x12\x1c\n" +
+	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\"\xfb\x02\n" +
 	"\x16MigrationFactsResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -8749,7 +9314,13 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\rmachine_types\x18\b \x03(\tR\fmachineTypes\x12\x18\n" +
 	"\avolumes\x18\t \x03(\tR\avolumes\x12\x1a\n" +
 	"\bnetworks\x18\n" +
-	" \x03(\tR\bnetworks\"7\n" +
+	" \x03(\tR\bnetworks\x12-\n" +
+	"\x03cpu\x18\xaa\x01 \x01(\v2\x1a.quorate.api.v1.CpuVerdictR\x03cpu\"X\n" +
+	"\n" +
+	"CpuVerdict\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\x12\x18\n" +
+	"\amissing\x18\x02 \x03(\tR\amissing\x12\x1a\n" +
+	"\bfeatures\x18\x03 \x03(\tR\bfeatures\"7\n" +
 	"\x15MigrationCheckRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\"\xd6\x02\n" +
@@ -8857,7 +9428,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12b\n" +
 	"\x0fAnswerDirectory\x12&.quorate.api.v1.AnswerDirectoryRequest\x1a'.quorate.api.v1.AnswerDirectoryResponse\x12S\n" +
 	"\n" +
-	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\x9c\x17\n" +
+	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xcc\x18\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -8896,7 +9467,10 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\n" +
 	"NetworkSet\x12!.quorate.api.v1.NetworkSetRequest\x1a\".quorate.api.v1.NetworkSetResponse\x12S\n" +
 	"\n" +
-	"ClusterSet\x12!.quorate.api.v1.ClusterSetRequest\x1a\".quorate.api.v1.ClusterSetResponse\x12_\n" +
+	"ClusterSet\x12!.quorate.api.v1.ClusterSetRequest\x1a\".quorate.api.v1.ClusterSetResponse\x12S\n" +
+	"\n" +
+	"ClusterCpu\x12!.quorate.api.v1.ClusterCpuRequest\x1a\".quorate.api.v1.ClusterCpuResponse\x12Y\n" +
+	"\rClusterCpuSet\x12$.quorate.api.v1.ClusterCpuSetRequest\x1a\".quorate.api.v1.ClusterCpuResponse\x12_\n" +
 	"\x0eClusterUpgrade\x12%.quorate.api.v1.ClusterUpgradeRequest\x1a&.quorate.api.v1.ClusterUpgradeResponse\x12Y\n" +
 	"\fConfigExport\x12#.quorate.api.v1.ConfigExportRequest\x1a$.quorate.api.v1.ConfigExportResponseB\x1bZ\x19quorate/cluster/api/apipbb\x06proto3"
 
@@ -8912,7 +9486,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 128)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 135)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),              // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),        // 1: quorate.api.v1.ChallengeRequest
@@ -8922,290 +9496,305 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*Address)(nil),                 // 5: quorate.api.v1.Address
 	(*DescribeRequest)(nil),         // 6: quorate.api.v1.DescribeRequest
 	(*NodeDescription)(nil),         // 7: quorate.api.v1.NodeDescription
-	(*EnrollRequest)(nil),           // 8: quorate.api.v1.EnrollRequest
-	(*EnrollResponse)(nil),          // 9: quorate.api.v1.EnrollResponse
-	(*JoinRequest)(nil),             // 10: quorate.api.v1.JoinRequest
-	(*Peer)(nil),                    // 11: quorate.api.v1.Peer
-	(*JoinResponse)(nil),            // 12: quorate.api.v1.JoinResponse
-	(*Chap)(nil),                    // 13: quorate.api.v1.Chap
-	(*SanDiscoverRequest)(nil),      // 14: quorate.api.v1.SanDiscoverRequest
-	(*SanDiscoverResponse)(nil),     // 15: quorate.api.v1.SanDiscoverResponse
-	(*SanTarget)(nil),               // 16: quorate.api.v1.SanTarget
-	(*Lun)(nil),                     // 17: quorate.api.v1.Lun
-	(*SanLoginRequest)(nil),         // 18: quorate.api.v1.SanLoginRequest
-	(*SanLoginResponse)(nil),        // 19: quorate.api.v1.SanLoginResponse
-	(*SanListRequest)(nil),          // 20: quorate.api.v1.SanListRequest
-	(*SanListResponse)(nil),         // 21: quorate.api.v1.SanListResponse
-	(*ProbeLunRequest)(nil),         // 22: quorate.api.v1.ProbeLunRequest
-	(*ProbeLunResponse)(nil),        // 23: quorate.api.v1.ProbeLunResponse
-	(*ProbeShareRequest)(nil),       // 24: quorate.api.v1.ProbeShareRequest
-	(*ProbeShareResponse)(nil),      // 25: quorate.api.v1.ProbeShareResponse
-	(*StandingRequest)(nil),         // 26: quorate.api.v1.StandingRequest
-	(*StandingResponse)(nil),        // 27: quorate.api.v1.StandingResponse
-	(*ReachRequest)(nil),            // 28: quorate.api.v1.ReachRequest
-	(*ReachResponse)(nil),           // 29: quorate.api.v1.ReachResponse
-	(*Reached)(nil),                 // 30: quorate.api.v1.Reached
-	(*MigrationsRequest)(nil),       // 31: quorate.api.v1.MigrationsRequest
-	(*MigrationsResponse)(nil),      // 32: quorate.api.v1.MigrationsResponse
-	(*Progress)(nil),                // 33: quorate.api.v1.Progress
-	(*VersionRequest)(nil),          // 34: quorate.api.v1.VersionRequest
-	(*VersionResponse)(nil),         // 35: quorate.api.v1.VersionResponse
-	(*ValidateRequest)(nil),         // 36: quorate.api.v1.ValidateRequest
-	(*ValidateUpdate)(nil),          // 37: quorate.api.v1.ValidateUpdate
-	(*Check)(nil),                   // 38: quorate.api.v1.Check
-	(*Report)(nil),                  // 39: quorate.api.v1.Report
-	(*CreateRequest)(nil),           // 40: quorate.api.v1.CreateRequest
-	(*NodeAddRequest)(nil),          // 41: quorate.api.v1.NodeAddRequest
-	(*NodeSetRequest)(nil),          // 42: quorate.api.v1.NodeSetRequest
-	(*NodeSetResponse)(nil),         // 43: quorate.api.v1.NodeSetResponse
-	(*NodeRemoveRequest)(nil),       // 44: quorate.api.v1.NodeRemoveRequest
-	(*NodeRemoveResponse)(nil),      // 45: quorate.api.v1.NodeRemoveResponse
-	(*StatusRequest)(nil),           // 46: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),          // 47: quorate.api.v1.StatusResponse
-	(*NetworkInfo)(nil),             // 48: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),          // 49: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),       // 50: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),      // 51: quorate.api.v1.ClusterSetResponse
-	(*ClusterUpgradeRequest)(nil),   // 52: quorate.api.v1.ClusterUpgradeRequest
-	(*ClusterUpgradeResponse)(nil),  // 53: quorate.api.v1.ClusterUpgradeResponse
-	(*ConfigExportRequest)(nil),     // 54: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil),    // 55: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),       // 56: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),      // 57: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),             // 58: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),              // 59: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                    // 60: quorate.api.v1.Vote
-	(*Witness)(nil),                 // 61: quorate.api.v1.Witness
-	(*NodeInfo)(nil),                // 62: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),                // 63: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),              // 64: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),            // 65: quorate.api.v1.VolumeOnNode
-	(*PauseCount)(nil),              // 66: quorate.api.v1.PauseCount
-	(*GroupInfo)(nil),               // 67: quorate.api.v1.GroupInfo
-	(*Profile)(nil),                 // 68: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),        // 69: quorate.api.v1.QuorumSetRequest
-	(*QuorumForceRequest)(nil),      // 70: quorate.api.v1.QuorumForceRequest
-	(*QuorumForceResponse)(nil),     // 71: quorate.api.v1.QuorumForceResponse
-	(*QuorumSetResponse)(nil),       // 72: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),          // 73: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),         // 74: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),        // 75: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),       // 76: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),           // 77: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),          // 78: quorate.api.v1.CsvAddResponse
-	(*CsvCheckRequest)(nil),         // 79: quorate.api.v1.CsvCheckRequest
-	(*CsvCheckResponse)(nil),        // 80: quorate.api.v1.CsvCheckResponse
-	(*VolumeFinding)(nil),           // 81: quorate.api.v1.VolumeFinding
-	(*CsvMaintenanceRequest)(nil),   // 82: quorate.api.v1.CsvMaintenanceRequest
-	(*CsvMaintenanceResponse)(nil),  // 83: quorate.api.v1.CsvMaintenanceResponse
-	(*CsvSetRequest)(nil),           // 84: quorate.api.v1.CsvSetRequest
-	(*CsvSetResponse)(nil),          // 85: quorate.api.v1.CsvSetResponse
-	(*CsvRemoveRequest)(nil),        // 86: quorate.api.v1.CsvRemoveRequest
-	(*CsvRemoveResponse)(nil),       // 87: quorate.api.v1.CsvRemoveResponse
-	(*AnswerDirectoryRequest)(nil),  // 88: quorate.api.v1.AnswerDirectoryRequest
-	(*AnswerDirectoryResponse)(nil), // 89: quorate.api.v1.AnswerDirectoryResponse
-	(*GrowVolumeRequest)(nil),       // 90: quorate.api.v1.GrowVolumeRequest
-	(*GrowVolumeResponse)(nil),      // 91: quorate.api.v1.GrowVolumeResponse
-	(*CsvGrowRequest)(nil),          // 92: quorate.api.v1.CsvGrowRequest
-	(*CsvGrowResponse)(nil),         // 93: quorate.api.v1.CsvGrowResponse
-	(*CsvMoveRequest)(nil),          // 94: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),         // 95: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),         // 96: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),        // 97: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),            // 98: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),           // 99: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),         // 100: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),        // 101: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),          // 102: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),         // 103: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),           // 104: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),          // 105: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),           // 106: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),          // 107: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                   // 108: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),      // 109: quorate.api.v1.LiveMigrateRequest
-	(*MigrationOptions)(nil),        // 110: quorate.api.v1.MigrationOptions
-	(*MigrationFactsRequest)(nil),   // 111: quorate.api.v1.MigrationFactsRequest
-	(*MigrationFactsResponse)(nil),  // 112: quorate.api.v1.MigrationFactsResponse
-	(*MigrationCheckRequest)(nil),   // 113: quorate.api.v1.MigrationCheckRequest
-	(*MigrationCheckResponse)(nil),  // 114: quorate.api.v1.MigrationCheckResponse
-	(*MigrationFinding)(nil),        // 115: quorate.api.v1.MigrationFinding
-	(*MigrationListRequest)(nil),    // 116: quorate.api.v1.MigrationListRequest
-	(*MigrationListResponse)(nil),   // 117: quorate.api.v1.MigrationListResponse
-	(*MigrationCancelRequest)(nil),  // 118: quorate.api.v1.MigrationCancelRequest
-	(*MigrationCancelResponse)(nil), // 119: quorate.api.v1.MigrationCancelResponse
-	(*MigrationSettings)(nil),       // 120: quorate.api.v1.MigrationSettings
-	(*MigrationSetRequest)(nil),     // 121: quorate.api.v1.MigrationSetRequest
-	(*MigrationSetResponse)(nil),    // 122: quorate.api.v1.MigrationSetResponse
-	(*MigrationUpdate)(nil),         // 123: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),         // 124: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),        // 125: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),           // 126: quorate.api.v1.EventsRequest
-	(*Event)(nil),                   // 127: quorate.api.v1.Event
+	(*CpuModel)(nil),                // 8: quorate.api.v1.CpuModel
+	(*EnrollRequest)(nil),           // 9: quorate.api.v1.EnrollRequest
+	(*EnrollResponse)(nil),          // 10: quorate.api.v1.EnrollResponse
+	(*JoinRequest)(nil),             // 11: quorate.api.v1.JoinRequest
+	(*Peer)(nil),                    // 12: quorate.api.v1.Peer
+	(*JoinResponse)(nil),            // 13: quorate.api.v1.JoinResponse
+	(*Chap)(nil),                    // 14: quorate.api.v1.Chap
+	(*SanDiscoverRequest)(nil),      // 15: quorate.api.v1.SanDiscoverRequest
+	(*SanDiscoverResponse)(nil),     // 16: quorate.api.v1.SanDiscoverResponse
+	(*SanTarget)(nil),               // 17: quorate.api.v1.SanTarget
+	(*Lun)(nil),                     // 18: quorate.api.v1.Lun
+	(*SanLoginRequest)(nil),         // 19: quorate.api.v1.SanLoginRequest
+	(*SanLoginResponse)(nil),        // 20: quorate.api.v1.SanLoginResponse
+	(*SanListRequest)(nil),          // 21: quorate.api.v1.SanListRequest
+	(*SanListResponse)(nil),         // 22: quorate.api.v1.SanListResponse
+	(*ProbeLunRequest)(nil),         // 23: quorate.api.v1.ProbeLunRequest
+	(*ProbeLunResponse)(nil),        // 24: quorate.api.v1.ProbeLunResponse
+	(*ProbeShareRequest)(nil),       // 25: quorate.api.v1.ProbeShareRequest
+	(*ProbeShareResponse)(nil),      // 26: quorate.api.v1.ProbeShareResponse
+	(*StandingRequest)(nil),         // 27: quorate.api.v1.StandingRequest
+	(*StandingResponse)(nil),        // 28: quorate.api.v1.StandingResponse
+	(*ReachRequest)(nil),            // 29: quorate.api.v1.ReachRequest
+	(*ReachResponse)(nil),           // 30: quorate.api.v1.ReachResponse
+	(*Reached)(nil),                 // 31: quorate.api.v1.Reached
+	(*MigrationsRequest)(nil),       // 32: quorate.api.v1.MigrationsRequest
+	(*MigrationsResponse)(nil),      // 33: quorate.api.v1.MigrationsResponse
+	(*Progress)(nil),                // 34: quorate.api.v1.Progress
+	(*VersionRequest)(nil),          // 35: quorate.api.v1.VersionRequest
+	(*VersionResponse)(nil),         // 36: quorate.api.v1.VersionResponse
+	(*ValidateRequest)(nil),         // 37: quorate.api.v1.ValidateRequest
+	(*ValidateUpdate)(nil),          // 38: quorate.api.v1.ValidateUpdate
+	(*Check)(nil),                   // 39: quorate.api.v1.Check
+	(*Report)(nil),                  // 40: quorate.api.v1.Report
+	(*CreateRequest)(nil),           // 41: quorate.api.v1.CreateRequest
+	(*NodeAddRequest)(nil),          // 42: quorate.api.v1.NodeAddRequest
+	(*NodeSetRequest)(nil),          // 43: quorate.api.v1.NodeSetRequest
+	(*NodeSetResponse)(nil),         // 44: quorate.api.v1.NodeSetResponse
+	(*NodeRemoveRequest)(nil),       // 45: quorate.api.v1.NodeRemoveRequest
+	(*NodeRemoveResponse)(nil),      // 46: quorate.api.v1.NodeRemoveResponse
+	(*StatusRequest)(nil),           // 47: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),          // 48: quorate.api.v1.StatusResponse
+	(*NetworkInfo)(nil),             // 49: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),          // 50: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),       // 51: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),      // 52: quorate.api.v1.ClusterSetResponse
+	(*ClusterCpuRequest)(nil),       // 53: quorate.api.v1.ClusterCpuRequest
+	(*ClusterCpuSetRequest)(nil),    // 54: quorate.api.v1.ClusterCpuSetRequest
+	(*ClusterCpuResponse)(nil),      // 55: quorate.api.v1.ClusterCpuResponse
+	(*CpuNode)(nil),                 // 56: quorate.api.v1.CpuNode
+	(*CpuMachine)(nil),              // 57: quorate.api.v1.CpuMachine
+	(*ClusterUpgradeRequest)(nil),   // 58: quorate.api.v1.ClusterUpgradeRequest
+	(*ClusterUpgradeResponse)(nil),  // 59: quorate.api.v1.ClusterUpgradeResponse
+	(*ConfigExportRequest)(nil),     // 60: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil),    // 61: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),       // 62: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),      // 63: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),             // 64: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),              // 65: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                    // 66: quorate.api.v1.Vote
+	(*Witness)(nil),                 // 67: quorate.api.v1.Witness
+	(*NodeInfo)(nil),                // 68: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),                // 69: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),              // 70: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),            // 71: quorate.api.v1.VolumeOnNode
+	(*PauseCount)(nil),              // 72: quorate.api.v1.PauseCount
+	(*GroupInfo)(nil),               // 73: quorate.api.v1.GroupInfo
+	(*Profile)(nil),                 // 74: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),        // 75: quorate.api.v1.QuorumSetRequest
+	(*QuorumForceRequest)(nil),      // 76: quorate.api.v1.QuorumForceRequest
+	(*QuorumForceResponse)(nil),     // 77: quorate.api.v1.QuorumForceResponse
+	(*QuorumSetResponse)(nil),       // 78: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),          // 79: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),         // 80: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),        // 81: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),       // 82: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),           // 83: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),          // 84: quorate.api.v1.CsvAddResponse
+	(*CsvCheckRequest)(nil),         // 85: quorate.api.v1.CsvCheckRequest
+	(*CsvCheckResponse)(nil),        // 86: quorate.api.v1.CsvCheckResponse
+	(*VolumeFinding)(nil),           // 87: quorate.api.v1.VolumeFinding
+	(*CsvMaintenanceRequest)(nil),   // 88: quorate.api.v1.CsvMaintenanceRequest
+	(*CsvMaintenanceResponse)(nil),  // 89: quorate.api.v1.CsvMaintenanceResponse
+	(*CsvSetRequest)(nil),           // 90: quorate.api.v1.CsvSetRequest
+	(*CsvSetResponse)(nil),          // 91: quorate.api.v1.CsvSetResponse
+	(*CsvRemoveRequest)(nil),        // 92: quorate.api.v1.CsvRemoveRequest
+	(*CsvRemoveResponse)(nil),       // 93: quorate.api.v1.CsvRemoveResponse
+	(*AnswerDirectoryRequest)(nil),  // 94: quorate.api.v1.AnswerDirectoryRequest
+	(*AnswerDirectoryResponse)(nil), // 95: quorate.api.v1.AnswerDirectoryResponse
+	(*GrowVolumeRequest)(nil),       // 96: quorate.api.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),      // 97: quorate.api.v1.GrowVolumeResponse
+	(*CsvGrowRequest)(nil),          // 98: quorate.api.v1.CsvGrowRequest
+	(*CsvGrowResponse)(nil),         // 99: quorate.api.v1.CsvGrowResponse
+	(*CsvMoveRequest)(nil),          // 100: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),         // 101: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),         // 102: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),        // 103: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),            // 104: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),           // 105: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),         // 106: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),        // 107: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),          // 108: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),         // 109: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),           // 110: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),          // 111: quorate.api.v1.VmStopResponse
+	(*VmShowRequest)(nil),           // 112: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),          // 113: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                   // 114: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),      // 115: quorate.api.v1.LiveMigrateRequest
+	(*MigrationOptions)(nil),        // 116: quorate.api.v1.MigrationOptions
+	(*MigrationFactsRequest)(nil),   // 117: quorate.api.v1.MigrationFactsRequest
+	(*MigrationFactsResponse)(nil),  // 118: quorate.api.v1.MigrationFactsResponse
+	(*CpuVerdict)(nil),              // 119: quorate.api.v1.CpuVerdict
+	(*MigrationCheckRequest)(nil),   // 120: quorate.api.v1.MigrationCheckRequest
+	(*MigrationCheckResponse)(nil),  // 121: quorate.api.v1.MigrationCheckResponse
+	(*MigrationFinding)(nil),        // 122: quorate.api.v1.MigrationFinding
+	(*MigrationListRequest)(nil),    // 123: quorate.api.v1.MigrationListRequest
+	(*MigrationListResponse)(nil),   // 124: quorate.api.v1.MigrationListResponse
+	(*MigrationCancelRequest)(nil),  // 125: quorate.api.v1.MigrationCancelRequest
+	(*MigrationCancelResponse)(nil), // 126: quorate.api.v1.MigrationCancelResponse
+	(*MigrationSettings)(nil),       // 127: quorate.api.v1.MigrationSettings
+	(*MigrationSetRequest)(nil),     // 128: quorate.api.v1.MigrationSetRequest
+	(*MigrationSetResponse)(nil),    // 129: quorate.api.v1.MigrationSetResponse
+	(*MigrationUpdate)(nil),         // 130: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),         // 131: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),        // 132: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),           // 133: quorate.api.v1.EventsRequest
+	(*Event)(nil),                   // 134: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
-	11,  // 1: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
-	13,  // 2: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
-	16,  // 3: quorate.api.v1.SanDiscoverResponse.targets:type_name -> quorate.api.v1.SanTarget
-	17,  // 4: quorate.api.v1.SanTarget.luns:type_name -> quorate.api.v1.Lun
-	13,  // 5: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
-	16,  // 6: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
-	16,  // 7: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
-	30,  // 8: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	123, // 9: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	38,  // 10: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
-	39,  // 11: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
-	38,  // 12: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	58,  // 13: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	59,  // 14: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	62,  // 15: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	63,  // 16: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	64,  // 17: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	67,  // 18: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	68,  // 19: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	48,  // 20: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
-	49,  // 21: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	58,  // 22: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	48,  // 23: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	61,  // 24: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	60,  // 25: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
-	5,   // 26: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	65,  // 27: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	66,  // 28: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
-	59,  // 29: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	63,  // 30: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	64,  // 31: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	81,  // 32: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
-	64,  // 33: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	64,  // 34: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	64,  // 35: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	64,  // 36: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	67,  // 37: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	67,  // 38: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	67,  // 39: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	67,  // 40: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	110, // 41: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	115, // 42: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
-	123, // 43: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	110, // 44: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
-	110, // 45: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	120, // 46: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
-	1,   // 47: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
-	3,   // 48: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
-	6,   // 49: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
-	8,   // 50: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
-	10,  // 51: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
-	14,  // 52: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
-	18,  // 53: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
-	20,  // 54: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
-	22,  // 55: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	24,  // 56: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
-	28,  // 57: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	26,  // 58: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
-	31,  // 59: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	111, // 60: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
-	113, // 61: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
-	79,  // 62: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
-	88,  // 63: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
-	90,  // 64: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
-	34,  // 65: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	36,  // 66: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	40,  // 67: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	41,  // 68: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	42,  // 69: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	44,  // 70: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	46,  // 71: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	69,  // 72: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	70,  // 73: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	73,  // 74: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	75,  // 75: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	77,  // 76: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	79,  // 77: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
-	94,  // 78: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	82,  // 79: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
-	86,  // 80: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
-	84,  // 81: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
-	92,  // 82: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
-	96,  // 83: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	98,  // 84: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	100, // 85: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	102, // 86: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	104, // 87: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	106, // 88: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	108, // 89: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	108, // 90: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	109, // 91: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	113, // 92: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
-	116, // 93: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
-	118, // 94: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
-	121, // 95: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
-	126, // 96: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	124, // 97: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	56,  // 98: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	50,  // 99: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	52,  // 100: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	54,  // 101: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 102: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 103: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 104: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	9,   // 105: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	12,  // 106: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	15,  // 107: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	19,  // 108: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	21,  // 109: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	23,  // 110: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	25,  // 111: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	29,  // 112: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	27,  // 113: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	32,  // 114: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	112, // 115: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
-	114, // 116: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
-	80,  // 117: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	89,  // 118: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
-	91,  // 119: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
-	35,  // 120: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	37,  // 121: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	33,  // 122: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	33,  // 123: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	43,  // 124: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	45,  // 125: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	47,  // 126: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	72,  // 127: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	71,  // 128: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	74,  // 129: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	76,  // 130: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	78,  // 131: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	80,  // 132: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	95,  // 133: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	83,  // 134: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
-	87,  // 135: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
-	85,  // 136: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
-	93,  // 137: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
-	97,  // 138: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	99,  // 139: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	101, // 140: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	103, // 141: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	105, // 142: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	107, // 143: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	108, // 144: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	108, // 145: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	123, // 146: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	114, // 147: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
-	117, // 148: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
-	119, // 149: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
-	122, // 150: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
-	127, // 151: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	125, // 152: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	57,  // 153: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	51,  // 154: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	53,  // 155: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	55,  // 156: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	102, // [102:157] is the sub-list for method output_type
-	47,  // [47:102] is the sub-list for method input_type
-	47,  // [47:47] is the sub-list for extension type_name
-	47,  // [47:47] is the sub-list for extension extendee
-	0,   // [0:47] is the sub-list for field type_name
+	8,   // 1: quorate.api.v1.NodeDescription.cpu_models:type_name -> quorate.api.v1.CpuModel
+	12,  // 2: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
+	14,  // 3: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
+	17,  // 4: quorate.api.v1.SanDiscoverResponse.targets:type_name -> quorate.api.v1.SanTarget
+	18,  // 5: quorate.api.v1.SanTarget.luns:type_name -> quorate.api.v1.Lun
+	14,  // 6: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
+	17,  // 7: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
+	17,  // 8: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
+	31,  // 9: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
+	130, // 10: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	39,  // 11: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
+	40,  // 12: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
+	39,  // 13: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
+	64,  // 14: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	65,  // 15: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	68,  // 16: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	69,  // 17: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	70,  // 18: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	73,  // 19: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	74,  // 20: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	49,  // 21: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
+	50,  // 22: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
+	64,  // 23: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	56,  // 24: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
+	57,  // 25: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
+	49,  // 26: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
+	67,  // 27: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	66,  // 28: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	5,   // 29: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
+	71,  // 30: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	72,  // 31: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
+	65,  // 32: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	69,  // 33: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	70,  // 34: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	87,  // 35: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
+	70,  // 36: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	70,  // 37: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	70,  // 38: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	70,  // 39: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	73,  // 40: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	73,  // 41: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	73,  // 42: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	73,  // 43: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	116, // 44: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	119, // 45: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
+	122, // 46: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
+	130, // 47: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	116, // 48: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
+	116, // 49: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	127, // 50: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
+	1,   // 51: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
+	3,   // 52: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
+	6,   // 53: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
+	9,   // 54: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
+	11,  // 55: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
+	15,  // 56: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
+	19,  // 57: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
+	21,  // 58: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
+	23,  // 59: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
+	25,  // 60: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
+	29,  // 61: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	27,  // 62: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	32,  // 63: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	117, // 64: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
+	120, // 65: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
+	85,  // 66: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
+	94,  // 67: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
+	96,  // 68: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
+	35,  // 69: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	37,  // 70: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	41,  // 71: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	42,  // 72: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	43,  // 73: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	45,  // 74: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	47,  // 75: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	75,  // 76: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	76,  // 77: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	79,  // 78: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	81,  // 79: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	83,  // 80: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	85,  // 81: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	100, // 82: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	88,  // 83: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
+	92,  // 84: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
+	90,  // 85: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
+	98,  // 86: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
+	102, // 87: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	104, // 88: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	106, // 89: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	108, // 90: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	110, // 91: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	112, // 92: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	114, // 93: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	114, // 94: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	115, // 95: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	120, // 96: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
+	123, // 97: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
+	125, // 98: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
+	128, // 99: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
+	133, // 100: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	131, // 101: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	62,  // 102: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	51,  // 103: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	53,  // 104: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
+	54,  // 105: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
+	58,  // 106: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	60,  // 107: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 108: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 109: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 110: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	10,  // 111: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	13,  // 112: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	16,  // 113: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	20,  // 114: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	22,  // 115: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	24,  // 116: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	26,  // 117: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	30,  // 118: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	28,  // 119: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	33,  // 120: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	118, // 121: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
+	121, // 122: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
+	86,  // 123: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	95,  // 124: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
+	97,  // 125: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	36,  // 126: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	38,  // 127: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	34,  // 128: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	34,  // 129: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	44,  // 130: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	46,  // 131: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	48,  // 132: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	78,  // 133: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	77,  // 134: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	80,  // 135: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	82,  // 136: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	84,  // 137: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	86,  // 138: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	101, // 139: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	89,  // 140: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
+	93,  // 141: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
+	91,  // 142: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
+	99,  // 143: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	103, // 144: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	105, // 145: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	107, // 146: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	109, // 147: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	111, // 148: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	113, // 149: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	114, // 150: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	114, // 151: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	130, // 152: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	121, // 153: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
+	124, // 154: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
+	126, // 155: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
+	129, // 156: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
+	134, // 157: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	132, // 158: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	63,  // 159: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	52,  // 160: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	55,  // 161: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
+	55,  // 162: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
+	59,  // 163: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	61,  // 164: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	108, // [108:165] is the sub-list for method output_type
+	51,  // [51:108] is the sub-list for method input_type
+	51,  // [51:51] is the sub-list for extension type_name
+	51,  // [51:51] is the sub-list for extension extendee
+	0,   // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_apipb_api_proto_init() }
@@ -9213,17 +9802,17 @@ func file_cluster_api_apipb_api_proto_init() {
 	if File_cluster_api_apipb_api_proto != nil {
 		return
 	}
-	file_cluster_api_apipb_api_proto_msgTypes[50].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[56].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[110].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[121].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[51].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[62].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[116].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[128].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   128,
+			NumMessages:   135,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

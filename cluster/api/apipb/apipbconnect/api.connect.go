@@ -164,6 +164,12 @@ const (
 	// ClusterServiceClusterSetProcedure is the fully-qualified name of the ClusterService's ClusterSet
 	// RPC.
 	ClusterServiceClusterSetProcedure = "/quorate.api.v1.ClusterService/ClusterSet"
+	// ClusterServiceClusterCpuProcedure is the fully-qualified name of the ClusterService's ClusterCpu
+	// RPC.
+	ClusterServiceClusterCpuProcedure = "/quorate.api.v1.ClusterService/ClusterCpu"
+	// ClusterServiceClusterCpuSetProcedure is the fully-qualified name of the ClusterService's
+	// ClusterCpuSet RPC.
+	ClusterServiceClusterCpuSetProcedure = "/quorate.api.v1.ClusterService/ClusterCpuSet"
 	// ClusterServiceClusterUpgradeProcedure is the fully-qualified name of the ClusterService's
 	// ClusterUpgrade RPC.
 	ClusterServiceClusterUpgradeProcedure = "/quorate.api.v1.ClusterService/ClusterUpgrade"
@@ -812,6 +818,9 @@ type ClusterServiceClient interface {
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
 	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
+	// ClusterCpu tells which processor model machines get, and which would suit.
+	ClusterCpu(context.Context, *connect.Request[apipb.ClusterCpuRequest]) (*connect.Response[apipb.ClusterCpuResponse], error)
+	ClusterCpuSet(context.Context, *connect.Request[apipb.ClusterCpuSetRequest]) (*connect.Response[apipb.ClusterCpuResponse], error)
 	// ClusterUpgrade moves the database's format to the newest that all nodes can.
 	ClusterUpgrade(context.Context, *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error)
 	// ConfigExport makes a certificate for an administrator. Root on a node alone.
@@ -1039,6 +1048,18 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("ClusterSet")),
 			connect.WithClientOptions(opts...),
 		),
+		clusterCpu: connect.NewClient[apipb.ClusterCpuRequest, apipb.ClusterCpuResponse](
+			httpClient,
+			baseURL+ClusterServiceClusterCpuProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("ClusterCpu")),
+			connect.WithClientOptions(opts...),
+		),
+		clusterCpuSet: connect.NewClient[apipb.ClusterCpuSetRequest, apipb.ClusterCpuResponse](
+			httpClient,
+			baseURL+ClusterServiceClusterCpuSetProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("ClusterCpuSet")),
+			connect.WithClientOptions(opts...),
+		),
 		clusterUpgrade: connect.NewClient[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse](
 			httpClient,
 			baseURL+ClusterServiceClusterUpgradeProcedure,
@@ -1091,6 +1112,8 @@ type clusterServiceClient struct {
 	eventAdd        *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
 	networkSet      *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
 	clusterSet      *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
+	clusterCpu      *connect.Client[apipb.ClusterCpuRequest, apipb.ClusterCpuResponse]
+	clusterCpuSet   *connect.Client[apipb.ClusterCpuSetRequest, apipb.ClusterCpuResponse]
 	clusterUpgrade  *connect.Client[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse]
 	configExport    *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
 }
@@ -1270,6 +1293,16 @@ func (c *clusterServiceClient) ClusterSet(ctx context.Context, req *connect.Requ
 	return c.clusterSet.CallUnary(ctx, req)
 }
 
+// ClusterCpu calls quorate.api.v1.ClusterService.ClusterCpu.
+func (c *clusterServiceClient) ClusterCpu(ctx context.Context, req *connect.Request[apipb.ClusterCpuRequest]) (*connect.Response[apipb.ClusterCpuResponse], error) {
+	return c.clusterCpu.CallUnary(ctx, req)
+}
+
+// ClusterCpuSet calls quorate.api.v1.ClusterService.ClusterCpuSet.
+func (c *clusterServiceClient) ClusterCpuSet(ctx context.Context, req *connect.Request[apipb.ClusterCpuSetRequest]) (*connect.Response[apipb.ClusterCpuResponse], error) {
+	return c.clusterCpuSet.CallUnary(ctx, req)
+}
+
 // ClusterUpgrade calls quorate.api.v1.ClusterService.ClusterUpgrade.
 func (c *clusterServiceClient) ClusterUpgrade(ctx context.Context, req *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error) {
 	return c.clusterUpgrade.CallUnary(ctx, req)
@@ -1332,6 +1365,9 @@ type ClusterServiceHandler interface {
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
 	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
+	// ClusterCpu tells which processor model machines get, and which would suit.
+	ClusterCpu(context.Context, *connect.Request[apipb.ClusterCpuRequest]) (*connect.Response[apipb.ClusterCpuResponse], error)
+	ClusterCpuSet(context.Context, *connect.Request[apipb.ClusterCpuSetRequest]) (*connect.Response[apipb.ClusterCpuResponse], error)
 	// ClusterUpgrade moves the database's format to the newest that all nodes can.
 	ClusterUpgrade(context.Context, *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error)
 	// ConfigExport makes a certificate for an administrator. Root on a node alone.
@@ -1555,6 +1591,18 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("ClusterSet")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceClusterCpuHandler := connect.NewUnaryHandler(
+		ClusterServiceClusterCpuProcedure,
+		svc.ClusterCpu,
+		connect.WithSchema(clusterServiceMethods.ByName("ClusterCpu")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceClusterCpuSetHandler := connect.NewUnaryHandler(
+		ClusterServiceClusterCpuSetProcedure,
+		svc.ClusterCpuSet,
+		connect.WithSchema(clusterServiceMethods.ByName("ClusterCpuSet")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceClusterUpgradeHandler := connect.NewUnaryHandler(
 		ClusterServiceClusterUpgradeProcedure,
 		svc.ClusterUpgrade,
@@ -1639,6 +1687,10 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceNetworkSetHandler.ServeHTTP(w, r)
 		case ClusterServiceClusterSetProcedure:
 			clusterServiceClusterSetHandler.ServeHTTP(w, r)
+		case ClusterServiceClusterCpuProcedure:
+			clusterServiceClusterCpuHandler.ServeHTTP(w, r)
+		case ClusterServiceClusterCpuSetProcedure:
+			clusterServiceClusterCpuSetHandler.ServeHTTP(w, r)
 		case ClusterServiceClusterUpgradeProcedure:
 			clusterServiceClusterUpgradeHandler.ServeHTTP(w, r)
 		case ClusterServiceConfigExportProcedure:
@@ -1790,6 +1842,14 @@ func (UnimplementedClusterServiceHandler) NetworkSet(context.Context, *connect.R
 
 func (UnimplementedClusterServiceHandler) ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.ClusterSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) ClusterCpu(context.Context, *connect.Request[apipb.ClusterCpuRequest]) (*connect.Response[apipb.ClusterCpuResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.ClusterCpu is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) ClusterCpuSet(context.Context, *connect.Request[apipb.ClusterCpuSetRequest]) (*connect.Response[apipb.ClusterCpuResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.ClusterCpuSet is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) ClusterUpgrade(context.Context, *connect.Request[apipb.ClusterUpgradeRequest]) (*connect.Response[apipb.ClusterUpgradeResponse], error) {
