@@ -53,6 +53,27 @@ func TestWitnessAloneVotes(t *testing.T) {
 	})
 }
 
+// TestOneOfTwoWitnessesRules where they alone vote, as when a new one has got its vote
+// before the nodes got theirs: it leads on, for only it can give the nodes votes.
+func TestOneOfTwoWitnessesRules(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, testWitness, testWitness+1)
+		defer g.stop()
+		for _, id := range []uint64{testWitness, testWitness + 1} {
+			g.start(id, func(o *Options) {
+				o.Witness, o.Host, o.Generation = true, 1, 1
+				o.Confirm = func(context.Context) error { return nil }
+			})
+		}
+		led := g.leader(testWitness, testWitness+1)
+		term := led.Status().Term
+		time.Sleep(10 * time.Second) // of the bubble's time
+		if st := led.Status(); !st.IsLeader || st.Term != term || time.Since(st.LastQuorum) > time.Second {
+			t.Fatalf("it led in term %d, and is %+v", term, st)
+		}
+	})
+}
+
 // TestWitnessThatLostItsLUNDoesNotRule: with the only vote it still says nothing
 // that its LUN has not confirmed.
 func TestWitnessThatLostItsLUNDoesNotRule(t *testing.T) {

@@ -195,10 +195,15 @@ func (c *Core) SetHosting(on bool) { c.hosting = on }
 func (c *Core) SetKeep(on bool) { c.keep = on }
 
 // rules tells whether a leader leads for good: a node does, and a witness that
-// keeps leadership or can give it to nobody.
-func (c *Core) rules() bool {
-	return c.Leader() && (!c.cfg.Witness || c.keep || len(c.conf.GetVoters()) == 1 && len(c.conf.GetVotersOutgoing()) == 0)
+// keeps leadership or can give it to nobody, since no node votes.
+func (c *Core) rules() bool { return c.Leader() && (!c.cfg.Witness || c.keep || !c.nodesVote()) }
+
+func (c *Core) nodesVote() bool {
+	return slices.ContainsFunc(c.conf.GetVoters(), isNode) || slices.ContainsFunc(c.conf.GetVotersOutgoing(), isNode)
 }
+
+// isNode tells a node's voter from a witness's.
+func isNode(id uint64) bool { return id < FirstWitness }
 
 // Campaign starts an election now.
 func (c *Core) Campaign() error { return c.rn.Campaign() }
@@ -309,14 +314,15 @@ func (c *Core) ahead(m *raftpb.Message) bool {
 	return term > m.GetLogTerm() || (term == m.GetLogTerm() && last > m.GetIndex())
 }
 
-// giveAway makes a witness that leads pass leadership on: to its host first.
+// giveAway makes a witness that leads pass leadership on to a node: to its host first.
+// Another witness would only give it back.
 func (c *Core) giveAway() {
 	if !c.Leader() || c.keep {
 		return
 	}
 	best := raft.None
 	c.rn.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
-		if id == c.cfg.ID || typ == raft.ProgressTypeLearner || !pr.RecentActive || pr.State != tracker.StateReplicate {
+		if !isNode(id) || typ == raft.ProgressTypeLearner || !pr.RecentActive || pr.State != tracker.StateReplicate {
 			return
 		}
 		if id == c.cfg.Host || best == raft.None || (best != c.cfg.Host && id < best) {
