@@ -158,6 +158,9 @@ func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
 	old := g.Status
 	g.Status = k.Status
 	g.Status.AtMs = c.AtMs
+	if k.Status.Cards != nil && FormatOf(d.s) >= formatOfCards {
+		g.Cards = k.Status.Cards
+	}
 	switch k.Status.State {
 	case pb.GroupState_GROUP_STATE_ONLINE:
 		g.Restarts, g.NotBeforeMs = 0, 0

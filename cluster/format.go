@@ -52,7 +52,9 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.MigrationStart.priority":    4,
 	"quorate.cluster.v1.NetworkSet.migration_order": 4,
 
-	"quorate.cluster.v1.ClusterSet.cpu_model": 5,
+	"quorate.cluster.v1.ClusterSet.cpu_model":           5,
+	"quorate.cluster.v1.Command.virtual_network_set":    5,
+	"quorate.cluster.v1.Command.virtual_network_remove": 5,
 }
 
 // whole are the messages within commands that are kept as they come: what an older
