@@ -56,8 +56,6 @@ type LocalMachine struct {
 	// CPUModel is what it was started with, CPUFrom "cluster" where that was the
 	// cluster's.
 	CPUModel, CPUFrom string
-	// Networks are what its cards are plugged into.
-	Networks []string
 }
 
 // Local is what a node sees of itself.
@@ -147,8 +145,18 @@ type (
 	// StartMachine commits that the machine starts here and then starts it, as
 	// long as noded keeps the node's epoch NodeEpoch: once that is over, the node
 	// has said, or the others have concluded, that nothing runs here.
+	// Saved is the saved state that it goes on from, 0 its disk.
 	StartMachine struct {
 		Group, Volume, Folder string
+		Epoch, NodeEpoch      uint64
+		Saved                 uint64
+	}
+	// SaveMachine pauses a machine, writes its memory and devices to a file of its
+	// folder, commits that (GroupSaved), and ends its process. Where that comes to
+	// nothing the save is called off by a commit before the machine runs on.
+	SaveMachine struct {
+		Group, Volume, Folder string
+		Save                  uint64
 		Epoch, NodeEpoch      uint64
 	}
 	// StopMachine ends it: by its power button, or hard.
@@ -218,6 +226,9 @@ func (a FenceDisk) Lane() string { return "fence/" + a.Volume } // one fencer pe
 
 // Lane implements Action.
 func (a StartMachine) Lane() string { return machineKey(a.Group) }
+
+// Lane implements Action.
+func (a SaveMachine) Lane() string { return machineKey(a.Group) }
 
 // Lane implements Action.
 func (a StopMachine) Lane() string { return machineKey(a.Group) }
@@ -492,16 +503,19 @@ func absent(l Local, g *pb.Group) []Action {
 	if g.Migration != nil {
 		out = append(out, endMove(g, "the machine is gone"))
 	}
-	if g.Desire != pb.Desire_DESIRE_STARTED {
+	if g.Saving != nil {
+		return append(out, endSave(g, "the machine is gone")) // before it starts anew
+	}
+	if g.Desire != pb.Desire_DESIRE_STARTED || g.Saved.GetTo() != 0 {
 		return append(out, report(l, g, pb.GroupState_GROUP_STATE_OFFLINE, "")...)
 	}
-	if mine && (g.Status.State == pb.GroupState_GROUP_STATE_ONLINE || g.Status.State == pb.GroupState_GROUP_STATE_PAUSED) {
+	if mine && g.Saved == nil && (g.Status.State == pb.GroupState_GROUP_STATE_ONLINE || g.Status.State == pb.GroupState_GROUP_STATE_PAUSED) {
 		return append(out, report(l, g, pb.GroupState_GROUP_STATE_FAILED, "its process ended")...)
 	}
 	if !l.Lease || !usable(l, g.Volume) || delayed(l, g) {
 		return out
 	}
-	return append(out, StartMachine{Group: g.Name, Volume: g.Volume, Folder: g.Folder, Epoch: g.Epoch, NodeEpoch: l.KeeperEpoch})
+	return append(out, StartMachine{Group: g.Name, Volume: g.Volume, Folder: g.Folder, Epoch: g.Epoch, NodeEpoch: l.KeeperEpoch, Saved: g.Saved.GetId()})
 }
 
 // delayed tells whether the group's start waits after one that failed, by the
@@ -514,6 +528,9 @@ func delayed(l Local, g *pb.Group) bool {
 
 // present: this node owns the group, and its process is here.
 func present(s *pb.State, l Local, g *pb.Group, m LocalMachine, moves *moving) []Action {
+	if out, handled := saving(l, g, m); handled {
+		return out
+	}
 	if g.Desire == pb.Desire_DESIRE_STOPPED {
 		return append(report(l, g, pb.GroupState_GROUP_STATE_STOPPING, ""), StopMachine{Group: g.Name, Hard: g.HardStop})
 	}
@@ -567,13 +584,10 @@ func endMove(g *pb.Group, reason string) Action {
 }
 
 func report(l Local, g *pb.Group, state pb.GroupState, detail string) []Action {
-	m, here := l.Machines[g.Name]
+	m := l.Machines[g.Name]
 	now := &pb.GroupStatus{State: state, Node: l.Node, Epoch: g.Epoch, Detail: detail, CpuModel: m.CPUModel, CpuFrom: m.CPUFrom}
-	if here && (len(m.Networks) > 0 || g.Cards != nil) {
-		now.Cards = &pb.Cards{Networks: m.Networks}
-	}
 	if was := g.Status; was.GetState() == state && was.GetNode() == l.Node && was.GetEpoch() == g.Epoch && was.GetDetail() == detail &&
-		was.GetCpuModel() == m.CPUModel && was.GetCpuFrom() == m.CPUFrom && proto.Equal(was.GetCards(), now.Cards) {
+		was.GetCpuModel() == m.CPUModel && was.GetCpuFrom() == m.CPUFrom {
 		return nil
 	}
 	return []Action{Report{What: "group/" + g.Name, Command: &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: g.Name, Status: now}}}}}

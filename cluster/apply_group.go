@@ -29,6 +29,7 @@ func (d *Database) groupAdd(c *pb.Command, k *pb.GroupAdd) *pb.Result {
 	if d.s.Groups == nil {
 		d.s.Groups = map[string]*pb.Group{}
 	}
+	g.Saving, g.Saved, g.NotSaved, g.Resumed = nil, nil, "", 0
 	g.Epoch, g.Desire, g.Migration, g.Restarts = 1, pb.Desire_DESIRE_STOPPED, nil, 0
 	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_OFFLINE, Node: g.Owner, Epoch: 1, AtMs: c.AtMs}
 	d.s.Groups[g.Name] = g
@@ -45,6 +46,8 @@ func (d *Database) groupRemove(c *pb.Command, k *pb.GroupRemove) *pb.Result {
 		return refuseCluster(g)
 	case g.Desire != pb.Desire_DESIRE_STOPPED || g.Status.State != pb.GroupState_GROUP_STATE_OFFLINE:
 		return refuse(pb.Code_CODE_REFUSED, "%s is not off: stop it first", g.Name)
+	case g.Saved != nil && !k.DiscardState:
+		return refuse(pb.Code_CODE_REFUSED, "%s is saved: start it and shut it down first, or give its state up with --discard-state", g.Name)
 	}
 	delete(d.s.Groups, k.Name)
 	d.event(c, Info, "group-removed", g.Name, "%s is no longer highly available", g.Name)
@@ -75,6 +78,13 @@ func (d *Database) groupDesire(c *pb.Command, k *pb.GroupDesire) *pb.Result {
 			word = "stopped"
 		}
 		d.event(c, Info, "group-wanted", g.Name, "%s is to be %s", g.Name, word)
+		d.endSaving(c, g, "it is to be "+word)
+	}
+	if k.Desire == pb.Desire_DESIRE_STARTED {
+		d.endSaving(c, g, "it is to run on")
+		if g.Saved != nil {
+			g.Saved.Fault = ""
+		}
 	}
 	g.Desire, g.HardStop, g.Restarts, g.NotBeforeMs = k.Desire, k.Hard, 0, 0
 	return ok()
@@ -121,6 +131,10 @@ func (d *Database) groupAssign(c *pb.Command, k *pb.GroupAssign) *pb.Result {
 	if g.Migration != nil {
 		d.endMigration(c, g, Warning, "the machine got another owner")
 	}
+	d.endSaving(c, g, "the machine got another owner")
+	if g.Saved != nil {
+		g.Saved.To, g.Saved.From = 0, 0
+	}
 	from := g.Owner
 	if k.To == from {
 		// The same node again, at a new epoch: it starts over.
@@ -154,16 +168,21 @@ func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
 		return refuse(pb.Code_CODE_INVALID, "the report on %s is empty", k.Name)
 	case k.Status.Epoch != g.Epoch || k.Status.Node != g.Owner:
 		return stale("group "+g.Name, g.Epoch, k.Status.Epoch)
+	case (k.Status.State == pb.GroupState_GROUP_STATE_STARTING || k.Saved != 0) && k.Saved != g.Saved.GetId():
+		return refuse(pb.Code_CODE_STALE, "%s has the saved state %d, and not %d", g.Name, g.Saved.GetId(), k.Saved)
 	}
 	old := g.Status
 	g.Status = k.Status
 	g.Status.AtMs = c.AtMs
-	if k.Status.Cards != nil && FormatOf(d.s) >= formatOfCards {
-		g.Cards = k.Status.Cards
+	if g.Saved != nil {
+		g.Saved.Attempt++
 	}
 	switch k.Status.State {
+	case pb.GroupState_GROUP_STATE_STARTING:
+		d.endSaving(c, g, "its process had ended, it starts anew") // what was being saved is older than the disk soon
+		d.startsAnew(c, g)
 	case pb.GroupState_GROUP_STATE_ONLINE:
-		g.Restarts, g.NotBeforeMs = 0, 0
+		g.Restarts, g.NotBeforeMs, g.Resumed = 0, 0, 0
 	case pb.GroupState_GROUP_STATE_FAILED:
 		g.Restarts++
 		g.NotBeforeMs = c.AtMs + int64(min(g.Restarts, maxDelays))*restartDelay
@@ -175,7 +194,15 @@ func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
 		}
 		d.event(c, level, "group-state", g.Name, "%s is %s on %s%s", g.Name, GroupStateOf(k.Status.State), d.nodeName(g.Owner), because(k.Status.Detail))
 	}
-	return ok()
+	switch {
+	case g.Saved == nil:
+		return ok()
+	case k.Status.State == pb.GroupState_GROUP_STATE_OFFLINE:
+		d.passSaved(c, g)
+	case k.Status.State == pb.GroupState_GROUP_STATE_FAILED:
+		d.notRestored(c, g, k.Saved == g.Saved.Id, k.Status.Detail)
+	}
+	return &pb.Result{Number: g.Saved.Attempt}
 }
 
 // GroupStateOf is a state's name for operators.

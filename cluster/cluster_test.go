@@ -200,7 +200,7 @@ func TestReplicasAgree(t *testing.T) {
 
 func randomCommand(r *rand.Rand) *pb.Command {
 	n := func() uint64 { return r.Uint64N(4) }
-	switch r.IntN(17) {
+	switch r.IntN(18) {
 	case 0:
 		return down(n(), n())
 	case 1:

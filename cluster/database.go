@@ -179,6 +179,18 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.groupAssign(c, k.GroupAssign)
 	case *pb.Command_GroupReport:
 		return d.groupReport(c, k.GroupReport)
+	case *pb.Command_GroupSave:
+		return d.groupSave(c, k.GroupSave)
+	case *pb.Command_GroupSaved:
+		return d.groupSaved(c, k.GroupSaved)
+	case *pb.Command_GroupSaveEnd:
+		return d.groupSaveEnd(c, k.GroupSaveEnd)
+	case *pb.Command_GroupResume:
+		return d.groupResume(c, k.GroupResume)
+	case *pb.Command_GroupDiscard:
+		return d.groupDiscard(c, k.GroupDiscard)
+	case *pb.Command_GroupMove:
+		return d.groupMove(c, k.GroupMove)
 	case *pb.Command_MigrationStart:
 		return d.migrationStart(c, k.MigrationStart)
 	case *pb.Command_MigrationBegin:
@@ -193,10 +205,6 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.migrationCancel(c, k.MigrationCancel)
 	case *pb.Command_NetworkSet:
 		return d.networkSet(c, k.NetworkSet)
-	case *pb.Command_VirtualNetworkSet:
-		return d.virtualNetworkSet(c, k.VirtualNetworkSet)
-	case *pb.Command_VirtualNetworkRemove:
-		return d.virtualNetworkRemove(c, k.VirtualNetworkRemove)
 	case *pb.Command_ClusterSet:
 		return d.clusterSet(c, k.ClusterSet)
 	case *pb.Command_ProfileReport:

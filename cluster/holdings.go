@@ -201,6 +201,18 @@ func (h *Holdings) changes(c *pb.Command) (names []string, all bool) {
 		return []string{k.GroupAssign.Name}, false
 	case *pb.Command_GroupReport:
 		return []string{k.GroupReport.Name}, false
+	case *pb.Command_GroupSave:
+		return []string{k.GroupSave.Name}, false
+	case *pb.Command_GroupSaved:
+		return []string{k.GroupSaved.Name}, false
+	case *pb.Command_GroupSaveEnd:
+		return []string{k.GroupSaveEnd.Name}, false
+	case *pb.Command_GroupResume:
+		return []string{k.GroupResume.Name}, false
+	case *pb.Command_GroupDiscard:
+		return []string{k.GroupDiscard.Name}, false
+	case *pb.Command_GroupMove:
+		return []string{k.GroupMove.Name}, false
 	case *pb.Command_MigrationStart:
 		return []string{k.MigrationStart.Group}, false
 	case *pb.Command_MigrationBegin:

@@ -10,10 +10,14 @@ import (
 const movedHere = "moved here live"
 
 // reported tells whether a group's owner has said by its present epoch that the machine
-// runs, or got it by the switch of a migration and has said nothing since. Neither is so
-// after a failover, until the machine was started anew.
+// runs, or got it by the switch of a migration, or used its saved state up for it, and
+// has said nothing since. None of it is so after a failover, until the machine was
+// started anew.
 func reported(g *pb.Group) bool {
 	st := g.GetStatus()
+	if g.GetResumed() != 0 && g.GetResumed() == g.GetEpoch() {
+		return true
+	}
 	if st.GetNode() != g.GetOwner() || st.GetEpoch() != g.GetEpoch() {
 		return false
 	}
@@ -40,6 +44,8 @@ func OwnerAtTarget(g *pb.Group, node, epoch, id uint64) migration.Owner {
 // node.
 func OwnerOfLeftover(g *pb.Group, node uint64, incoming bool) migration.Owner {
 	switch {
+	case g.GetSaved() != nil:
+		return migration.OwnerElse // its memory is in a file: what it was saved from, or an attempt to load it
 	case g.GetOwner() == node && incoming && !reported(g):
 		return migration.OwnerElse // the machine failed over to here: see OwnerAtTarget
 	case g.GetOwner() == node:

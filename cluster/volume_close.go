@@ -95,6 +95,7 @@ func (d *Database) volumeMaintenance(c *pb.Command, k *pb.VolumeMaintenance) *pb
 	v.Held = machinesOn(d.s, v.Name, func(g *pb.Group) bool { return g.Desire == pb.Desire_DESIRE_STARTED })
 	for _, name := range v.Held {
 		g := d.s.Groups[name]
+		d.endSaving(c, g, "it is to be stopped")
 		g.Desire, g.HardStop, g.Restarts, g.NotBeforeMs = pb.Desire_DESIRE_STOPPED, false, 0, 0
 	}
 	v.Maintenance = true

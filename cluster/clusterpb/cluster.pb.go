@@ -456,23 +456,23 @@ func (Code) EnumDescriptor() ([]byte, []int) {
 
 // State is the whole database.
 type State struct {
-	state           protoimpl.MessageState     `protogen:"open.v1"`
-	Cluster         *Cluster                   `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Nodes           map[uint64]*Node           `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Quorum          *Quorum                    `protobuf:"bytes,3,opt,name=quorum,proto3" json:"quorum,omitempty"`
-	Disks           map[string]*Disk           `protobuf:"bytes,4,rep,name=disks,proto3" json:"disks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`     // by identity (VPD 0x83)
-	Volumes         map[string]*Volume         `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by name
-	Groups          map[string]*Group          `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`   // by name
-	Events          []*Event                   `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`                                                                             // the newest, oldest first
-	NextEvent       uint64                     `protobuf:"varint,8,opt,name=next_event,json=nextEvent,proto3" json:"next_event,omitempty"`
-	Recent          []*Applied                 `protobuf:"bytes,9,rep,name=recent,proto3" json:"recent,omitempty"` // results of the newest commands
-	NextNode        uint64                     `protobuf:"varint,10,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"`
-	NextMigration   uint64                     `protobuf:"varint,11,opt,name=next_migration,json=nextMigration,proto3" json:"next_migration,omitempty"`
-	Portals         []string                   `protobuf:"bytes,12,rep,name=portals,proto3" json:"portals,omitempty"`                                                                                                                   // SAN portals that every node logs in to
-	Networks        map[string]*Network        `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`                                       // by subnet
-	VirtualNetworks map[string]*VirtualNetwork `protobuf:"bytes,170,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by name
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Nodes         map[uint64]*Node       `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Quorum        *Quorum                `protobuf:"bytes,3,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	Disks         map[string]*Disk       `protobuf:"bytes,4,rep,name=disks,proto3" json:"disks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`     // by identity (VPD 0x83)
+	Volumes       map[string]*Volume     `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by name
+	Groups        map[string]*Group      `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`   // by name
+	Events        []*Event               `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`                                                                             // the newest, oldest first
+	NextEvent     uint64                 `protobuf:"varint,8,opt,name=next_event,json=nextEvent,proto3" json:"next_event,omitempty"`
+	Recent        []*Applied             `protobuf:"bytes,9,rep,name=recent,proto3" json:"recent,omitempty"` // results of the newest commands
+	NextNode      uint64                 `protobuf:"varint,10,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"`
+	NextMigration uint64                 `protobuf:"varint,11,opt,name=next_migration,json=nextMigration,proto3" json:"next_migration,omitempty"`
+	Portals       []string               `protobuf:"bytes,12,rep,name=portals,proto3" json:"portals,omitempty"`                                                                             // SAN portals that every node logs in to
+	Networks      map[string]*Network    `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by subnet
+	NextSave      uint64                 `protobuf:"varint,160,opt,name=next_save,json=nextSave,proto3" json:"next_save,omitempty"`                                                         // the last number that a save has got
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *State) Reset() {
@@ -596,11 +596,11 @@ func (x *State) GetNetworks() map[string]*Network {
 	return nil
 }
 
-func (x *State) GetVirtualNetworks() map[string]*VirtualNetwork {
+func (x *State) GetNextSave() uint64 {
 	if x != nil {
-		return x.VirtualNetworks
+		return x.NextSave
 	}
-	return nil
+	return 0
 }
 
 type Cluster struct {
@@ -968,67 +968,6 @@ func (x *Network) GetMigrationOrder() uint32 {
 	return 0
 }
 
-// VirtualNetwork is what machines' cards are plugged into: a bridge on each node.
-type VirtualNetwork struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Bridge        string                 `protobuf:"bytes,2,opt,name=bridge,proto3" json:"bridge,omitempty"`                                                                          // on every node that has none below
-	Nodes         map[uint64]string      `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // on nodes that call it otherwise
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VirtualNetwork) Reset() {
-	*x = VirtualNetwork{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VirtualNetwork) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VirtualNetwork) ProtoMessage() {}
-
-func (x *VirtualNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VirtualNetwork.ProtoReflect.Descriptor instead.
-func (*VirtualNetwork) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *VirtualNetwork) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *VirtualNetwork) GetBridge() string {
-	if x != nil {
-		return x.Bridge
-	}
-	return ""
-}
-
-func (x *VirtualNetwork) GetNodes() map[uint64]string {
-	if x != nil {
-		return x.Nodes
-	}
-	return nil
-}
-
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1052,7 +991,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1003,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1016,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Node) GetId() uint64 {
@@ -1196,7 +1135,7 @@ type Unreached struct {
 
 func (x *Unreached) Reset() {
 	*x = Unreached{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1147,7 @@ func (x *Unreached) String() string {
 func (*Unreached) ProtoMessage() {}
 
 func (x *Unreached) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1160,7 @@ func (x *Unreached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unreached.ProtoReflect.Descriptor instead.
 func (*Unreached) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Unreached) GetNetwork() string {
@@ -1249,7 +1188,7 @@ type NodeAddress struct {
 
 func (x *NodeAddress) Reset() {
 	*x = NodeAddress{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1200,7 @@ func (x *NodeAddress) String() string {
 func (*NodeAddress) ProtoMessage() {}
 
 func (x *NodeAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1213,7 @@ func (x *NodeAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddress.ProtoReflect.Descriptor instead.
 func (*NodeAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeAddress) GetNetwork() string {
@@ -1313,14 +1252,13 @@ type NodeFacts struct {
 	QemuVersion     string                 `protobuf:"bytes,10,opt,name=qemu_version,json=qemuVersion,proto3" json:"qemu_version,omitempty"`
 	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"`                       // the newest of the database that it can; 0 is the first
 	CpuModels       []*CpuModel            `protobuf:"bytes,170,rep,name=cpu_models,json=cpuModels,proto3" json:"cpu_models,omitempty"` // of those that a cluster may have, what its QEMU knows
-	Bridges         *Bridges               `protobuf:"bytes,171,opt,name=bridges,proto3" json:"bridges,omitempty"`                      // unset: it has not said
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeFacts) Reset() {
 	*x = NodeFacts{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1270,7 @@ func (x *NodeFacts) String() string {
 func (*NodeFacts) ProtoMessage() {}
 
 func (x *NodeFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1283,7 @@ func (x *NodeFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFacts.ProtoReflect.Descriptor instead.
 func (*NodeFacts) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodeFacts) GetVersion() string {
@@ -1432,118 +1370,6 @@ func (x *NodeFacts) GetCpuModels() []*CpuModel {
 	return nil
 }
 
-func (x *NodeFacts) GetBridges() *Bridges {
-	if x != nil {
-		return x.Bridges
-	}
-	return nil
-}
-
-// Bridges are those of a node, and which of them it has for which network.
-type Bridges struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bridges       []*Bridge              `protobuf:"bytes,1,rep,name=bridges,proto3" json:"bridges,omitempty"`                                                                             // by name
-	Networks      map[string]string      `protobuf:"bytes,2,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // bridges by network, of its clusterd.yaml
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Bridges) Reset() {
-	*x = Bridges{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Bridges) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Bridges) ProtoMessage() {}
-
-func (x *Bridges) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Bridges.ProtoReflect.Descriptor instead.
-func (*Bridges) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{10}
-}
-
-func (x *Bridges) GetBridges() []*Bridge {
-	if x != nil {
-		return x.Bridges
-	}
-	return nil
-}
-
-func (x *Bridges) GetNetworks() map[string]string {
-	if x != nil {
-		return x.Networks
-	}
-	return nil
-}
-
-type Bridge struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Up            bool                   `protobuf:"varint,2,opt,name=up,proto3" json:"up,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Bridge) Reset() {
-	*x = Bridge{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Bridge) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Bridge) ProtoMessage() {}
-
-func (x *Bridge) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
-func (*Bridge) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
-}
-
-func (x *Bridge) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Bridge) GetUp() bool {
-	if x != nil {
-		return x.Up
-	}
-	return false
-}
-
 // CpuModel is a processor model as one node has it.
 type CpuModel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1555,7 +1381,7 @@ type CpuModel struct {
 
 func (x *CpuModel) Reset() {
 	*x = CpuModel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1393,7 @@ func (x *CpuModel) String() string {
 func (*CpuModel) ProtoMessage() {}
 
 func (x *CpuModel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1406,7 @@ func (x *CpuModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuModel.ProtoReflect.Descriptor instead.
 func (*CpuModel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CpuModel) GetName() string {
@@ -1609,7 +1435,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1447,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1460,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Proof) GetKind() ProofKind {
@@ -1680,7 +1506,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1518,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1531,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Fence) GetEpoch() uint64 {
@@ -1777,7 +1603,7 @@ type Quorum struct {
 
 func (x *Quorum) Reset() {
 	*x = Quorum{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +1615,7 @@ func (x *Quorum) String() string {
 func (*Quorum) ProtoMessage() {}
 
 func (x *Quorum) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +1628,7 @@ func (x *Quorum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quorum.ProtoReflect.Descriptor instead.
 func (*Quorum) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Quorum) GetMode() QuorumMode {
@@ -1892,7 +1718,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +1730,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +1743,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Disk) GetId() string {
@@ -1995,7 +1821,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +1833,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +1846,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Claim) GetId() uint64 {
@@ -2083,7 +1909,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +1921,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +1934,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Volume) GetName() string {
@@ -2287,7 +2113,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2125,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2138,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VolumeStatus) GetState() string {
@@ -2361,7 +2187,7 @@ type HeldUp struct {
 
 func (x *HeldUp) Reset() {
 	*x = HeldUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2199,7 @@ func (x *HeldUp) String() string {
 func (*HeldUp) ProtoMessage() {}
 
 func (x *HeldUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2212,7 @@ func (x *HeldUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldUp.ProtoReflect.Descriptor instead.
 func (*HeldUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HeldUp) GetNode() uint64 {
@@ -2415,7 +2241,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2253,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2266,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -2479,15 +2305,18 @@ type Group struct {
 	Restarts      uint32                 `protobuf:"varint,11,opt,name=restarts,proto3" json:"restarts,omitempty"`                            // failed starts since it last was online
 	NotBeforeMs   int64                  `protobuf:"varint,12,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"` // no further start before
 	HardStop      bool                   `protobuf:"varint,13,opt,name=hard_stop,json=hardStop,proto3" json:"hard_stop,omitempty"`
-	Address       string                 `protobuf:"bytes,50,opt,name=address,proto3" json:"address,omitempty"` // of the cluster group
-	Cards         *Cards                 `protobuf:"bytes,170,opt,name=cards,proto3" json:"cards,omitempty"`    // unset: not known
+	Address       string                 `protobuf:"bytes,50,opt,name=address,proto3" json:"address,omitempty"`                    // of the cluster group
+	Saving        *Saving                `protobuf:"bytes,160,opt,name=saving,proto3" json:"saving,omitempty"`                     // set while its memory is written to its volume
+	Saved         *SavedState            `protobuf:"bytes,161,opt,name=saved,proto3" json:"saved,omitempty"`                       // set while it is to go on from there
+	NotSaved      string                 `protobuf:"bytes,162,opt,name=not_saved,json=notSaved,proto3" json:"not_saved,omitempty"` // why the latest save came to nothing; empty: it did not
+	Resumed       uint64                 `protobuf:"varint,163,opt,name=resumed,proto3" json:"resumed,omitempty"`                  // the epoch in which its state was used up, until it is seen to run or starts anew
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2328,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2341,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Group) GetName() string {
@@ -2613,36 +2442,59 @@ func (x *Group) GetAddress() string {
 	return ""
 }
 
-func (x *Group) GetCards() *Cards {
+func (x *Group) GetSaving() *Saving {
 	if x != nil {
-		return x.Cards
+		return x.Saving
 	}
 	return nil
 }
 
-// Cards are what a machine is plugged into.
-type Cards struct {
+func (x *Group) GetSaved() *SavedState {
+	if x != nil {
+		return x.Saved
+	}
+	return nil
+}
+
+func (x *Group) GetNotSaved() string {
+	if x != nil {
+		return x.NotSaved
+	}
+	return ""
+}
+
+func (x *Group) GetResumed() uint64 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
+}
+
+// Saving is a save that is wanted or under way.
+type Saving struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Networks      []string               `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`     // never used twice
+	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`     // the node on which it is to go on at once; 0: it stays saved
+	Move          uint64                 `protobuf:"varint,3,opt,name=move,proto3" json:"move,omitempty"` // the number of that move among the migrations
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Cards) Reset() {
-	*x = Cards{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+func (x *Saving) Reset() {
+	*x = Saving{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Cards) String() string {
+func (x *Saving) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Cards) ProtoMessage() {}
+func (*Saving) ProtoMessage() {}
 
-func (x *Cards) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+func (x *Saving) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,14 +2505,271 @@ func (x *Cards) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Cards.ProtoReflect.Descriptor instead.
-func (*Cards) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
+// Deprecated: Use Saving.ProtoReflect.Descriptor instead.
+func (*Saving) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
 }
 
-func (x *Cards) GetNetworks() []string {
+func (x *Saving) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Saving) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *Saving) GetMove() uint64 {
+	if x != nil {
+		return x.Move
+	}
+	return 0
+}
+
+// SavedState is a machine's memory and devices in a file of its folder. It is used once.
+type SavedState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`     // bytes
+	Crc32C        uint32                 `protobuf:"varint,3,opt,name=crc32c,proto3" json:"crc32c,omitempty"` // of the whole file
+	AtMs          int64                  `protobuf:"varint,4,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	To            uint64                 `protobuf:"varint,5,opt,name=to,proto3" json:"to,omitempty"`           // as in Saving, until it is there
+	From          uint64                 `protobuf:"varint,6,opt,name=from,proto3" json:"from,omitempty"`       // where it goes back to if it cannot go on there; 0: nowhere
+	Fault         string                 `protobuf:"bytes,7,opt,name=fault,proto3" json:"fault,omitempty"`      // why it could not be used; empty where that was not tried since
+	Attempt       uint64                 `protobuf:"varint,8,opt,name=attempt,proto3" json:"attempt,omitempty"` // raised by all that its owner reports: what was proposed before is void
+	By            *SavedBy               `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
+	Move          uint64                 `protobuf:"varint,10,opt,name=move,proto3" json:"move,omitempty"` // as in Saving
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SavedState) Reset() {
+	*x = SavedState{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SavedState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SavedState) ProtoMessage() {}
+
+func (x *SavedState) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SavedState.ProtoReflect.Descriptor instead.
+func (*SavedState) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SavedState) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SavedState) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SavedState) GetCrc32C() uint32 {
+	if x != nil {
+		return x.Crc32C
+	}
+	return 0
+}
+
+func (x *SavedState) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *SavedState) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *SavedState) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *SavedState) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
+func (x *SavedState) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *SavedState) GetBy() *SavedBy {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *SavedState) GetMove() uint64 {
+	if x != nil {
+		return x.Move
+	}
+	return 0
+}
+
+// SavedBy is the node that saved a machine, and what the machine needs of one on which it
+// goes on, as in a live migration.
+type SavedBy struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Node           string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Kvm            bool                   `protobuf:"varint,2,opt,name=kvm,proto3" json:"kvm,omitempty"`
+	CpuVendor      string                 `protobuf:"bytes,3,opt,name=cpu_vendor,json=cpuVendor,proto3" json:"cpu_vendor,omitempty"`
+	CpuFamily      int32                  `protobuf:"varint,4,opt,name=cpu_family,json=cpuFamily,proto3" json:"cpu_family,omitempty"`
+	CpuModelNumber int32                  `protobuf:"varint,5,opt,name=cpu_model_number,json=cpuModelNumber,proto3" json:"cpu_model_number,omitempty"`
+	QemuVersion    string                 `protobuf:"bytes,6,opt,name=qemu_version,json=qemuVersion,proto3" json:"qemu_version,omitempty"`
+	CpuModel       string                 `protobuf:"bytes,7,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"` // from here on the machine's
+	MachineType    string                 `protobuf:"bytes,8,opt,name=machine_type,json=machineType,proto3" json:"machine_type,omitempty"`
+	Networks       []string               `protobuf:"bytes,9,rep,name=networks,proto3" json:"networks,omitempty"`
+	CpuMissing     []string               `protobuf:"bytes,10,rep,name=cpu_missing,json=cpuMissing,proto3" json:"cpu_missing,omitempty"`    // what the node lacked of that model
+	CpuFeatures    []string               `protobuf:"bytes,11,rep,name=cpu_features,json=cpuFeatures,proto3" json:"cpu_features,omitempty"` // all that it had, where the model is no fixed one
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SavedBy) Reset() {
+	*x = SavedBy{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SavedBy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SavedBy) ProtoMessage() {}
+
+func (x *SavedBy) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SavedBy.ProtoReflect.Descriptor instead.
+func (*SavedBy) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SavedBy) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SavedBy) GetKvm() bool {
+	if x != nil {
+		return x.Kvm
+	}
+	return false
+}
+
+func (x *SavedBy) GetCpuVendor() string {
+	if x != nil {
+		return x.CpuVendor
+	}
+	return ""
+}
+
+func (x *SavedBy) GetCpuFamily() int32 {
+	if x != nil {
+		return x.CpuFamily
+	}
+	return 0
+}
+
+func (x *SavedBy) GetCpuModelNumber() int32 {
+	if x != nil {
+		return x.CpuModelNumber
+	}
+	return 0
+}
+
+func (x *SavedBy) GetQemuVersion() string {
+	if x != nil {
+		return x.QemuVersion
+	}
+	return ""
+}
+
+func (x *SavedBy) GetCpuModel() string {
+	if x != nil {
+		return x.CpuModel
+	}
+	return ""
+}
+
+func (x *SavedBy) GetMachineType() string {
+	if x != nil {
+		return x.MachineType
+	}
+	return ""
+}
+
+func (x *SavedBy) GetNetworks() []string {
 	if x != nil {
 		return x.Networks
+	}
+	return nil
+}
+
+func (x *SavedBy) GetCpuMissing() []string {
+	if x != nil {
+		return x.CpuMissing
+	}
+	return nil
+}
+
+func (x *SavedBy) GetCpuFeatures() []string {
+	if x != nil {
+		return x.CpuFeatures
 	}
 	return nil
 }
@@ -2675,14 +2784,13 @@ type GroupStatus struct {
 	AtMs          int64                  `protobuf:"varint,5,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
 	CpuModel      string                 `protobuf:"bytes,170,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"` // that the machine was started with
 	CpuFrom       string                 `protobuf:"bytes,171,opt,name=cpu_from,json=cpuFrom,proto3" json:"cpu_from,omitempty"`    // "cluster" where it was the cluster's
-	Cards         *Cards                 `protobuf:"bytes,172,opt,name=cards,proto3" json:"cards,omitempty"`                       // that it runs with; unset: none, or not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2802,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2815,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GroupStatus) GetState() GroupState {
@@ -2759,13 +2867,6 @@ func (x *GroupStatus) GetCpuFrom() string {
 	return ""
 }
 
-func (x *GroupStatus) GetCards() *Cards {
-	if x != nil {
-		return x.Cards
-	}
-	return nil
-}
-
 type Migration struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2783,7 +2884,7 @@ type Migration struct {
 
 func (x *Migration) Reset() {
 	*x = Migration{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +2896,7 @@ func (x *Migration) String() string {
 func (*Migration) ProtoMessage() {}
 
 func (x *Migration) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +2909,7 @@ func (x *Migration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Migration.ProtoReflect.Descriptor instead.
 func (*Migration) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Migration) GetId() uint64 {
@@ -2888,7 +2989,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3001,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +3014,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Event) GetId() uint64 {
@@ -2968,7 +3069,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3081,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3094,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Applied) GetId() uint64 {
@@ -3021,7 +3122,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +3134,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +3147,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Result) GetCode() Code {
@@ -3121,8 +3222,12 @@ type Command struct {
 	//	*Command_MigrationBegin
 	//	*Command_MigrationSet
 	//	*Command_VolumeSet
-	//	*Command_VirtualNetworkSet
-	//	*Command_VirtualNetworkRemove
+	//	*Command_GroupSave
+	//	*Command_GroupSaved
+	//	*Command_GroupSaveEnd
+	//	*Command_GroupResume
+	//	*Command_GroupDiscard
+	//	*Command_GroupMove
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3130,7 +3235,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3142,7 +3247,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3155,7 +3260,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Command) GetId() uint64 {
@@ -3571,19 +3676,55 @@ func (x *Command) GetVolumeSet() *VolumeSet {
 	return nil
 }
 
-func (x *Command) GetVirtualNetworkSet() *VirtualNetworkSet {
+func (x *Command) GetGroupSave() *GroupSave {
 	if x != nil {
-		if x, ok := x.Kind.(*Command_VirtualNetworkSet); ok {
-			return x.VirtualNetworkSet
+		if x, ok := x.Kind.(*Command_GroupSave); ok {
+			return x.GroupSave
 		}
 	}
 	return nil
 }
 
-func (x *Command) GetVirtualNetworkRemove() *VirtualNetworkRemove {
+func (x *Command) GetGroupSaved() *GroupSaved {
 	if x != nil {
-		if x, ok := x.Kind.(*Command_VirtualNetworkRemove); ok {
-			return x.VirtualNetworkRemove
+		if x, ok := x.Kind.(*Command_GroupSaved); ok {
+			return x.GroupSaved
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetGroupSaveEnd() *GroupSaveEnd {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_GroupSaveEnd); ok {
+			return x.GroupSaveEnd
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetGroupResume() *GroupResume {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_GroupResume); ok {
+			return x.GroupResume
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetGroupDiscard() *GroupDiscard {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_GroupDiscard); ok {
+			return x.GroupDiscard
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetGroupMove() *GroupMove {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_GroupMove); ok {
+			return x.GroupMove
 		}
 	}
 	return nil
@@ -3761,12 +3902,28 @@ type Command_VolumeSet struct {
 	VolumeSet *VolumeSet `protobuf:"bytes,144,opt,name=volume_set,json=volumeSet,proto3,oneof"`
 }
 
-type Command_VirtualNetworkSet struct {
-	VirtualNetworkSet *VirtualNetworkSet `protobuf:"bytes,170,opt,name=virtual_network_set,json=virtualNetworkSet,proto3,oneof"`
+type Command_GroupSave struct {
+	GroupSave *GroupSave `protobuf:"bytes,160,opt,name=group_save,json=groupSave,proto3,oneof"`
 }
 
-type Command_VirtualNetworkRemove struct {
-	VirtualNetworkRemove *VirtualNetworkRemove `protobuf:"bytes,171,opt,name=virtual_network_remove,json=virtualNetworkRemove,proto3,oneof"`
+type Command_GroupSaved struct {
+	GroupSaved *GroupSaved `protobuf:"bytes,161,opt,name=group_saved,json=groupSaved,proto3,oneof"`
+}
+
+type Command_GroupSaveEnd struct {
+	GroupSaveEnd *GroupSaveEnd `protobuf:"bytes,162,opt,name=group_save_end,json=groupSaveEnd,proto3,oneof"`
+}
+
+type Command_GroupResume struct {
+	GroupResume *GroupResume `protobuf:"bytes,163,opt,name=group_resume,json=groupResume,proto3,oneof"`
+}
+
+type Command_GroupDiscard struct {
+	GroupDiscard *GroupDiscard `protobuf:"bytes,164,opt,name=group_discard,json=groupDiscard,proto3,oneof"`
+}
+
+type Command_GroupMove struct {
+	GroupMove *GroupMove `protobuf:"bytes,165,opt,name=group_move,json=groupMove,proto3,oneof"`
 }
 
 func (*Command_NodeAdd) isCommand_Kind() {}
@@ -3853,9 +4010,17 @@ func (*Command_MigrationSet) isCommand_Kind() {}
 
 func (*Command_VolumeSet) isCommand_Kind() {}
 
-func (*Command_VirtualNetworkSet) isCommand_Kind() {}
+func (*Command_GroupSave) isCommand_Kind() {}
 
-func (*Command_VirtualNetworkRemove) isCommand_Kind() {}
+func (*Command_GroupSaved) isCommand_Kind() {}
+
+func (*Command_GroupSaveEnd) isCommand_Kind() {}
+
+func (*Command_GroupResume) isCommand_Kind() {}
+
+func (*Command_GroupDiscard) isCommand_Kind() {}
+
+func (*Command_GroupMove) isCommand_Kind() {}
 
 // ClusterUpgrade moves the format of the database forward.
 type ClusterUpgrade struct {
@@ -3867,7 +4032,7 @@ type ClusterUpgrade struct {
 
 func (x *ClusterUpgrade) Reset() {
 	*x = ClusterUpgrade{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +4044,7 @@ func (x *ClusterUpgrade) String() string {
 func (*ClusterUpgrade) ProtoMessage() {}
 
 func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +4057,7 @@ func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgrade.ProtoReflect.Descriptor instead.
 func (*ClusterUpgrade) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ClusterUpgrade) GetFormat() uint32 {
@@ -3911,7 +4076,7 @@ type NodeAdd struct {
 
 func (x *NodeAdd) Reset() {
 	*x = NodeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3923,7 +4088,7 @@ func (x *NodeAdd) String() string {
 func (*NodeAdd) ProtoMessage() {}
 
 func (x *NodeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3936,7 +4101,7 @@ func (x *NodeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdd.ProtoReflect.Descriptor instead.
 func (*NodeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *NodeAdd) GetNode() *Node {
@@ -3955,7 +4120,7 @@ type NodeRemove struct {
 
 func (x *NodeRemove) Reset() {
 	*x = NodeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3967,7 +4132,7 @@ func (x *NodeRemove) String() string {
 func (*NodeRemove) ProtoMessage() {}
 
 func (x *NodeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3980,7 +4145,7 @@ func (x *NodeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemove.ProtoReflect.Descriptor instead.
 func (*NodeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *NodeRemove) GetNode() uint64 {
@@ -4000,7 +4165,7 @@ type NodeLeave struct {
 
 func (x *NodeLeave) Reset() {
 	*x = NodeLeave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4012,7 +4177,7 @@ func (x *NodeLeave) String() string {
 func (*NodeLeave) ProtoMessage() {}
 
 func (x *NodeLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4025,7 +4190,7 @@ func (x *NodeLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeLeave.ProtoReflect.Descriptor instead.
 func (*NodeLeave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NodeLeave) GetNode() uint64 {
@@ -4052,7 +4217,7 @@ type NodeSet struct {
 
 func (x *NodeSet) Reset() {
 	*x = NodeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4229,7 @@ func (x *NodeSet) String() string {
 func (*NodeSet) ProtoMessage() {}
 
 func (x *NodeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4242,7 @@ func (x *NodeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSet.ProtoReflect.Descriptor instead.
 func (*NodeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NodeSet) GetNode() uint64 {
@@ -4107,7 +4272,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4284,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4297,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NodeDown) GetNode() uint64 {
@@ -4181,7 +4346,7 @@ type FenceProof struct {
 
 func (x *FenceProof) Reset() {
 	*x = FenceProof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4193,7 +4358,7 @@ func (x *FenceProof) String() string {
 func (*FenceProof) ProtoMessage() {}
 
 func (x *FenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4206,7 +4371,7 @@ func (x *FenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceProof.ProtoReflect.Descriptor instead.
 func (*FenceProof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FenceProof) GetNode() uint64 {
@@ -4240,7 +4405,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +4417,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +4430,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NodeUp) GetNode() uint64 {
@@ -4294,7 +4459,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4306,7 +4471,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4319,7 +4484,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeReport) GetNode() uint64 {
@@ -4359,7 +4524,7 @@ type DiskAdd struct {
 
 func (x *DiskAdd) Reset() {
 	*x = DiskAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4371,7 +4536,7 @@ func (x *DiskAdd) String() string {
 func (*DiskAdd) ProtoMessage() {}
 
 func (x *DiskAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4384,7 +4549,7 @@ func (x *DiskAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAdd.ProtoReflect.Descriptor instead.
 func (*DiskAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DiskAdd) GetDisk() *Disk {
@@ -4406,7 +4571,7 @@ type DiskClaim struct {
 
 func (x *DiskClaim) Reset() {
 	*x = DiskClaim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4418,7 +4583,7 @@ func (x *DiskClaim) String() string {
 func (*DiskClaim) ProtoMessage() {}
 
 func (x *DiskClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4431,7 +4596,7 @@ func (x *DiskClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskClaim.ProtoReflect.Descriptor instead.
 func (*DiskClaim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DiskClaim) GetDisk() string {
@@ -4464,7 +4629,7 @@ type PortalAdd struct {
 
 func (x *PortalAdd) Reset() {
 	*x = PortalAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4476,7 +4641,7 @@ func (x *PortalAdd) String() string {
 func (*PortalAdd) ProtoMessage() {}
 
 func (x *PortalAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4489,7 +4654,7 @@ func (x *PortalAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortalAdd.ProtoReflect.Descriptor instead.
 func (*PortalAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PortalAdd) GetPortal() string {
@@ -4512,7 +4677,7 @@ type QuorumSet struct {
 
 func (x *QuorumSet) Reset() {
 	*x = QuorumSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4524,7 +4689,7 @@ func (x *QuorumSet) String() string {
 func (*QuorumSet) ProtoMessage() {}
 
 func (x *QuorumSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4537,7 +4702,7 @@ func (x *QuorumSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSet.ProtoReflect.Descriptor instead.
 func (*QuorumSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *QuorumSet) GetMode() QuorumMode {
@@ -4586,7 +4751,7 @@ type WitnessHosted struct {
 
 func (x *WitnessHosted) Reset() {
 	*x = WitnessHosted{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4598,7 +4763,7 @@ func (x *WitnessHosted) String() string {
 func (*WitnessHosted) ProtoMessage() {}
 
 func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4611,7 +4776,7 @@ func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHosted.ProtoReflect.Descriptor instead.
 func (*WitnessHosted) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WitnessHosted) GetNode() uint64 {
@@ -4644,7 +4809,7 @@ type WitnessDropped struct {
 
 func (x *WitnessDropped) Reset() {
 	*x = WitnessDropped{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4656,7 +4821,7 @@ func (x *WitnessDropped) String() string {
 func (*WitnessDropped) ProtoMessage() {}
 
 func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4669,7 +4834,7 @@ func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessDropped.ProtoReflect.Descriptor instead.
 func (*WitnessDropped) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *WitnessDropped) GetVoter() uint64 {
@@ -4688,7 +4853,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4700,7 +4865,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4713,7 +4878,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -4738,7 +4903,7 @@ type VolumeAdd struct {
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4750,7 +4915,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4763,7 +4928,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -4827,7 +4992,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4839,7 +5004,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4852,7 +5017,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -4900,7 +5065,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4912,7 +5077,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4925,7 +5090,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -5004,7 +5169,7 @@ type VolumeMove struct {
 
 func (x *VolumeMove) Reset() {
 	*x = VolumeMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5016,7 +5181,7 @@ func (x *VolumeMove) String() string {
 func (*VolumeMove) ProtoMessage() {}
 
 func (x *VolumeMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5029,7 +5194,7 @@ func (x *VolumeMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMove.ProtoReflect.Descriptor instead.
 func (*VolumeMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *VolumeMove) GetName() string {
@@ -5076,7 +5241,7 @@ type VolumeReleased struct {
 
 func (x *VolumeReleased) Reset() {
 	*x = VolumeReleased{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5088,7 +5253,7 @@ func (x *VolumeReleased) String() string {
 func (*VolumeReleased) ProtoMessage() {}
 
 func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5101,7 +5266,7 @@ func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReleased.ProtoReflect.Descriptor instead.
 func (*VolumeReleased) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *VolumeReleased) GetName() string {
@@ -5151,7 +5316,7 @@ type VolumeMaintenance struct {
 
 func (x *VolumeMaintenance) Reset() {
 	*x = VolumeMaintenance{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5163,7 +5328,7 @@ func (x *VolumeMaintenance) String() string {
 func (*VolumeMaintenance) ProtoMessage() {}
 
 func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5176,7 +5341,7 @@ func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMaintenance.ProtoReflect.Descriptor instead.
 func (*VolumeMaintenance) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *VolumeMaintenance) GetName() string {
@@ -5210,7 +5375,7 @@ type VolumeRemove struct {
 
 func (x *VolumeRemove) Reset() {
 	*x = VolumeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5222,7 +5387,7 @@ func (x *VolumeRemove) String() string {
 func (*VolumeRemove) ProtoMessage() {}
 
 func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5235,7 +5400,7 @@ func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemove.ProtoReflect.Descriptor instead.
 func (*VolumeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *VolumeRemove) GetName() string {
@@ -5255,7 +5420,7 @@ type VolumeRemoved struct {
 
 func (x *VolumeRemoved) Reset() {
 	*x = VolumeRemoved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5267,7 +5432,7 @@ func (x *VolumeRemoved) String() string {
 func (*VolumeRemoved) ProtoMessage() {}
 
 func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5280,7 +5445,7 @@ func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemoved.ProtoReflect.Descriptor instead.
 func (*VolumeRemoved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *VolumeRemoved) GetName() string {
@@ -5307,7 +5472,7 @@ type VolumeSet struct {
 
 func (x *VolumeSet) Reset() {
 	*x = VolumeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5319,7 +5484,7 @@ func (x *VolumeSet) String() string {
 func (*VolumeSet) ProtoMessage() {}
 
 func (x *VolumeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5332,7 +5497,7 @@ func (x *VolumeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeSet.ProtoReflect.Descriptor instead.
 func (*VolumeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *VolumeSet) GetName() string {
@@ -5362,7 +5527,7 @@ type VolumeGrown struct {
 
 func (x *VolumeGrown) Reset() {
 	*x = VolumeGrown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5374,7 +5539,7 @@ func (x *VolumeGrown) String() string {
 func (*VolumeGrown) ProtoMessage() {}
 
 func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5387,7 +5552,7 @@ func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
 func (*VolumeGrown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VolumeGrown) GetName() string {
@@ -5427,7 +5592,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5439,7 +5604,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5452,7 +5617,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -5465,13 +5630,14 @@ func (x *GroupAdd) GetGroup() *Group {
 type GroupRemove struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	DiscardState  bool                   `protobuf:"varint,160,opt,name=discard_state,json=discardState,proto3" json:"discard_state,omitempty"` // where it is saved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5483,7 +5649,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5496,7 +5662,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -5504,6 +5670,13 @@ func (x *GroupRemove) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *GroupRemove) GetDiscardState() bool {
+	if x != nil {
+		return x.DiscardState
+	}
+	return false
 }
 
 type GroupDesire struct {
@@ -5517,7 +5690,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5529,7 +5702,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5542,7 +5715,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -5578,7 +5751,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5590,7 +5763,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5603,7 +5776,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -5638,13 +5811,14 @@ type GroupReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Status        *GroupStatus           `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	Saved         uint64                 `protobuf:"varint,160,opt,name=saved,proto3" json:"saved,omitempty"` // the saved state that it starts from, or that is of no use where it failed; 0: its disk
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5656,7 +5830,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5669,7 +5843,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GroupReport) GetName() string {
@@ -5686,6 +5860,397 @@ func (x *GroupReport) GetStatus() *GroupStatus {
 	return nil
 }
 
+func (x *GroupReport) GetSaved() uint64 {
+	if x != nil {
+		return x.Saved
+	}
+	return 0
+}
+
+// GroupSave asks that a running machine is saved.
+type GroupSave struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"` // where it is to go on at once; 0: it stays saved
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupSave) Reset() {
+	*x = GroupSave{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSave) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSave) ProtoMessage() {}
+
+func (x *GroupSave) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSave.ProtoReflect.Descriptor instead.
+func (*GroupSave) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *GroupSave) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupSave) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+// GroupSaved is its owner's word that the state is on the volume as a whole. From here on
+// the process that was saved must not run again.
+type GroupSaved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	NodeEpoch     uint64                 `protobuf:"varint,4,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`
+	Size          int64                  `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	Crc32C        uint32                 `protobuf:"varint,6,opt,name=crc32c,proto3" json:"crc32c,omitempty"`
+	By            *SavedBy               `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupSaved) Reset() {
+	*x = GroupSaved{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSaved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSaved) ProtoMessage() {}
+
+func (x *GroupSaved) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSaved.ProtoReflect.Descriptor instead.
+func (*GroupSaved) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *GroupSaved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupSaved) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *GroupSaved) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GroupSaved) GetNodeEpoch() uint64 {
+	if x != nil {
+		return x.NodeEpoch
+	}
+	return 0
+}
+
+func (x *GroupSaved) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *GroupSaved) GetCrc32C() uint32 {
+	if x != nil {
+		return x.Crc32C
+	}
+	return 0
+}
+
+func (x *GroupSaved) GetBy() *SavedBy {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+// GroupSaveEnd calls a save off: the machine runs on.
+type GroupSaveEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupSaveEnd) Reset() {
+	*x = GroupSaveEnd{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSaveEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSaveEnd) ProtoMessage() {}
+
+func (x *GroupSaveEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSaveEnd.ProtoReflect.Descriptor instead.
+func (*GroupSaveEnd) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *GroupSaveEnd) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupSaveEnd) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *GroupSaveEnd) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// GroupResume uses a state up. Its proposer has a process that has loaded it and may run
+// after this.
+type GroupResume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	NodeEpoch     uint64                 `protobuf:"varint,4,opt,name=node_epoch,json=nodeEpoch,proto3" json:"node_epoch,omitempty"`
+	Attempt       uint64                 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupResume) Reset() {
+	*x = GroupResume{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupResume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupResume) ProtoMessage() {}
+
+func (x *GroupResume) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupResume.ProtoReflect.Descriptor instead.
+func (*GroupResume) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *GroupResume) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupResume) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *GroupResume) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GroupResume) GetNodeEpoch() uint64 {
+	if x != nil {
+		return x.NodeEpoch
+	}
+	return 0
+}
+
+func (x *GroupResume) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+// GroupDiscard gives a state up: the machine starts from its disk.
+type GroupDiscard struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupDiscard) Reset() {
+	*x = GroupDiscard{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupDiscard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupDiscard) ProtoMessage() {}
+
+func (x *GroupDiscard) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupDiscard.ProtoReflect.Descriptor instead.
+func (*GroupDiscard) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *GroupDiscard) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// GroupMove gives a machine that is off, or saved, another owner.
+type GroupMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupMove) Reset() {
+	*x = GroupMove{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMove) ProtoMessage() {}
+
+func (x *GroupMove) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMove.ProtoReflect.Descriptor instead.
+func (*GroupMove) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *GroupMove) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupMove) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
 type MigrationStart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -5698,7 +6263,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5710,7 +6275,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5723,7 +6288,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -5765,7 +6330,7 @@ type MigrationBegin struct {
 
 func (x *MigrationBegin) Reset() {
 	*x = MigrationBegin{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5777,7 +6342,7 @@ func (x *MigrationBegin) String() string {
 func (*MigrationBegin) ProtoMessage() {}
 
 func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5790,7 +6355,7 @@ func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationBegin.ProtoReflect.Descriptor instead.
 func (*MigrationBegin) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *MigrationBegin) GetGroup() string {
@@ -5816,7 +6381,7 @@ type MigrationSet struct {
 
 func (x *MigrationSet) Reset() {
 	*x = MigrationSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5828,7 +6393,7 @@ func (x *MigrationSet) String() string {
 func (*MigrationSet) ProtoMessage() {}
 
 func (x *MigrationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5841,7 +6406,7 @@ func (x *MigrationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSet.ProtoReflect.Descriptor instead.
 func (*MigrationSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *MigrationSet) GetSettings() *MigrationSettings {
@@ -5862,7 +6427,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5874,7 +6439,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5887,7 +6452,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -5922,7 +6487,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5934,7 +6499,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5947,7 +6512,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -5981,7 +6546,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5993,7 +6558,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6006,7 +6571,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -6035,7 +6600,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6047,7 +6612,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6060,7 +6625,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Note) GetLevel() string {
@@ -6104,7 +6669,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6116,7 +6681,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6129,7 +6694,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -6176,7 +6741,7 @@ type MigrationOrder struct {
 
 func (x *MigrationOrder) Reset() {
 	*x = MigrationOrder{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6188,7 +6753,7 @@ func (x *MigrationOrder) String() string {
 func (*MigrationOrder) ProtoMessage() {}
 
 func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6201,7 +6766,7 @@ func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOrder.ProtoReflect.Descriptor instead.
 func (*MigrationOrder) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *MigrationOrder) GetOrder() uint32 {
@@ -6222,7 +6787,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6234,7 +6799,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6247,7 +6812,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -6282,7 +6847,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6294,7 +6859,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6307,7 +6872,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -6341,7 +6906,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6353,7 +6918,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6366,7 +6931,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -6383,124 +6948,11 @@ func (x *ProfileReport) GetSensitivityEpoch() uint64 {
 	return 0
 }
 
-type VirtualNetworkSet struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Add           bool                   `protobuf:"varint,2,opt,name=add,proto3" json:"add,omitempty"` // there is none of that name yet
-	Bridge        *string                `protobuf:"bytes,3,opt,name=bridge,proto3,oneof" json:"bridge,omitempty"`
-	Nodes         map[uint64]string      `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // empty: the same as elsewhere
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VirtualNetworkSet) Reset() {
-	*x = VirtualNetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VirtualNetworkSet) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VirtualNetworkSet) ProtoMessage() {}
-
-func (x *VirtualNetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VirtualNetworkSet.ProtoReflect.Descriptor instead.
-func (*VirtualNetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
-}
-
-func (x *VirtualNetworkSet) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *VirtualNetworkSet) GetAdd() bool {
-	if x != nil {
-		return x.Add
-	}
-	return false
-}
-
-func (x *VirtualNetworkSet) GetBridge() string {
-	if x != nil && x.Bridge != nil {
-		return *x.Bridge
-	}
-	return ""
-}
-
-func (x *VirtualNetworkSet) GetNodes() map[uint64]string {
-	if x != nil {
-		return x.Nodes
-	}
-	return nil
-}
-
-type VirtualNetworkRemove struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VirtualNetworkRemove) Reset() {
-	*x = VirtualNetworkRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VirtualNetworkRemove) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VirtualNetworkRemove) ProtoMessage() {}
-
-func (x *VirtualNetworkRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VirtualNetworkRemove.ProtoReflect.Descriptor instead.
-func (*VirtualNetworkRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
-}
-
-func (x *VirtualNetworkRemove) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
 var File_cluster_clusterpb_cluster_proto protoreflect.FileDescriptor
 
 const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcluster/clusterpb/cluster.proto\x12\x12quorate.cluster.v1\"\x89\n" +
-	"\n" +
+	"\x1fcluster/clusterpb/cluster.proto\x12\x12quorate.cluster.v1\"\xe3\b\n" +
 	"\x05State\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.cluster.v1.ClusterR\acluster\x12:\n" +
 	"\x05nodes\x18\x02 \x03(\v2$.quorate.cluster.v1.State.NodesEntryR\x05nodes\x122\n" +
@@ -6516,8 +6968,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	" \x01(\x04R\bnextNode\x12%\n" +
 	"\x0enext_migration\x18\v \x01(\x04R\rnextMigration\x12\x18\n" +
 	"\aportals\x18\f \x03(\tR\aportals\x12C\n" +
-	"\bnetworks\x182 \x03(\v2'.quorate.cluster.v1.State.NetworksEntryR\bnetworks\x12Z\n" +
-	"\x10virtual_networks\x18\xaa\x01 \x03(\v2..quorate.cluster.v1.State.VirtualNetworksEntryR\x0fvirtualNetworks\x1aR\n" +
+	"\bnetworks\x182 \x03(\v2'.quorate.cluster.v1.State.NetworksEntryR\bnetworks\x12\x1c\n" +
+	"\tnext_save\x18\xa0\x01 \x01(\x04R\bnextSave\x1aR\n" +
 	"\n" +
 	"NodesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12.\n" +
@@ -6534,10 +6986,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05value:\x028\x01\x1aX\n" +
 	"\rNetworksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
-	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\x1af\n" +
-	"\x14VirtualNetworksEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
-	"\x05value\x18\x02 \x01(\v2\".quorate.cluster.v1.VirtualNetworkR\x05value:\x028\x01\"\xf4\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\"\xf4\x02\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -6579,15 +7028,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04role\x18\x03 \x01(\x0e2\x1f.quorate.cluster.v1.NetworkRoleR\x04role\x12\x16\n" +
 	"\x06metric\x18\x04 \x01(\rR\x06metric\x12\x12\n" +
 	"\x04kept\x18\x05 \x01(\bR\x04kept\x12(\n" +
-	"\x0fmigration_order\x18\x96\x01 \x01(\rR\x0emigrationOrder\"\xbb\x01\n" +
-	"\x0eVirtualNetwork\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x12C\n" +
-	"\x05nodes\x18\x03 \x03(\v2-.quorate.cluster.v1.VirtualNetwork.NodesEntryR\x05nodes\x1a8\n" +
-	"\n" +
-	"NodesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa0\x04\n" +
+	"\x0fmigration_order\x18\x96\x01 \x01(\rR\x0emigrationOrder\"\xa0\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12=\n" +
@@ -6613,7 +7054,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vNodeAddress\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x10\n" +
-	"\x03mac\x182 \x01(\tR\x03mac\"\xca\x03\n" +
+	"\x03mac\x182 \x01(\tR\x03mac\"\x92\x03\n" +
 	"\tNodeFacts\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x1d\n" +
@@ -6631,17 +7072,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	" \x01(\tR\vqemuVersion\x12\x16\n" +
 	"\x06format\x18n \x01(\rR\x06format\x12<\n" +
 	"\n" +
-	"cpu_models\x18\xaa\x01 \x03(\v2\x1c.quorate.cluster.v1.CpuModelR\tcpuModels\x126\n" +
-	"\abridges\x18\xab\x01 \x01(\v2\x1b.quorate.cluster.v1.BridgesR\abridges\"\xc3\x01\n" +
-	"\aBridges\x124\n" +
-	"\abridges\x18\x01 \x03(\v2\x1a.quorate.cluster.v1.BridgeR\abridges\x12E\n" +
-	"\bnetworks\x18\x02 \x03(\v2).quorate.cluster.v1.Bridges.NetworksEntryR\bnetworks\x1a;\n" +
-	"\rNetworksEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\",\n" +
-	"\x06Bridge\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
-	"\x02up\x18\x02 \x01(\bR\x02up\"8\n" +
+	"cpu_models\x18\xaa\x01 \x03(\v2\x1c.quorate.cluster.v1.CpuModelR\tcpuModels\"8\n" +
 	"\bCpuModel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amissing\x18\x02 \x03(\tR\amissing\"\x83\x01\n" +
@@ -6734,7 +7165,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
 	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
 	"\n" +
-	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\xfd\x03\n" +
+	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\xf0\x04\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -6751,10 +7182,44 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\brestarts\x18\v \x01(\rR\brestarts\x12\"\n" +
 	"\rnot_before_ms\x18\f \x01(\x03R\vnotBeforeMs\x12\x1b\n" +
 	"\thard_stop\x18\r \x01(\bR\bhardStop\x12\x18\n" +
-	"\aaddress\x182 \x01(\tR\aaddress\x120\n" +
-	"\x05cards\x18\xaa\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\"#\n" +
-	"\x05Cards\x12\x1a\n" +
-	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"\x86\x02\n" +
+	"\aaddress\x182 \x01(\tR\aaddress\x123\n" +
+	"\x06saving\x18\xa0\x01 \x01(\v2\x1a.quorate.cluster.v1.SavingR\x06saving\x125\n" +
+	"\x05saved\x18\xa1\x01 \x01(\v2\x1e.quorate.cluster.v1.SavedStateR\x05saved\x12\x1c\n" +
+	"\tnot_saved\x18\xa2\x01 \x01(\tR\bnotSaved\x12\x19\n" +
+	"\aresumed\x18\xa3\x01 \x01(\x04R\aresumed\"<\n" +
+	"\x06Saving\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x12\n" +
+	"\x04move\x18\x03 \x01(\x04R\x04move\"\xf2\x01\n" +
+	"\n" +
+	"SavedState\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06crc32c\x18\x03 \x01(\rR\x06crc32c\x12\x13\n" +
+	"\x05at_ms\x18\x04 \x01(\x03R\x04atMs\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\x04R\x02to\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\x04R\x04from\x12\x14\n" +
+	"\x05fault\x18\a \x01(\tR\x05fault\x12\x18\n" +
+	"\aattempt\x18\b \x01(\x04R\aattempt\x12+\n" +
+	"\x02by\x18\t \x01(\v2\x1b.quorate.cluster.v1.SavedByR\x02by\x12\x12\n" +
+	"\x04move\x18\n" +
+	" \x01(\x04R\x04move\"\xda\x02\n" +
+	"\aSavedBy\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
+	"\x03kvm\x18\x02 \x01(\bR\x03kvm\x12\x1d\n" +
+	"\n" +
+	"cpu_vendor\x18\x03 \x01(\tR\tcpuVendor\x12\x1d\n" +
+	"\n" +
+	"cpu_family\x18\x04 \x01(\x05R\tcpuFamily\x12(\n" +
+	"\x10cpu_model_number\x18\x05 \x01(\x05R\x0ecpuModelNumber\x12!\n" +
+	"\fqemu_version\x18\x06 \x01(\tR\vqemuVersion\x12\x1b\n" +
+	"\tcpu_model\x18\a \x01(\tR\bcpuModel\x12!\n" +
+	"\fmachine_type\x18\b \x01(\tR\vmachineType\x12\x1a\n" +
+	"\bnetworks\x18\t \x03(\tR\bnetworks\x12\x1f\n" +
+	"\vcpu_missing\x18\n" +
+	" \x03(\tR\n" +
+	"cpuMissing\x12!\n" +
+	"\fcpu_features\x18\v \x03(\tR\vcpuFeatures\"\xd4\x01\n" +
 	"\vGroupStatus\x124\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1e.quorate.cluster.v1.GroupStateR\x05state\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x14\n" +
@@ -6762,8 +7227,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x13\n" +
 	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\x12\x1c\n" +
 	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\x12\x1a\n" +
-	"\bcpu_from\x18\xab\x01 \x01(\tR\acpuFrom\x120\n" +
-	"\x05cards\x18\xac\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\"\x8d\x02\n" +
+	"\bcpu_from\x18\xab\x01 \x01(\tR\acpuFrom\"\x8d\x02\n" +
 	"\tMigration\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x0e\n" +
@@ -6788,7 +7252,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\x83\x19\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xe8\x1a\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -6849,9 +7313,16 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x0fmigration_begin\x18\x96\x01 \x01(\v2\".quorate.cluster.v1.MigrationBeginH\x00R\x0emigrationBegin\x12H\n" +
 	"\rmigration_set\x18\x97\x01 \x01(\v2 .quorate.cluster.v1.MigrationSetH\x00R\fmigrationSet\x12?\n" +
 	"\n" +
-	"volume_set\x18\x90\x01 \x01(\v2\x1d.quorate.cluster.v1.VolumeSetH\x00R\tvolumeSet\x12X\n" +
-	"\x13virtual_network_set\x18\xaa\x01 \x01(\v2%.quorate.cluster.v1.VirtualNetworkSetH\x00R\x11virtualNetworkSet\x12a\n" +
-	"\x16virtual_network_remove\x18\xab\x01 \x01(\v2(.quorate.cluster.v1.VirtualNetworkRemoveH\x00R\x14virtualNetworkRemoveB\x06\n" +
+	"volume_set\x18\x90\x01 \x01(\v2\x1d.quorate.cluster.v1.VolumeSetH\x00R\tvolumeSet\x12?\n" +
+	"\n" +
+	"group_save\x18\xa0\x01 \x01(\v2\x1d.quorate.cluster.v1.GroupSaveH\x00R\tgroupSave\x12B\n" +
+	"\vgroup_saved\x18\xa1\x01 \x01(\v2\x1e.quorate.cluster.v1.GroupSavedH\x00R\n" +
+	"groupSaved\x12I\n" +
+	"\x0egroup_save_end\x18\xa2\x01 \x01(\v2 .quorate.cluster.v1.GroupSaveEndH\x00R\fgroupSaveEnd\x12E\n" +
+	"\fgroup_resume\x18\xa3\x01 \x01(\v2\x1f.quorate.cluster.v1.GroupResumeH\x00R\vgroupResume\x12H\n" +
+	"\rgroup_discard\x18\xa4\x01 \x01(\v2 .quorate.cluster.v1.GroupDiscardH\x00R\fgroupDiscard\x12?\n" +
+	"\n" +
+	"group_move\x18\xa5\x01 \x01(\v2\x1d.quorate.cluster.v1.GroupMoveH\x00R\tgroupMoveB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"(\n" +
 	"\x0eClusterUpgrade\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"7\n" +
@@ -6968,9 +7439,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x02to\x18\x03 \x01(\x03R\x02to\x12\x10\n" +
 	"\x03lun\x18\x04 \x01(\x03R\x03lun\";\n" +
 	"\bGroupAdd\x12/\n" +
-	"\x05group\x18\x01 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05group\"!\n" +
+	"\x05group\x18\x01 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05group\"G\n" +
 	"\vGroupRemove\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"i\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
+	"\rdiscard_state\x18\xa0\x01 \x01(\bR\fdiscardState\"i\n" +
 	"\vGroupDesire\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x06desire\x18\x02 \x01(\x0e2\x1a.quorate.cluster.v1.DesireR\x06desire\x12\x12\n" +
@@ -6979,10 +7451,40 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\x04R\x02to\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"Z\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"q\n" +
 	"\vGroupReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
-	"\x06status\x18\x02 \x01(\v2\x1f.quorate.cluster.v1.GroupStatusR\x06status\"\x9a\x01\n" +
+	"\x06status\x18\x02 \x01(\v2\x1f.quorate.cluster.v1.GroupStatusR\x06status\x12\x15\n" +
+	"\x05saved\x18\xa0\x01 \x01(\x04R\x05saved\"/\n" +
+	"\tGroupSave\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\"\xbe\x01\n" +
+	"\n" +
+	"GroupSaved\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"node_epoch\x18\x04 \x01(\x04R\tnodeEpoch\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06crc32c\x18\x06 \x01(\rR\x06crc32c\x12+\n" +
+	"\x02by\x18\a \x01(\v2\x1b.quorate.cluster.v1.SavedByR\x02by\"J\n" +
+	"\fGroupSaveEnd\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x80\x01\n" +
+	"\vGroupResume\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"node_epoch\x18\x04 \x01(\x04R\tnodeEpoch\x12\x18\n" +
+	"\aattempt\x18\x05 \x01(\x04R\aattempt\"\"\n" +
+	"\fGroupDiscard\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"/\n" +
+	"\tGroupMove\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\"\x9a\x01\n" +
 	"\x0eMigrationStart\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12?\n" +
@@ -7034,19 +7536,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"_cpu_model\"P\n" +
 	"\rProfileReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12+\n" +
-	"\x11sensitivity_epoch\x18\x02 \x01(\x04R\x10sensitivityEpoch\"\xe3\x01\n" +
-	"\x11VirtualNetworkSet\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03add\x18\x02 \x01(\bR\x03add\x12\x1b\n" +
-	"\x06bridge\x18\x03 \x01(\tH\x00R\x06bridge\x88\x01\x01\x12F\n" +
-	"\x05nodes\x18\x04 \x03(\v20.quorate.cluster.v1.VirtualNetworkSet.NodesEntryR\x05nodes\x1a8\n" +
-	"\n" +
-	"NodesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_bridge\"*\n" +
-	"\x14VirtualNetworkRemove\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name*\x81\x01\n" +
+	"\x11sensitivity_epoch\x18\x02 \x01(\x04R\x10sensitivityEpoch*\x81\x01\n" +
 	"\vNetworkRole\x12\x1c\n" +
 	"\x18NETWORK_ROLE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11NETWORK_ROLE_NONE\x10\x01\x12\x18\n" +
@@ -7108,218 +7598,216 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
-	(NetworkRole)(0),             // 0: quorate.cluster.v1.NetworkRole
-	(NodeState)(0),               // 1: quorate.cluster.v1.NodeState
-	(ProofKind)(0),               // 2: quorate.cluster.v1.ProofKind
-	(QuorumMode)(0),              // 3: quorate.cluster.v1.QuorumMode
-	(DiskRole)(0),                // 4: quorate.cluster.v1.DiskRole
-	(Desire)(0),                  // 5: quorate.cluster.v1.Desire
-	(GroupState)(0),              // 6: quorate.cluster.v1.GroupState
-	(Code)(0),                    // 7: quorate.cluster.v1.Code
-	(*State)(nil),                // 8: quorate.cluster.v1.State
-	(*Cluster)(nil),              // 9: quorate.cluster.v1.Cluster
-	(*MigrationSettings)(nil),    // 10: quorate.cluster.v1.MigrationSettings
-	(*MigrationOptions)(nil),     // 11: quorate.cluster.v1.MigrationOptions
-	(*Network)(nil),              // 12: quorate.cluster.v1.Network
-	(*VirtualNetwork)(nil),       // 13: quorate.cluster.v1.VirtualNetwork
-	(*Node)(nil),                 // 14: quorate.cluster.v1.Node
-	(*Unreached)(nil),            // 15: quorate.cluster.v1.Unreached
-	(*NodeAddress)(nil),          // 16: quorate.cluster.v1.NodeAddress
-	(*NodeFacts)(nil),            // 17: quorate.cluster.v1.NodeFacts
-	(*Bridges)(nil),              // 18: quorate.cluster.v1.Bridges
-	(*Bridge)(nil),               // 19: quorate.cluster.v1.Bridge
-	(*CpuModel)(nil),             // 20: quorate.cluster.v1.CpuModel
-	(*Proof)(nil),                // 21: quorate.cluster.v1.Proof
-	(*Fence)(nil),                // 22: quorate.cluster.v1.Fence
-	(*Quorum)(nil),               // 23: quorate.cluster.v1.Quorum
-	(*Disk)(nil),                 // 24: quorate.cluster.v1.Disk
-	(*Claim)(nil),                // 25: quorate.cluster.v1.Claim
-	(*Volume)(nil),               // 26: quorate.cluster.v1.Volume
-	(*VolumeStatus)(nil),         // 27: quorate.cluster.v1.VolumeStatus
-	(*HeldUp)(nil),               // 28: quorate.cluster.v1.HeldUp
-	(*Pauses)(nil),               // 29: quorate.cluster.v1.Pauses
-	(*Group)(nil),                // 30: quorate.cluster.v1.Group
-	(*Cards)(nil),                // 31: quorate.cluster.v1.Cards
-	(*GroupStatus)(nil),          // 32: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),            // 33: quorate.cluster.v1.Migration
-	(*Event)(nil),                // 34: quorate.cluster.v1.Event
-	(*Applied)(nil),              // 35: quorate.cluster.v1.Applied
-	(*Result)(nil),               // 36: quorate.cluster.v1.Result
-	(*Command)(nil),              // 37: quorate.cluster.v1.Command
-	(*ClusterUpgrade)(nil),       // 38: quorate.cluster.v1.ClusterUpgrade
-	(*NodeAdd)(nil),              // 39: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),           // 40: quorate.cluster.v1.NodeRemove
-	(*NodeLeave)(nil),            // 41: quorate.cluster.v1.NodeLeave
-	(*NodeSet)(nil),              // 42: quorate.cluster.v1.NodeSet
-	(*NodeDown)(nil),             // 43: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),           // 44: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),               // 45: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),           // 46: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),              // 47: quorate.cluster.v1.DiskAdd
-	(*DiskClaim)(nil),            // 48: quorate.cluster.v1.DiskClaim
-	(*PortalAdd)(nil),            // 49: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),            // 50: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),        // 51: quorate.cluster.v1.WitnessHosted
-	(*WitnessDropped)(nil),       // 52: quorate.cluster.v1.WitnessDropped
-	(*CsvEnable)(nil),            // 53: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),            // 54: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),         // 55: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),         // 56: quorate.cluster.v1.VolumeReport
-	(*VolumeMove)(nil),           // 57: quorate.cluster.v1.VolumeMove
-	(*VolumeReleased)(nil),       // 58: quorate.cluster.v1.VolumeReleased
-	(*VolumeMaintenance)(nil),    // 59: quorate.cluster.v1.VolumeMaintenance
-	(*VolumeRemove)(nil),         // 60: quorate.cluster.v1.VolumeRemove
-	(*VolumeRemoved)(nil),        // 61: quorate.cluster.v1.VolumeRemoved
-	(*VolumeSet)(nil),            // 62: quorate.cluster.v1.VolumeSet
-	(*VolumeGrown)(nil),          // 63: quorate.cluster.v1.VolumeGrown
-	(*GroupAdd)(nil),             // 64: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),          // 65: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),          // 66: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),          // 67: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),          // 68: quorate.cluster.v1.GroupReport
-	(*MigrationStart)(nil),       // 69: quorate.cluster.v1.MigrationStart
-	(*MigrationBegin)(nil),       // 70: quorate.cluster.v1.MigrationBegin
-	(*MigrationSet)(nil),         // 71: quorate.cluster.v1.MigrationSet
-	(*MigrationSwitch)(nil),      // 72: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),         // 73: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil),      // 74: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),                 // 75: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),           // 76: quorate.cluster.v1.NetworkSet
-	(*MigrationOrder)(nil),       // 77: quorate.cluster.v1.MigrationOrder
-	(*PathsReport)(nil),          // 78: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),           // 79: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),        // 80: quorate.cluster.v1.ProfileReport
-	(*VirtualNetworkSet)(nil),    // 81: quorate.cluster.v1.VirtualNetworkSet
-	(*VirtualNetworkRemove)(nil), // 82: quorate.cluster.v1.VirtualNetworkRemove
-	nil,                          // 83: quorate.cluster.v1.State.NodesEntry
-	nil,                          // 84: quorate.cluster.v1.State.DisksEntry
-	nil,                          // 85: quorate.cluster.v1.State.VolumesEntry
-	nil,                          // 86: quorate.cluster.v1.State.GroupsEntry
-	nil,                          // 87: quorate.cluster.v1.State.NetworksEntry
-	nil,                          // 88: quorate.cluster.v1.State.VirtualNetworksEntry
-	nil,                          // 89: quorate.cluster.v1.VirtualNetwork.NodesEntry
-	nil,                          // 90: quorate.cluster.v1.Bridges.NetworksEntry
-	nil,                          // 91: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                          // 92: quorate.cluster.v1.Volume.StatusEntry
-	nil,                          // 93: quorate.cluster.v1.VirtualNetworkSet.NodesEntry
+	(NetworkRole)(0),          // 0: quorate.cluster.v1.NetworkRole
+	(NodeState)(0),            // 1: quorate.cluster.v1.NodeState
+	(ProofKind)(0),            // 2: quorate.cluster.v1.ProofKind
+	(QuorumMode)(0),           // 3: quorate.cluster.v1.QuorumMode
+	(DiskRole)(0),             // 4: quorate.cluster.v1.DiskRole
+	(Desire)(0),               // 5: quorate.cluster.v1.Desire
+	(GroupState)(0),           // 6: quorate.cluster.v1.GroupState
+	(Code)(0),                 // 7: quorate.cluster.v1.Code
+	(*State)(nil),             // 8: quorate.cluster.v1.State
+	(*Cluster)(nil),           // 9: quorate.cluster.v1.Cluster
+	(*MigrationSettings)(nil), // 10: quorate.cluster.v1.MigrationSettings
+	(*MigrationOptions)(nil),  // 11: quorate.cluster.v1.MigrationOptions
+	(*Network)(nil),           // 12: quorate.cluster.v1.Network
+	(*Node)(nil),              // 13: quorate.cluster.v1.Node
+	(*Unreached)(nil),         // 14: quorate.cluster.v1.Unreached
+	(*NodeAddress)(nil),       // 15: quorate.cluster.v1.NodeAddress
+	(*NodeFacts)(nil),         // 16: quorate.cluster.v1.NodeFacts
+	(*CpuModel)(nil),          // 17: quorate.cluster.v1.CpuModel
+	(*Proof)(nil),             // 18: quorate.cluster.v1.Proof
+	(*Fence)(nil),             // 19: quorate.cluster.v1.Fence
+	(*Quorum)(nil),            // 20: quorate.cluster.v1.Quorum
+	(*Disk)(nil),              // 21: quorate.cluster.v1.Disk
+	(*Claim)(nil),             // 22: quorate.cluster.v1.Claim
+	(*Volume)(nil),            // 23: quorate.cluster.v1.Volume
+	(*VolumeStatus)(nil),      // 24: quorate.cluster.v1.VolumeStatus
+	(*HeldUp)(nil),            // 25: quorate.cluster.v1.HeldUp
+	(*Pauses)(nil),            // 26: quorate.cluster.v1.Pauses
+	(*Group)(nil),             // 27: quorate.cluster.v1.Group
+	(*Saving)(nil),            // 28: quorate.cluster.v1.Saving
+	(*SavedState)(nil),        // 29: quorate.cluster.v1.SavedState
+	(*SavedBy)(nil),           // 30: quorate.cluster.v1.SavedBy
+	(*GroupStatus)(nil),       // 31: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),         // 32: quorate.cluster.v1.Migration
+	(*Event)(nil),             // 33: quorate.cluster.v1.Event
+	(*Applied)(nil),           // 34: quorate.cluster.v1.Applied
+	(*Result)(nil),            // 35: quorate.cluster.v1.Result
+	(*Command)(nil),           // 36: quorate.cluster.v1.Command
+	(*ClusterUpgrade)(nil),    // 37: quorate.cluster.v1.ClusterUpgrade
+	(*NodeAdd)(nil),           // 38: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),        // 39: quorate.cluster.v1.NodeRemove
+	(*NodeLeave)(nil),         // 40: quorate.cluster.v1.NodeLeave
+	(*NodeSet)(nil),           // 41: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),          // 42: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),        // 43: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),            // 44: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),        // 45: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),           // 46: quorate.cluster.v1.DiskAdd
+	(*DiskClaim)(nil),         // 47: quorate.cluster.v1.DiskClaim
+	(*PortalAdd)(nil),         // 48: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),         // 49: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),     // 50: quorate.cluster.v1.WitnessHosted
+	(*WitnessDropped)(nil),    // 51: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),         // 52: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),         // 53: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),      // 54: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),      // 55: quorate.cluster.v1.VolumeReport
+	(*VolumeMove)(nil),        // 56: quorate.cluster.v1.VolumeMove
+	(*VolumeReleased)(nil),    // 57: quorate.cluster.v1.VolumeReleased
+	(*VolumeMaintenance)(nil), // 58: quorate.cluster.v1.VolumeMaintenance
+	(*VolumeRemove)(nil),      // 59: quorate.cluster.v1.VolumeRemove
+	(*VolumeRemoved)(nil),     // 60: quorate.cluster.v1.VolumeRemoved
+	(*VolumeSet)(nil),         // 61: quorate.cluster.v1.VolumeSet
+	(*VolumeGrown)(nil),       // 62: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),          // 63: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),       // 64: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),       // 65: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),       // 66: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),       // 67: quorate.cluster.v1.GroupReport
+	(*GroupSave)(nil),         // 68: quorate.cluster.v1.GroupSave
+	(*GroupSaved)(nil),        // 69: quorate.cluster.v1.GroupSaved
+	(*GroupSaveEnd)(nil),      // 70: quorate.cluster.v1.GroupSaveEnd
+	(*GroupResume)(nil),       // 71: quorate.cluster.v1.GroupResume
+	(*GroupDiscard)(nil),      // 72: quorate.cluster.v1.GroupDiscard
+	(*GroupMove)(nil),         // 73: quorate.cluster.v1.GroupMove
+	(*MigrationStart)(nil),    // 74: quorate.cluster.v1.MigrationStart
+	(*MigrationBegin)(nil),    // 75: quorate.cluster.v1.MigrationBegin
+	(*MigrationSet)(nil),      // 76: quorate.cluster.v1.MigrationSet
+	(*MigrationSwitch)(nil),   // 77: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),      // 78: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil),   // 79: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),              // 80: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),        // 81: quorate.cluster.v1.NetworkSet
+	(*MigrationOrder)(nil),    // 82: quorate.cluster.v1.MigrationOrder
+	(*PathsReport)(nil),       // 83: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),        // 84: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),     // 85: quorate.cluster.v1.ProfileReport
+	nil,                       // 86: quorate.cluster.v1.State.NodesEntry
+	nil,                       // 87: quorate.cluster.v1.State.DisksEntry
+	nil,                       // 88: quorate.cluster.v1.State.VolumesEntry
+	nil,                       // 89: quorate.cluster.v1.State.GroupsEntry
+	nil,                       // 90: quorate.cluster.v1.State.NetworksEntry
+	nil,                       // 91: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                       // 92: quorate.cluster.v1.Volume.StatusEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,   // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	83,  // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
-	23,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	84,  // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	85,  // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	86,  // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
-	34,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
-	35,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	87,  // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
-	88,  // 9: quorate.cluster.v1.State.virtual_networks:type_name -> quorate.cluster.v1.State.VirtualNetworksEntry
-	10,  // 10: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
-	11,  // 11: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
-	0,   // 12: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
-	89,  // 13: quorate.cluster.v1.VirtualNetwork.nodes:type_name -> quorate.cluster.v1.VirtualNetwork.NodesEntry
-	16,  // 14: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	1,   // 15: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
-	22,  // 16: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
-	17,  // 17: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
-	15,  // 18: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
-	20,  // 19: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
-	18,  // 20: quorate.cluster.v1.NodeFacts.bridges:type_name -> quorate.cluster.v1.Bridges
-	19,  // 21: quorate.cluster.v1.Bridges.bridges:type_name -> quorate.cluster.v1.Bridge
-	90,  // 22: quorate.cluster.v1.Bridges.networks:type_name -> quorate.cluster.v1.Bridges.NetworksEntry
-	2,   // 23: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
-	21,  // 24: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
-	3,   // 25: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
-	4,   // 26: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	91,  // 27: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	25,  // 28: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	92,  // 29: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
-	29,  // 30: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
-	28,  // 31: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
-	5,   // 32: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
-	32,  // 33: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
-	33,  // 34: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
-	31,  // 35: quorate.cluster.v1.Group.cards:type_name -> quorate.cluster.v1.Cards
-	6,   // 36: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
-	31,  // 37: quorate.cluster.v1.GroupStatus.cards:type_name -> quorate.cluster.v1.Cards
-	11,  // 38: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
-	36,  // 39: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
-	7,   // 40: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
-	39,  // 41: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	43,  // 42: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	44,  // 43: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	45,  // 44: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	46,  // 45: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
-	40,  // 46: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	47,  // 47: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	50,  // 48: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	51,  // 49: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	49,  // 50: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	53,  // 51: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	54,  // 52: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	55,  // 53: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	56,  // 54: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	42,  // 55: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	64,  // 56: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	65,  // 57: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	66,  // 58: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	67,  // 59: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	68,  // 60: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	69,  // 61: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	72,  // 62: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	73,  // 63: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	74,  // 64: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	75,  // 65: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	52,  // 66: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
-	41,  // 67: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	76,  // 68: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	78,  // 69: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	79,  // 70: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	80,  // 71: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
-	38,  // 72: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
-	48,  // 73: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
-	57,  // 74: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
-	58,  // 75: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	63,  // 76: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
-	59,  // 77: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
-	60,  // 78: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
-	61,  // 79: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
-	70,  // 80: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
-	71,  // 81: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
-	62,  // 82: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
-	81,  // 83: quorate.cluster.v1.Command.virtual_network_set:type_name -> quorate.cluster.v1.VirtualNetworkSet
-	82,  // 84: quorate.cluster.v1.Command.virtual_network_remove:type_name -> quorate.cluster.v1.VirtualNetworkRemove
-	14,  // 85: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	21,  // 86: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	17,  // 87: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	16,  // 88: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	24,  // 89: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	25,  // 90: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	86,  // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	20,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
+	87,  // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	88,  // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	89,  // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	33,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
+	34,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
+	90,  // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	10,  // 9: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
+	11,  // 10: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
+	0,   // 11: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
+	15,  // 12: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	1,   // 13: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
+	19,  // 14: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
+	16,  // 15: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
+	14,  // 16: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
+	17,  // 17: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
+	2,   // 18: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
+	18,  // 19: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
+	3,   // 20: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
+	4,   // 21: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
+	91,  // 22: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	22,  // 23: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
+	92,  // 24: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	26,  // 25: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
+	25,  // 26: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
+	5,   // 27: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
+	31,  // 28: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
+	32,  // 29: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
+	28,  // 30: quorate.cluster.v1.Group.saving:type_name -> quorate.cluster.v1.Saving
+	29,  // 31: quorate.cluster.v1.Group.saved:type_name -> quorate.cluster.v1.SavedState
+	30,  // 32: quorate.cluster.v1.SavedState.by:type_name -> quorate.cluster.v1.SavedBy
+	6,   // 33: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
+	11,  // 34: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
+	35,  // 35: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
+	7,   // 36: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
+	38,  // 37: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
+	42,  // 38: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	43,  // 39: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	44,  // 40: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	45,  // 41: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	39,  // 42: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
+	46,  // 43: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	49,  // 44: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	50,  // 45: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	48,  // 46: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	52,  // 47: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	53,  // 48: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	54,  // 49: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	55,  // 50: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	41,  // 51: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
+	63,  // 52: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	64,  // 53: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	65,  // 54: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	66,  // 55: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	67,  // 56: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	74,  // 57: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	77,  // 58: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	78,  // 59: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	79,  // 60: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	80,  // 61: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	51,  // 62: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	40,  // 63: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
+	81,  // 64: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	83,  // 65: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	84,  // 66: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	85,  // 67: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	37,  // 68: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
+	47,  // 69: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
+	56,  // 70: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
+	57,  // 71: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
+	62,  // 72: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	58,  // 73: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
+	59,  // 74: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
+	60,  // 75: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
+	75,  // 76: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
+	76,  // 77: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
+	61,  // 78: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
+	68,  // 79: quorate.cluster.v1.Command.group_save:type_name -> quorate.cluster.v1.GroupSave
+	69,  // 80: quorate.cluster.v1.Command.group_saved:type_name -> quorate.cluster.v1.GroupSaved
+	70,  // 81: quorate.cluster.v1.Command.group_save_end:type_name -> quorate.cluster.v1.GroupSaveEnd
+	71,  // 82: quorate.cluster.v1.Command.group_resume:type_name -> quorate.cluster.v1.GroupResume
+	72,  // 83: quorate.cluster.v1.Command.group_discard:type_name -> quorate.cluster.v1.GroupDiscard
+	73,  // 84: quorate.cluster.v1.Command.group_move:type_name -> quorate.cluster.v1.GroupMove
+	13,  // 85: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	18,  // 86: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	16,  // 87: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	15,  // 88: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	21,  // 89: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	22,  // 90: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
 	3,   // 91: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	27,  // 92: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	30,  // 93: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	24,  // 92: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	27,  // 93: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
 	5,   // 94: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	32,  // 95: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	11,  // 96: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
-	10,  // 97: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
-	0,   // 98: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	77,  // 99: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
-	15,  // 100: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	93,  // 101: quorate.cluster.v1.VirtualNetworkSet.nodes:type_name -> quorate.cluster.v1.VirtualNetworkSet.NodesEntry
-	14,  // 102: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	24,  // 103: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	26,  // 104: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	30,  // 105: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	31,  // 95: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	30,  // 96: quorate.cluster.v1.GroupSaved.by:type_name -> quorate.cluster.v1.SavedBy
+	11,  // 97: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
+	10,  // 98: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
+	0,   // 99: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	82,  // 100: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
+	14,  // 101: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	13,  // 102: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	21,  // 103: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	23,  // 104: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	27,  // 105: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
 	12,  // 106: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	13,  // 107: quorate.cluster.v1.State.VirtualNetworksEntry.value:type_name -> quorate.cluster.v1.VirtualNetwork
-	27,  // 108: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	109, // [109:109] is the sub-list for method output_type
-	109, // [109:109] is the sub-list for method input_type
-	109, // [109:109] is the sub-list for extension type_name
-	109, // [109:109] is the sub-list for extension extendee
-	0,   // [0:109] is the sub-list for field type_name
+	24,  // 107: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	108, // [108:108] is the sub-list for method output_type
+	108, // [108:108] is the sub-list for method input_type
+	108, // [108:108] is the sub-list for extension type_name
+	108, // [108:108] is the sub-list for extension extendee
+	0,   // [0:108] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -7328,7 +7816,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		return
 	}
 	file_cluster_clusterpb_cluster_proto_msgTypes[3].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[29].OneofWrappers = []any{
+	file_cluster_clusterpb_cluster_proto_msgTypes[28].OneofWrappers = []any{
 		(*Command_NodeAdd)(nil),
 		(*Command_NodeDown)(nil),
 		(*Command_FenceProof)(nil),
@@ -7371,19 +7859,22 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_MigrationBegin)(nil),
 		(*Command_MigrationSet)(nil),
 		(*Command_VolumeSet)(nil),
-		(*Command_VirtualNetworkSet)(nil),
-		(*Command_VirtualNetworkRemove)(nil),
+		(*Command_GroupSave)(nil),
+		(*Command_GroupSaved)(nil),
+		(*Command_GroupSaveEnd)(nil),
+		(*Command_GroupResume)(nil),
+		(*Command_GroupDiscard)(nil),
+		(*Command_GroupMove)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[48].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[71].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[73].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[47].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[76].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   86,
+			NumMessages:   85,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

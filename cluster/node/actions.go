@@ -64,6 +64,8 @@ func (a *nodeAgent) do(ctx context.Context, act cluster.Action) error {
 		})
 	case cluster.StartMachine:
 		return a.start(ctx, act)
+	case cluster.SaveMachine:
+		return a.save(ctx, act)
 	case cluster.StopMachine:
 		return a.stop(ctx, act)
 	case cluster.KillMachine:
@@ -199,9 +201,6 @@ func (a *nodeAgent) groupReport(name string, epoch uint64, state pb.GroupState, 
 	st := &pb.GroupStatus{State: state, Node: a.m.id.NodeID, Epoch: epoch, Detail: detail}
 	if mc := a.machine(name); mc != nil && state == pb.GroupState_GROUP_STATE_ONLINE {
 		st.CpuModel, st.CpuFrom = mc.Settings().CPUModel, mc.Settings().CPUFrom
-		if networks := networksOf(mc.Settings()); len(networks) > 0 {
-			st.Cards = &pb.Cards{Networks: networks}
-		}
 	}
 	return &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: name, Status: st}}}
 }
@@ -231,45 +230,62 @@ func (a *nodeAgent) hold(ctx context.Context, act cluster.HoldAddress) error {
 }
 
 // start commits that the machine starts here, which is what authorises it, and
-// starts it.
+// starts it, or has it go on from its saved state.
 func (a *nodeAgent) start(ctx context.Context, act cluster.StartMachine) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	limit := startTimeout
+	if act.Saved != 0 {
+		limit = stateTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if _, err := a.m.propose(ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_STARTING, "")); err != nil {
+	cmd := a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_STARTING, "")
+	cmd.GetGroupReport().Saved = act.Saved
+	res, err := a.m.propose(ctx, cmd)
+	if err != nil {
 		return err
 	}
 	folder := filepath.Join(a.m.n.opt.StorageDir, act.Volume, act.Folder)
 	began := time.Now()
-	err := a.startProcess(ctx, folder, act.NodeEpoch)
+	err = a.startProcess(ctx, folder, act, res.Number)
 	if err == nil {
-		a.m.log.Info("machine started", zap.String("name", act.Group), zap.Uint64("epoch", act.Epoch), zap.Duration("took", time.Since(began)))
+		a.m.log.Info("machine started", zap.String("name", act.Group), zap.Uint64("epoch", act.Epoch), zap.Uint64("saved", act.Saved), zap.Duration("took", time.Since(began)))
 		_, err = a.m.propose(ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_ONLINE, ""))
 		return err
 	}
 	if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		_, perr := a.m.propose(a.m.ctx, a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_FAILED, err.Error()))
+		cmd := a.groupReport(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_FAILED, err.Error())
+		if errors.Is(err, vm.ErrState) {
+			cmd.GetGroupReport().Saved = act.Saved
+		}
+		_, perr := a.m.propose(a.m.ctx, cmd)
 		err = errors.Join(err, perr)
 	}
 	return fmt.Errorf("start %s: %w", act.Group, err)
 }
 
 // startProcess starts a machine while noded keeps the node's epoch. The process is
-// ended again where that was over before it was there: stopAll has waited for it.
-func (a *nodeAgent) startProcess(ctx context.Context, folder string, nodeEpoch uint64) error {
+// ended again where that was over before it was there: stopAll has waited for it. attempt
+// is what a saved state is used up by.
+func (a *nodeAgent) startProcess(ctx context.Context, folder string, act cluster.StartMachine, attempt uint64) error {
 	defer a.starting.begin()()
-	settings, err := vm.Load(folder)
+	if err := a.keeps(ctx, act.NodeEpoch); err != nil {
+		return err
+	}
+	a.clearStates(folder, act.Group)
+	var mc *vm.Machine
+	var err error
+	if act.Saved == 0 {
+		var settings vm.Settings
+		if settings, err = vm.Load(folder); err == nil {
+			mc, err = a.m.host.Start(ctx, a.m.withProcessor(ctx, settings), folder)
+		}
+	} else {
+		mc, err = a.restore(ctx, folder, act, attempt)
+	}
 	if err != nil {
 		return err
 	}
-	settings = a.m.withProcessor(ctx, settings)
-	if err := a.keeps(ctx, nodeEpoch); err != nil {
-		return err
-	}
-	mc, err := a.m.host.Start(ctx, settings, folder)
-	if err != nil {
-		return err
-	}
-	if err := a.keeps(ctx, nodeEpoch); err != nil {
+	if err := a.keeps(ctx, act.NodeEpoch); err != nil {
 		return errors.Join(err, mc.Kill(a.m.ctx))
 	}
 	a.adopt(mc)

@@ -74,15 +74,9 @@ func (h *handlers) VmCreate(ctx context.Context, r *connect.Request[apipb.VmCrea
 	if err != nil {
 		return nil, err
 	}
-	networks := make([]string, len(r.Msg.Networks))
-	for i, n := range r.Msg.Networks {
-		if networks[i], err = m.networkFor(n); err != nil {
-			return nil, err
-		}
-	}
 	_, err = vm.Create(ctx, filepath.Join(h.n.opt.StorageDir, volume), vm.Spec{
 		Name: r.Msg.Name, MemoryMiB: r.Msg.MemoryMib, CPUs: int(r.Msg.Cpus), DiskSize: r.Msg.DiskSize,
-		Image: r.Msg.Image, ISO: r.Msg.Iso, Networks: networks, CPUModel: model,
+		Image: r.Msg.Image, ISO: r.Msg.Iso, Networks: r.Msg.Networks, CPUModel: model,
 	})
 	switch {
 	case errors.Is(err, vm.ErrExists):
@@ -142,7 +136,7 @@ func (h *handlers) VmAdd(ctx context.Context, r *connect.Request[apipb.VmAddRequ
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s runs: a machine must be off when it is made highly available", r.Msg.Name))
 	}
 	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_GroupAdd{GroupAdd: &pb.GroupAdd{Group: &pb.Group{
-		Name: r.Msg.Name, Type: "vm", Volume: volume, Folder: r.Msg.Name, Owner: m.id.NodeID, MemoryMib: uint64(settings.MemoryMiB), Cards: &pb.Cards{Networks: networksOf(settings)},
+		Name: r.Msg.Name, Type: "vm", Volume: volume, Folder: r.Msg.Name, Owner: m.id.NodeID, MemoryMib: uint64(settings.MemoryMiB),
 	}}}}); err != nil {
 		return nil, err
 	}
@@ -164,8 +158,11 @@ func (h *handlers) VmRemove(ctx context.Context, r *connect.Request[apipb.VmRemo
 	if err != nil {
 		return nil, err
 	}
-	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_GroupRemove{GroupRemove: &pb.GroupRemove{Name: r.Msg.Name}}}); err != nil {
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_GroupRemove{GroupRemove: &pb.GroupRemove{Name: r.Msg.Name, DiscardState: r.Msg.DiscardState}}}); err != nil {
 		return nil, err
+	}
+	if r.Msg.DiscardState {
+		m.removeStates(r.Msg.Name)
 	}
 	return connect.NewResponse(&apipb.VmRemoveResponse{}), nil
 }
@@ -181,15 +178,26 @@ func (h *handlers) VmStart(ctx context.Context, r *connect.Request[apipb.VmStart
 	if err != nil {
 		return nil, err
 	}
+	if err := m.settle(ctx, r.Msg.Name); err != nil {
+		return nil, err
+	}
 	if err := m.desire(ctx, r.Msg.Name, pb.Desire_DESIRE_STARTED, false); err != nil {
 		return nil, err
 	}
 	if r.Msg.Wait {
-		err = m.until(ctx, vmStartWait, r.Msg.Name+" runs", func(s *pb.State) (bool, error) {
+		limit := vmStartWait
+		m.db.view(func(s *pb.State) {
+			if s.Groups[r.Msg.Name].GetSaved() != nil {
+				limit = stateTimeout
+			}
+		})
+		err = m.until(ctx, limit, r.Msg.Name+" runs", func(s *pb.State) (bool, error) {
 			g := s.Groups[r.Msg.Name]
 			switch {
 			case g == nil:
 				return false, connect.NewError(connect.CodeNotFound, fmt.Errorf("%s was removed meanwhile", r.Msg.Name))
+			case g.Saved.GetFault() != "":
+				return false, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is saved, and its state cannot be used: %s. It is kept, and the machine starts from its disk after `clusterctl vm discard-state %s`", g.Name, g.Saved.Fault, g.Name))
 			case g.Status.GetEpoch() != g.Epoch:
 				return false, nil
 			case g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Restarts > 0:

@@ -339,12 +339,10 @@ func (v *moves) recover(ctx context.Context, act cluster.RecoverMachine) error {
 	defer cancel()
 	done, err := agent.Recover(ctx, mc, act.Incoming, func(ctx context.Context) (migration.Owner, error) {
 		g, err := v.m.groupNow(ctx, act.Group)
-		switch {
-		case err != nil:
+		if err != nil {
 			return migration.OwnerUnknown, err
-		case g.Owner == v.m.id.NodeID && g.Migration != nil:
-			// A switch that was proposed before must not come through any more.
-			cmd := &pb.Command{Kind: &pb.Command_MigrationEnd{MigrationEnd: &pb.MigrationEnd{Group: act.Group, Id: g.Migration.Id, Reason: "clusterd was restarted"}}}
+		}
+		if cmd := cluster.Settle(g, v.m.id.NodeID); cmd != nil {
 			_, err := v.m.propose(ctx, cmd)
 			return migration.OwnerUnknown, err
 		}
@@ -354,6 +352,7 @@ func (v *moves) recover(ctx context.Context, act cluster.RecoverMachine) error {
 		// Said once, and looked at again in a while.
 		return fmt.Errorf("the process of %s was left as it is, though it did not run: look at its console", act.Group)
 	}
+	v.m.agent.clearStates(mc.Folder(), act.Group) // of a save that came to nothing
 	v.m.log.Info("machine recovered", zap.String("name", act.Group), zap.Stringer("action", done), zap.Error(err))
 	return err
 }

@@ -56,7 +56,6 @@ func (m *member) status() *apipb.StatusResponse {
 	for _, n := range cluster.Networks(s) {
 		res.Networks = append(res.Networks, networkInfo(s, n))
 	}
-	res.VirtualNetworks = virtualNetworks(s)
 	for _, d := range sortedBy(s.Disks, func(d *pb.Disk) string { return d.Name }) {
 		res.Disks = append(res.Disks, diskInfo(s, d))
 	}
@@ -272,5 +271,26 @@ func groupInfo(s *pb.State, g *pb.Group) *apipb.GroupInfo {
 	if g.Migration != nil {
 		out.MigratingTo = nameOf(s, g.Migration.To)
 	}
+	saving(s, g, out)
 	return out
+}
+
+// saving tells of a machine's saved state, or that it is being saved.
+func saving(s *pb.State, g *pb.Group, out *apipb.GroupInfo) {
+	if g.Saving != nil {
+		out.State = "saving"
+		if g.Saving.To != 0 {
+			out.MigratingTo = nameOf(s, g.Saving.To)
+		}
+	}
+	if g.Saved == nil {
+		return
+	}
+	out.SavedMs, out.SavedBytes, out.SavedFault = g.Saved.AtMs, g.Saved.Size, g.Saved.Fault
+	if g.Desire == pb.Desire_DESIRE_STOPPED {
+		out.State, out.Detail = "saved", g.Saved.Fault
+	}
+	if to := g.Saved.To; to != 0 {
+		out.MigratingTo = nameOf(s, to)
+	}
 }

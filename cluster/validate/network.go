@@ -28,7 +28,6 @@ func (r *run) network(ctx context.Context) {
 	r.checkAddresses()
 	subnets := r.subnets()
 	r.checkSubnets(subnets)
-	r.virtualNetworks()
 	r.reach(ctx, subnets)
 }
 

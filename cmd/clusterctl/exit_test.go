@@ -207,6 +207,7 @@ func TestWhatIsAsked(t *testing.T) {
 		"csv add --path /mnt/shared":         `CsvAddRequest path:"/mnt/shared"`,
 		"csv add naa.2 --keep":               `CsvAddRequest disk:"naa.2" keep:true`,
 		"csv grow Volume1":                   `CsvGrowRequest volume:"Volume1"`,
+		"vm discard-state web2 --yes":        `VmDiscardStateRequest name:"web2"`,
 		"csv add naa.2 --name V --force":     `CsvAddRequest disk:"naa.2" name:"V" force:true`,
 		"events --after 7":                   `EventsRequest after:7`,
 		"node enroll --address 10.0.0.1":     `EnrollRequest address:"10.0.0.1"`,

@@ -45,11 +45,6 @@ var lasting = map[string]string{
 	"cluster_cpu_set":     "cluster cpu set auto",
 	"network_list":        "network list",
 	"network_set":         "network set 192.168.100.0/24 --metric 500",
-	"vnet_add":            "vnet add External --bridge br0 --bridge s2=ext0",
-	"vnet_set":            "vnet set External --bridge s2=ext0",
-	"vnet_list":           "vnet list",
-	"vnet_show":           "vnet show external",
-	"vnet_remove":         "vnet remove Backup",
 	"csv_enable":          "csv enable",
 	"csv_add":             "csv add",
 	"csv_list":            "csv list",
@@ -67,6 +62,10 @@ var lasting = map[string]string{
 	"vm_remove":           "vm remove vWS08-SQL01",
 	"vm_start":            "vm start vWS08-SQL01",
 	"vm_stop":             "vm stop vWS08-SQL01",
+	"vm_save":             "vm save vWS08-SQL01",
+	"vm_discard_state":    "vm discard-state vWS08-SQL01 --yes",
+	"vm_move":             "vm move vWS08-SQL01 --to s2",
+	"vm_show_saved":       "vm show files1",
 	"vm_show":             "vm show vWS08-SQL01",
 	"vm_show_new":         "vm show web2",
 	"vm_log":              "vm show vWS08-SQL01 --log",
@@ -99,7 +98,7 @@ func TestOutputWithoutQuorumIsAsItWas(t *testing.T) {
 
 func TestHelpIsAsItWas(t *testing.T) {
 	f := newFake(t)
-	for _, name := range []string{"", "create", "vm", "quorum set", "cluster", "cluster cpu", "cluster cpu set", "vnet", "vnet add", "vnet set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
+	for _, name := range []string{"", "create", "vm", "vm save", "vm discard-state", "vm move", "quorum set", "cluster", "cluster cpu", "cluster cpu set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
 		golden(t, strings.TrimSpace("help "+name), show(t, f, name+" --help"))
 	}
 }

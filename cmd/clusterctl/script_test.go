@@ -72,7 +72,7 @@ func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*
 		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true, Format: 1, FormatReachable: 2, FormatWaits: []string{"s2 has version 0.1, which can format 2"}},
 		Quorum:  q, Nodes: nodes, Disks: disks, Volumes: []*apipb.VolumeInfo{volume1},
 		Groups: []*apipb.GroupInfo{web, {Name: clusterGroup, Type: "cluster", State: "online", Owner: "s1", Epoch: 2, Desired: "started"}, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
-		Stale:  f.stale, AnsweredBy: "s1", Networks: networks, VirtualNetworks: vnets,
+		Stale:  f.stale, AnsweredBy: "s1", Networks: networks,
 		Profile: &apipb.Profile{Name: "normal", RaftHeartbeatMs: 150, ElectionMs: 1500, WitnessHeartbeatMs: 200, ChallengeMs: 1200, LeaseHeartbeatMs: 250, LeaseMs: 3000},
 	}), nil
 }
@@ -86,25 +86,6 @@ var networks = []*apipb.NetworkInfo{
 		Name: "Cluster Network 1", Subnet: "192.168.100.0/24", Role: "cluster-and-client", Metric: 10000, State: "up",
 		Addresses: []*apipb.NetworkAddress{{Node: "s1", Host: "192.168.100.11"}, {Node: "s2", Host: "192.168.100.12"}},
 	},
-}
-
-var vnets = []*apipb.VirtualNetworkInfo{
-	{Name: "Backup", Bridge: "br1", Nodes: []*apipb.VirtualNetworkNode{{Node: "s1", Bridge: "br1"}, {Node: "s2", Bridge: "br1"}}},
-	{
-		Name: "External", Bridge: "br0", Machines: []string{"vWS08-SQL01", "web1"},
-		Nodes: []*apipb.VirtualNetworkNode{
-			{Node: "s1", Bridge: "br0"},
-			{Node: "s2", Bridge: "ext0", Own: true, Lacks: "the bridge ext0 of s2, which is its network External, is down: set it up there (`ip link set ext0 up`)"},
-		},
-	},
-}
-
-func (f *fake) VirtualNetworkSet(context.Context, *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error) {
-	return connect.NewResponse(&apipb.VirtualNetworkSetResponse{Network: vnets[1]}), nil
-}
-
-func (f *fake) VirtualNetworkRemove(context.Context, *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error) {
-	return connect.NewResponse(&apipb.VirtualNetworkRemoveResponse{}), nil
 }
 
 func (f *fake) NetworkSet(_ context.Context, r *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
@@ -247,11 +228,33 @@ func (f *fake) VmStop(context.Context, *connect.Request[apipb.VmStopRequest]) (*
 	return connect.NewResponse(&apipb.VmStopResponse{Group: web}), nil
 }
 
+// sleeper is a machine that is saved, with a state that is of no use.
+var sleeper = &apipb.GroupInfo{Name: "files1", Type: "vm", State: "saved", Owner: "s2", Epoch: 3, Desired: "stopped", Volume: "Volume1", MemoryMib: 2048, SavedMs: 1795516681000, SavedBytes: 700 << 20, SavedFault: "it is torn", Detail: "it is torn"}
+
+func (f *fake) VmSave(context.Context, *connect.Request[apipb.VmSaveRequest]) (*connect.Response[apipb.VmSaveResponse], error) {
+	g := proto.CloneOf(web)
+	g.State, g.Desired, g.SavedMs, g.SavedBytes = "saved", "stopped", 1795516681000, 700<<20
+	return connect.NewResponse(&apipb.VmSaveResponse{Group: g}), nil
+}
+
+func (f *fake) VmDiscardState(_ context.Context, r *connect.Request[apipb.VmDiscardStateRequest]) (*connect.Response[apipb.VmDiscardStateResponse], error) {
+	_ = f.answer(context.Background(), r.Msg)
+	return connect.NewResponse(&apipb.VmDiscardStateResponse{Group: web}), nil
+}
+
+func (f *fake) VmMove(_ context.Context, r *connect.Request[apipb.VmMoveRequest]) (*connect.Response[apipb.VmMoveResponse], error) {
+	g := proto.CloneOf(web)
+	g.State, g.Desired, g.Owner = "offline", "stopped", r.Msg.To
+	return connect.NewResponse(&apipb.VmMoveResponse{Group: g}), nil
+}
+
 func (f *fake) VmShow(_ context.Context, r *connect.Request[apipb.VmShowRequest]) (*connect.Response[apipb.VmShowResponse], error) {
 	res := &apipb.VmShowResponse{Folder: "/ClusterStorage/Volume1/" + r.Msg.Name, Settings: "name: " + r.Msg.Name + "\nmemory_mib: 2048\n"}
 	switch r.Msg.Name {
 	case web.Name:
 		res.Group = web
+	case sleeper.Name:
+		res.Group = sleeper
 	case "nope":
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no machine %q", r.Msg.Name))
 	}

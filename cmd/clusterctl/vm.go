@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -22,7 +24,7 @@ func (n nounVM) command() *cobra.Command {
 		`  clusterctl vm create vWS08-SQL01 --memory 2GiB --disk-size 40GiB --iso /srv/install.iso
   clusterctl vm add vWS08-SQL01
   clusterctl vm start vWS08-SQL01`,
-		&cmdVMCreate{app: n.app}, &cmdVMAdd{app: n.app}, &cmdVMRemove{n.app}, &cmdVMStart{app: n.app}, &cmdVMStop{app: n.app},
+		&cmdVMCreate{app: n.app}, &cmdVMAdd{app: n.app}, &cmdVMRemove{app: n.app}, &cmdVMStart{app: n.app}, &cmdVMStop{app: n.app}, &cmdVMSave{app: n.app}, &cmdVMDiscardState{app: n.app}, &cmdVMMove{app: n.app},
 		&cmdVMShow{app: n.app}, &cmdVMList{n.app}, &cmdVMConsole{n.app}, &cmdVMVnc{app: n.app})
 }
 
@@ -94,7 +96,7 @@ func (c *cmdVMShow) run(ctx context.Context, cl *client.Client, args []string) e
 	}
 	if g := m.Group; g != nil {
 		printPairs(c.app.out, row("Name", g.Name), row("State", because(g.State, g.Detail, "online")), row("Wanted", g.Desired), row("Owner", g.Owner),
-			row("Epoch", g.Epoch), row("Moves to", g.MigratingTo), row("Memory", memory(g.MemoryMib)), row("Volume", g.Volume), row("Folder", m.Folder))
+			row("Epoch", g.Epoch), row("Moves to", g.MigratingTo), row("Memory", memory(g.MemoryMib)), row("Saved state", c.app.savedText(g)), row("Volume", g.Volume), row("Folder", m.Folder))
 	} else {
 		printPairs(c.app.out, row("Name", args[0]), row("State", "not highly available; `clusterctl vm add` makes it so"), row("Folder", m.Folder))
 	}
@@ -109,10 +111,25 @@ type groupDetailJSON struct {
 	MigratingTo string `json:"migrating_to"`
 	Volume      string `json:"volume"`
 	MemoryMiB   uint64 `json:"memory_mib"`
+	SavedMs     int64  `json:"saved_ms"`
+	SavedBytes  int64  `json:"saved_bytes"`
+	SavedFault  string `json:"saved_fault"`
 }
 
 func newGroupDetailJSON(g *apipb.GroupInfo) groupDetailJSON {
-	return groupDetailJSON{newGroupJSON(g), g.GetDetail(), g.GetDesired(), g.GetMigratingTo(), g.GetVolume(), g.GetMemoryMib()}
+	return groupDetailJSON{newGroupJSON(g), g.GetDetail(), g.GetDesired(), g.GetMigratingTo(), g.GetVolume(), g.GetMemoryMib(), g.GetSavedMs(), g.GetSavedBytes(), g.GetSavedFault()}
+}
+
+// savedText says what there is of a machine's saved state, if there is any.
+func (a *app) savedText(g *apipb.GroupInfo) string {
+	if g.SavedMs == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("%s, of %s", formatSize(g.SavedBytes), time.UnixMilli(g.SavedMs).In(a.zone).Format("2006-01-02 15:04:05 MST"))
+	if g.SavedFault != "" {
+		text += "; it cannot be used: " + g.SavedFault
+	}
+	return text
 }
 
 type machineJSON struct {

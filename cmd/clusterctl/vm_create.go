@@ -25,7 +25,7 @@ empty one to install an operating system on from --iso, or a copy of --image.
 Files are those of the node that this runs on. The machine stays off; add it with
 ` + "`clusterctl vm add`" + ` and start it.`,
 		Example: `  clusterctl vm create vWS08-SQL01 --memory 2GiB --cpus 2 --disk-size 40GiB --iso /srv/install.iso
-  clusterctl vm create web1 --image /srv/debian-12.qcow2 --network "External Virtual Network"`,
+  clusterctl vm create web1 --image /srv/debian-12.qcow2 --network br-clients`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              c.app.long(c.run),
 	}
@@ -38,11 +38,11 @@ Files are those of the node that this runs on. The machine stays off; add it wit
 	f.Var(&c.disk, "disk-size", "size of its disk, as in 40GiB (default with --image: the image's)")
 	f.StringVar(&c.req.Image, "image", "", "`file` to copy the disk from, raw or qcow2")
 	f.StringVar(&c.req.Iso, "iso", "", "`file` of a medium to install from")
-	f.StringArrayVar(&c.req.Networks, "network", nil, "virtual `network` to plug a card into, or a bridge that all nodes have; repeat it")
+	f.StringArrayVar(&c.req.Networks, "network", nil, "`network` to plug a card into; repeat it")
 	cmd.MarkFlagsOneRequired("image", "disk-size")
 	complete(cmd, "volume", c.app.names(volumeNames))
 	complete(cmd, "cpu-model", cobra.FixedCompletions([]string{"cluster", "host", "x86-64-v2"}, cobra.ShellCompDirectiveNoFileComp))
-	complete(cmd, "network", c.app.names(vnetNames))
+	complete(cmd, "network", cobra.NoFileCompletions)
 	return cmd
 }
 
@@ -101,20 +101,25 @@ func (c *cmdVMAdd) run(ctx context.Context, cl *client.Client, args []string) er
 	return c.app.machine(res.Msg.Group, "%s is highly available; its owner is %s.")
 }
 
-type cmdVMRemove struct{ app *app }
+type cmdVMRemove struct {
+	app     *app
+	discard bool
+}
 
 func (c *cmdVMRemove) command() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Take a machine out of the cluster's care", Args: cobra.ExactArgs(1),
-		Long:              "Makes a machine, which must be off, no longer highly available. Its folder, with\nits disk, stays on the volume.",
+		Long:              "Makes a machine, which must be off, no longer highly available. Its folder, with\nits disk, stays on the volume; a saved state does not.",
 		Example:           "  clusterctl vm remove vWS08-SQL01",
 		ValidArgsFunction: first(c.app.names(machineNames)),
 		RunE:              c.app.once(c.run),
 	}
+	cmd.Flags().BoolVar(&c.discard, "discard-state", false, "of a machine that is saved: what it had in memory is lost")
+	return cmd
 }
 
 func (c *cmdVMRemove) run(ctx context.Context, cl *client.Client, args []string) error {
-	if _, err := cl.Cluster.VmRemove(ctx, connect.NewRequest(&apipb.VmRemoveRequest{Name: args[0]})); err != nil {
+	if _, err := cl.Cluster.VmRemove(ctx, connect.NewRequest(&apipb.VmRemoveRequest{Name: args[0], DiscardState: c.discard})); err != nil {
 		return err
 	}
 	if c.app.asJSON() {

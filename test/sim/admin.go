@@ -151,6 +151,17 @@ func (a *admin) do(c *clusterd, client int) {
 		a.moveVolume(c)
 	case "address":
 		a.address(c)
+	case "save":
+		a.tried(c, "saves "+g, &pb.Command{Kind: &pb.Command_GroupSave{GroupSave: &pb.GroupSave{Name: g}}})
+	case "quick move":
+		to := a.w.nodes[a.w.e.rand.IntN(len(a.w.nodes))]
+		a.tried(c, fmt.Sprintf("saves %s to go on at %s", g, to.name), &pb.Command{Kind: &pb.Command_GroupSave{GroupSave: &pb.GroupSave{Name: g, To: to.id}}})
+	case "discard":
+		a.tried(c, "gives the state of "+g+" up", &pb.Command{Kind: &pb.Command_GroupDiscard{GroupDiscard: &pb.GroupDiscard{Name: g}}})
+		c.clearStates(g)
+	case "move off":
+		to := a.w.nodes[a.w.e.rand.IntN(len(a.w.nodes))]
+		a.tried(c, fmt.Sprintf("gives %s to %s", g, to.name), &pb.Command{Kind: &pb.Command_GroupMove{GroupMove: &pb.GroupMove{Name: g, To: to.id}}})
 	case "upgrade":
 		a.upgrade(c)
 	}

@@ -129,6 +129,8 @@ func (c *clusterd) act(act cluster.Action) error {
 		return c.fence(act)
 	case cluster.StartMachine:
 		return c.startMachine(act)
+	case cluster.SaveMachine:
+		return c.saveMachine(act)
 	case cluster.StopMachine:
 		return c.stopMachine(act)
 	case cluster.KillMachine:
@@ -200,23 +202,48 @@ func (c *clusterd) report(name string, epoch uint64, state pb.GroupState, detail
 	return err
 }
 
+// keeps tells whether noded keeps the node's epoch.
+func (c *clusterd) keeps(epoch uint64) bool {
+	d := c.n.noded
+	return d != nil && d.state == "active" && (d.conf.epoch == epoch || mutant.On("epoch ignored"))
+}
+
 // startMachine commits that the machine starts here, which is what authorises it,
-// and starts it.
+// and starts it, or restores it.
 func (c *clusterd) startMachine(act cluster.StartMachine) error {
-	if err := c.report(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_STARTING, ""); err != nil {
+	report := func(st pb.GroupState, saved uint64, why string) (*pb.Result, error) {
+		return c.propose(&pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: act.Group, Saved: saved, Status: &pb.GroupStatus{
+			State: st, Node: c.n.id, Epoch: act.Epoch, Detail: why,
+		}}}})
+	}
+	res, err := report(pb.GroupState_GROUP_STATE_STARTING, act.Saved, "")
+	if err != nil {
 		return err
 	}
 	c.w.e.sleep(c.w.e.between(20*time.Millisecond, 400*time.Millisecond) + c.n.slowStart)
 	for end := c.w.e.now + 30*time.Second; c.n.dying(act.Group) && c.w.e.now < end; {
 		c.w.e.sleep(100 * time.Millisecond)
 	}
-	if d := c.n.noded; d == nil || d.state != "active" || d.conf.epoch != act.NodeEpoch && !mutant.On("epoch ignored") {
+	if !c.keeps(act.NodeEpoch) {
 		return errKeeper // what this node had is over
 	}
-	if c.w.e.chance(40) || c.n.launch(act.Group, act.Volume, false) == nil {
-		return errors.Join(errMachine, c.report(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_FAILED, errMachine.Error()))
+	c.clearStates(act.Group)
+	switch {
+	case act.Saved != 0:
+		err = c.restore(act, res.Number)
+	case c.w.e.chance(40) || c.n.launch(act.Group, act.Volume, false) == nil:
+		err = errMachine
 	}
-	return c.report(act.Group, act.Epoch, pb.GroupState_GROUP_STATE_ONLINE, "")
+	if err != nil {
+		useless := uint64(0)
+		if errors.Is(err, errState) {
+			useless = act.Saved
+		}
+		_, rerr := report(pb.GroupState_GROUP_STATE_FAILED, useless, err.Error())
+		return errors.Join(err, rerr)
+	}
+	_, err = report(pb.GroupState_GROUP_STATE_ONLINE, 0, "")
+	return err
 }
 
 func (c *clusterd) stopMachine(act cluster.StopMachine) error {

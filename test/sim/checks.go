@@ -30,6 +30,7 @@ type checks struct {
 	address   addressCheck
 	epochs    epochsCheck
 	force     forceCheck
+	save      saveCheck
 
 	acknowledged acknowledgedCheck
 }
@@ -50,6 +51,7 @@ func (c *checks) init() {
 	c.address = addressCheck{w: w}
 	c.epochs = epochsCheck{w: w, have: map[string]owned{}}
 	c.force = forceCheck{w: w, said: map[uint64]said{}}
+	c.save = saveCheck{w: w}
 	c.acknowledged = acknowledgedCheck{w: w, at: map[[2]uint64]uint64{}, acks: map[uint64][]ack{}}
 }
 

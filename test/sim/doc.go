@@ -20,6 +20,7 @@
 //     it reads what was written before, and writes;
 //   - moves.go: migration/agent and cluster/node's moves; qemu.go: QEMU's own
 //     migration as it was found to behave; hypervisor.go: machines that write;
+//   - save.go: cluster/node's save and restore, and resources/vm's files of states;
 //   - addresses.go: the cluster's address on a node's interface, and ARP;
 //   - lun.go: a target around disk.Memory's table of reservations, with writes that
 //     land late; localdisk.go: a disk that loses what was not flushed,
@@ -29,7 +30,7 @@
 //
 // The rest is the world's: world.go, node.go, faults.go, admin.go; and the checkers,
 // one file each: leader, lease, log, acknowledged, epochs, quorum, machine, volume,
-// address, history, migration, format, force, liveness. Where quorum is forced each
+// address, history, migration, save, format, force, liveness. Where quorum is forced each
 // incarnation of the cluster is judged by itself, and what one has of another by
 // forcecheck.go, which says what may be lost, and when two may go on.
 //

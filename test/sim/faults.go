@@ -94,6 +94,13 @@ var kinds = []kind{
 	{"node is not heard", 12 * time.Second, atSwitch},
 	{"move is cancelled", 0, whenLoaded},
 	{"clusterd restarts", 100 * time.Millisecond, whenLoaded},
+	{"clusterd restarts", 100 * time.Millisecond, whenSaved},
+	{"clusterd restarts", 100 * time.Millisecond, whenRestored},
+	{"clusterd hangs", 12 * time.Second, whenSaved},
+	{"clusterd hangs", 12 * time.Second, whenRestored},
+	{"power fails", 10 * time.Second, whenSaved},
+	{"power fails", 10 * time.Second, whenRestored},
+	{"node is cut off", 15 * time.Second, whenRestored},
 }
 
 // Storms and calms alternate.

@@ -21,6 +21,7 @@ type machine struct {
 	busy              bool     // a write is under way,
 	carrier           *process // in this noded
 	mig               transfer
+	from              *stateFile // that it was made from, until it runs
 }
 
 // launch makes a process of a machine on a node, if its disk can be opened there.
@@ -51,6 +52,9 @@ func (m *machine) run(why string) {
 	}
 	m.running, m.ran, m.paused = true, true, ""
 	m.n.w.tell(m.n.name, "runs %s, process %d: %s", m.group, m.pid, why)
+	if m.from != nil {
+		m.n.w.checks.save.runs(m)
+	}
 	m.n.w.checks.machine.runs(m)
 }
 

@@ -92,12 +92,14 @@ func (c *livenessCheck) group(g *pb.Group) string {
 	switch {
 	case g.Migration != nil:
 		return fmt.Sprintf("%s is still being moved: %v", g.Name, g.Migration)
+	case g.Saving != nil, g.Saved.GetTo() != 0:
+		return fmt.Sprintf("%s is still being saved: %v", g.Name, g)
 	case g.Desire == pb.Desire_DESIRE_STARTED && (running != 1 || state != pb.GroupState_GROUP_STATE_ONLINE):
 		return fmt.Sprintf("%s should run, and %d processes of it do; it is %v: %s", g.Name, running, state, g.Status.GetDetail())
 	case g.Desire == pb.Desire_DESIRE_STOPPED && (running != 0 || state != pb.GroupState_GROUP_STATE_OFFLINE):
 		return fmt.Sprintf("%s should not run, and %d processes of it do; it is %v", g.Name, running, state)
 	}
-	return ""
+	return c.w.checks.save.left(g)
 }
 
 // votes is who should have one when everybody is there.

@@ -13,6 +13,8 @@ const (
 	afterAcknowledging moment = "after it has acknowledged an entry"
 	afterTakeover      moment = "after it has taken the witness"
 	atSwitch           moment = "as it proposes that a machine is another's"
+	whenSaved          moment = "as a machine's state is written"
+	whenRestored       moment = "as a machine's state is loaded"
 	whenLoaded         moment = "as a machine has come in whole"
 )
 

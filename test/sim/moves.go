@@ -449,6 +449,7 @@ func (v *moves) recover(act cluster.RecoverMachine) error {
 			return errors.New("it was left as it is")
 		case migration.ActResume:
 			m.run("recovered")
+			v.c.clearStates(act.Group)
 			return nil
 		case migration.ActKill, migration.ActRestart:
 			m.quit()
@@ -463,9 +464,9 @@ func (v *moves) owner(group string, incoming bool) migration.Owner {
 	switch {
 	case err != nil:
 		return migration.OwnerUnknown
-	case g.Owner == v.c.n.id && g.Migration != nil:
-		// A switch that was proposed before must not come through any more.
-		_ = v.end(cluster.MoveMachine{Group: group, Migration: g.Migration.Id}, "clusterd was restarted")
+	}
+	if cmd := cluster.Settle(g, v.c.n.id); cmd != nil {
+		_, _ = v.c.propose(cmd)
 		return migration.OwnerUnknown
 	}
 	return cluster.OwnerOfLeftover(g, v.c.n.id, incoming)

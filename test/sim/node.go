@@ -230,7 +230,7 @@ func (n *node) described() *pb.Node {
 // found makes the cluster's first snapshot.
 func (w *world) found() *raftpb.Snapshot {
 	at := epoch.UnixMilli()
-	if w.folder != "" { // its programs are the newer ones from the beginning
+	if w.folder != "" || w.opt.Theme == "saves" { // its programs are the newer ones from the beginning
 		for _, n := range w.nodes {
 			n.starts = cluster.Format
 		}

@@ -67,6 +67,8 @@ type Result struct {
 // Done counts what happened in a run: a run in which nothing does proves nothing.
 type Done struct {
 	Commits, Elections, Takeovers, NodesDown, Fences, Starts, Moves, MovesFailed, LateWrites, Reads, Addresses, Settled int
+	// Saves are the machines that were saved, Restores those that went on from that.
+	Saves, Restores int
 	// OnShare are those takeovers of a witness on a share, Broken the locks that its
 	// server broke.
 	OnShare, Broken int
@@ -87,6 +89,8 @@ func (d *Done) add(o Done) {
 	d.Fences += o.Fences
 	d.Starts += o.Starts
 	d.Moves += o.Moves
+	d.Saves += o.Saves
+	d.Restores += o.Restores
 	d.MovesFailed += o.MovesFailed
 	d.LateWrites += o.LateWrites
 	d.Reads += o.Reads
@@ -140,6 +144,8 @@ type world struct {
 	added      int   // nodes since the beginning
 	pids       int
 	qemus      int
+	states     map[stateKey]*stateFile // of machines, on their volumes
+	lastSave   uint64
 }
 
 // seeded is a random source for what draws from crypto/rand: raft its election
@@ -198,7 +204,7 @@ func (w *world) tell(who, format string, a ...any) {
 
 func newWorld(opt Options) *world {
 	e := newEngine(opt.Seed)
-	w := &world{e: e, opt: opt, id: "c1", luns: map[string]*lun{}, incarnations: map[uint64]uint64{}}
+	w := &world{e: e, opt: opt, id: "c1", luns: map[string]*lun{}, incarnations: map[uint64]uint64{}, states: map[stateKey]*stateFile{}}
 	w.profile = cluster.Profiles()[0]
 	switch e.rand.IntN(8) {
 	case 0:

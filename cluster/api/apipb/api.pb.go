@@ -436,8 +436,6 @@ type NodeDescription struct {
 	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"`                                           // the newest of the database that it can
 	CpuModels       []*CpuModel            `protobuf:"bytes,170,rep,name=cpu_models,json=cpuModels,proto3" json:"cpu_models,omitempty"`                     // none: not known
 	ClusterCpuModel string                 `protobuf:"bytes,171,opt,name=cluster_cpu_model,json=clusterCpuModel,proto3" json:"cluster_cpu_model,omitempty"` // of the cluster that it is in
-	Bridges         *Bridges               `protobuf:"bytes,172,opt,name=bridges,proto3" json:"bridges,omitempty"`                                          // unset: not known
-	VirtualNetworks []*VirtualNetworkInfo  `protobuf:"bytes,173,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty"`   // of the cluster that it is in
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -654,117 +652,6 @@ func (x *NodeDescription) GetClusterCpuModel() string {
 	return ""
 }
 
-func (x *NodeDescription) GetBridges() *Bridges {
-	if x != nil {
-		return x.Bridges
-	}
-	return nil
-}
-
-func (x *NodeDescription) GetVirtualNetworks() []*VirtualNetworkInfo {
-	if x != nil {
-		return x.VirtualNetworks
-	}
-	return nil
-}
-
-// Bridges are those of a node.
-type Bridges struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bridges       []*Bridge              `protobuf:"bytes,1,rep,name=bridges,proto3" json:"bridges,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Bridges) Reset() {
-	*x = Bridges{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Bridges) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Bridges) ProtoMessage() {}
-
-func (x *Bridges) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Bridges.ProtoReflect.Descriptor instead.
-func (*Bridges) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{8}
-}
-
-func (x *Bridges) GetBridges() []*Bridge {
-	if x != nil {
-		return x.Bridges
-	}
-	return nil
-}
-
-type Bridge struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Up            bool                   `protobuf:"varint,2,opt,name=up,proto3" json:"up,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Bridge) Reset() {
-	*x = Bridge{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Bridge) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Bridge) ProtoMessage() {}
-
-func (x *Bridge) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
-func (*Bridge) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{9}
-}
-
-func (x *Bridge) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Bridge) GetUp() bool {
-	if x != nil {
-		return x.Up
-	}
-	return false
-}
-
 // CpuModel is a processor model as a node has it.
 type CpuModel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -776,7 +663,7 @@ type CpuModel struct {
 
 func (x *CpuModel) Reset() {
 	*x = CpuModel{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +675,7 @@ func (x *CpuModel) String() string {
 func (*CpuModel) ProtoMessage() {}
 
 func (x *CpuModel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +688,7 @@ func (x *CpuModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuModel.ProtoReflect.Descriptor instead.
 func (*CpuModel) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{10}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CpuModel) GetName() string {
@@ -827,7 +714,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +726,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +739,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{11}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EnrollRequest) GetAddress() string {
@@ -871,7 +758,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +770,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +783,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{12}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EnrollResponse) GetLine() string {
@@ -922,7 +809,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +821,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +834,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{13}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JoinRequest) GetCaCert() []byte {
@@ -1016,7 +903,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +915,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +928,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{14}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Peer) GetId() uint64 {
@@ -1066,7 +953,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +965,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +978,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{15}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{13}
 }
 
 type Chap struct {
@@ -1106,7 +993,7 @@ type Chap struct {
 
 func (x *Chap) Reset() {
 	*x = Chap{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1005,7 @@ func (x *Chap) String() string {
 func (*Chap) ProtoMessage() {}
 
 func (x *Chap) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1018,7 @@ func (x *Chap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chap.ProtoReflect.Descriptor instead.
 func (*Chap) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{16}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Chap) GetUser() string {
@@ -1172,7 +1059,7 @@ type SanDiscoverRequest struct {
 
 func (x *SanDiscoverRequest) Reset() {
 	*x = SanDiscoverRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1071,7 @@ func (x *SanDiscoverRequest) String() string {
 func (*SanDiscoverRequest) ProtoMessage() {}
 
 func (x *SanDiscoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1084,7 @@ func (x *SanDiscoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanDiscoverRequest.ProtoReflect.Descriptor instead.
 func (*SanDiscoverRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{17}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SanDiscoverRequest) GetPortal() string {
@@ -1223,7 +1110,7 @@ type SanDiscoverResponse struct {
 
 func (x *SanDiscoverResponse) Reset() {
 	*x = SanDiscoverResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1122,7 @@ func (x *SanDiscoverResponse) String() string {
 func (*SanDiscoverResponse) ProtoMessage() {}
 
 func (x *SanDiscoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1135,7 @@ func (x *SanDiscoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanDiscoverResponse.ProtoReflect.Descriptor instead.
 func (*SanDiscoverResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{18}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SanDiscoverResponse) GetTargets() []*SanTarget {
@@ -1271,7 +1158,7 @@ type SanTarget struct {
 
 func (x *SanTarget) Reset() {
 	*x = SanTarget{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1170,7 @@ func (x *SanTarget) String() string {
 func (*SanTarget) ProtoMessage() {}
 
 func (x *SanTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1183,7 @@ func (x *SanTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanTarget.ProtoReflect.Descriptor instead.
 func (*SanTarget) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{19}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SanTarget) GetIqn() string {
@@ -1350,7 +1237,7 @@ type Lun struct {
 
 func (x *Lun) Reset() {
 	*x = Lun{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1249,7 @@ func (x *Lun) String() string {
 func (*Lun) ProtoMessage() {}
 
 func (x *Lun) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1262,7 @@ func (x *Lun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lun.ProtoReflect.Descriptor instead.
 func (*Lun) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{20}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Lun) GetUrl() string {
@@ -1445,7 +1332,7 @@ type SanLoginRequest struct {
 
 func (x *SanLoginRequest) Reset() {
 	*x = SanLoginRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1344,7 @@ func (x *SanLoginRequest) String() string {
 func (*SanLoginRequest) ProtoMessage() {}
 
 func (x *SanLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1357,7 @@ func (x *SanLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanLoginRequest.ProtoReflect.Descriptor instead.
 func (*SanLoginRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{21}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SanLoginRequest) GetPortal() string {
@@ -1503,7 +1390,7 @@ type SanLoginResponse struct {
 
 func (x *SanLoginResponse) Reset() {
 	*x = SanLoginResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1402,7 @@ func (x *SanLoginResponse) String() string {
 func (*SanLoginResponse) ProtoMessage() {}
 
 func (x *SanLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1415,7 @@ func (x *SanLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanLoginResponse.ProtoReflect.Descriptor instead.
 func (*SanLoginResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{22}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SanLoginResponse) GetTargets() []*SanTarget {
@@ -1546,7 +1433,7 @@ type SanListRequest struct {
 
 func (x *SanListRequest) Reset() {
 	*x = SanListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1445,7 @@ func (x *SanListRequest) String() string {
 func (*SanListRequest) ProtoMessage() {}
 
 func (x *SanListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1458,7 @@ func (x *SanListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanListRequest.ProtoReflect.Descriptor instead.
 func (*SanListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{23}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{21}
 }
 
 type SanListResponse struct {
@@ -1583,7 +1470,7 @@ type SanListResponse struct {
 
 func (x *SanListResponse) Reset() {
 	*x = SanListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1482,7 @@ func (x *SanListResponse) String() string {
 func (*SanListResponse) ProtoMessage() {}
 
 func (x *SanListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1495,7 @@ func (x *SanListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanListResponse.ProtoReflect.Descriptor instead.
 func (*SanListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SanListResponse) GetTargets() []*SanTarget {
@@ -1634,7 +1521,7 @@ type ProbeLunRequest struct {
 
 func (x *ProbeLunRequest) Reset() {
 	*x = ProbeLunRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1533,7 @@ func (x *ProbeLunRequest) String() string {
 func (*ProbeLunRequest) ProtoMessage() {}
 
 func (x *ProbeLunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1546,7 @@ func (x *ProbeLunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeLunRequest.ProtoReflect.Descriptor instead.
 func (*ProbeLunRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProbeLunRequest) GetUrl() string {
@@ -1722,7 +1609,7 @@ type ProbeLunResponse struct {
 
 func (x *ProbeLunResponse) Reset() {
 	*x = ProbeLunResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1621,7 @@ func (x *ProbeLunResponse) String() string {
 func (*ProbeLunResponse) ProtoMessage() {}
 
 func (x *ProbeLunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1634,7 @@ func (x *ProbeLunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeLunResponse.ProtoReflect.Descriptor instead.
 func (*ProbeLunResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ProbeLunResponse) GetConflict() bool {
@@ -1830,7 +1717,7 @@ type ProbeShareRequest struct {
 
 func (x *ProbeShareRequest) Reset() {
 	*x = ProbeShareRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1729,7 @@ func (x *ProbeShareRequest) String() string {
 func (*ProbeShareRequest) ProtoMessage() {}
 
 func (x *ProbeShareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1742,7 @@ func (x *ProbeShareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeShareRequest.ProtoReflect.Descriptor instead.
 func (*ProbeShareRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ProbeShareRequest) GetFolder() string {
@@ -1881,7 +1768,7 @@ type ProbeShareResponse struct {
 
 func (x *ProbeShareResponse) Reset() {
 	*x = ProbeShareResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +1780,7 @@ func (x *ProbeShareResponse) String() string {
 func (*ProbeShareResponse) ProtoMessage() {}
 
 func (x *ProbeShareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +1793,7 @@ func (x *ProbeShareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeShareResponse.ProtoReflect.Descriptor instead.
 func (*ProbeShareResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProbeShareResponse) GetError() string {
@@ -1925,7 +1812,7 @@ type StandingRequest struct {
 
 func (x *StandingRequest) Reset() {
 	*x = StandingRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +1824,7 @@ func (x *StandingRequest) String() string {
 func (*StandingRequest) ProtoMessage() {}
 
 func (x *StandingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +1837,7 @@ func (x *StandingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingRequest.ProtoReflect.Descriptor instead.
 func (*StandingRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StandingRequest) GetNode() uint64 {
@@ -1971,7 +1858,7 @@ type StandingResponse struct {
 
 func (x *StandingResponse) Reset() {
 	*x = StandingResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +1870,7 @@ func (x *StandingResponse) String() string {
 func (*StandingResponse) ProtoMessage() {}
 
 func (x *StandingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +1883,7 @@ func (x *StandingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingResponse.ProtoReflect.Descriptor instead.
 func (*StandingResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StandingResponse) GetRemoved() bool {
@@ -2029,7 +1916,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +1928,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +1941,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReachRequest) GetAddresses() []string {
@@ -2073,7 +1960,7 @@ type ReachResponse struct {
 
 func (x *ReachResponse) Reset() {
 	*x = ReachResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +1972,7 @@ func (x *ReachResponse) String() string {
 func (*ReachResponse) ProtoMessage() {}
 
 func (x *ReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +1985,7 @@ func (x *ReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachResponse.ProtoReflect.Descriptor instead.
 func (*ReachResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReachResponse) GetResults() []*Reached {
@@ -2120,7 +2007,7 @@ type Reached struct {
 
 func (x *Reached) Reset() {
 	*x = Reached{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2019,7 @@ func (x *Reached) String() string {
 func (*Reached) ProtoMessage() {}
 
 func (x *Reached) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2032,7 @@ func (x *Reached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reached.ProtoReflect.Descriptor instead.
 func (*Reached) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Reached) GetAddress() string {
@@ -2185,7 +2072,7 @@ type MigrationsRequest struct {
 
 func (x *MigrationsRequest) Reset() {
 	*x = MigrationsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2084,7 @@ func (x *MigrationsRequest) String() string {
 func (*MigrationsRequest) ProtoMessage() {}
 
 func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2097,7 @@ func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MigrationsRequest) GetId() uint64 {
@@ -2229,7 +2116,7 @@ type MigrationsResponse struct {
 
 func (x *MigrationsResponse) Reset() {
 	*x = MigrationsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2128,7 @@ func (x *MigrationsResponse) String() string {
 func (*MigrationsResponse) ProtoMessage() {}
 
 func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2141,7 @@ func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *MigrationsResponse) GetMoves() []*MigrationUpdate {
@@ -2276,7 +2163,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2175,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2188,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Progress) GetStep() string {
@@ -2340,7 +2227,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2352,7 +2239,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2365,7 +2252,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
 }
 
 type VersionResponse struct {
@@ -2377,7 +2264,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2276,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2289,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -2422,7 +2309,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2321,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2334,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ValidateRequest) GetNodes() []string {
@@ -2475,7 +2362,7 @@ type ValidateUpdate struct {
 
 func (x *ValidateUpdate) Reset() {
 	*x = ValidateUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2374,7 @@ func (x *ValidateUpdate) String() string {
 func (*ValidateUpdate) ProtoMessage() {}
 
 func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2387,7 @@ func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateUpdate.ProtoReflect.Descriptor instead.
 func (*ValidateUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ValidateUpdate) GetRunning() string {
@@ -2538,7 +2425,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2437,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2450,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Check) GetCategory() string {
@@ -2622,7 +2509,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2521,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2534,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Report) GetChecks() []*Check {
@@ -2708,7 +2595,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +2607,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +2620,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateRequest) GetName() string {
@@ -2801,7 +2688,7 @@ type NodeAddRequest struct {
 
 func (x *NodeAddRequest) Reset() {
 	*x = NodeAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +2700,7 @@ func (x *NodeAddRequest) String() string {
 func (*NodeAddRequest) ProtoMessage() {}
 
 func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +2713,7 @@ func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddRequest.ProtoReflect.Descriptor instead.
 func (*NodeAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeAddRequest) GetNodes() []string {
@@ -2846,7 +2733,7 @@ type NodeSetRequest struct {
 
 func (x *NodeSetRequest) Reset() {
 	*x = NodeSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +2745,7 @@ func (x *NodeSetRequest) String() string {
 func (*NodeSetRequest) ProtoMessage() {}
 
 func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +2758,7 @@ func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetRequest.ProtoReflect.Descriptor instead.
 func (*NodeSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NodeSetRequest) GetNode() string {
@@ -2896,7 +2783,7 @@ type NodeSetResponse struct {
 
 func (x *NodeSetResponse) Reset() {
 	*x = NodeSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2908,7 +2795,7 @@ func (x *NodeSetResponse) String() string {
 func (*NodeSetResponse) ProtoMessage() {}
 
 func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2921,7 +2808,7 @@ func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetResponse.ProtoReflect.Descriptor instead.
 func (*NodeSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
 }
 
 type NodeRemoveRequest struct {
@@ -2933,7 +2820,7 @@ type NodeRemoveRequest struct {
 
 func (x *NodeRemoveRequest) Reset() {
 	*x = NodeRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +2832,7 @@ func (x *NodeRemoveRequest) String() string {
 func (*NodeRemoveRequest) ProtoMessage() {}
 
 func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +2845,7 @@ func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveRequest.ProtoReflect.Descriptor instead.
 func (*NodeRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeRemoveRequest) GetNode() string {
@@ -2977,7 +2864,7 @@ type NodeRemoveResponse struct {
 
 func (x *NodeRemoveResponse) Reset() {
 	*x = NodeRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2989,7 +2876,7 @@ func (x *NodeRemoveResponse) String() string {
 func (*NodeRemoveResponse) ProtoMessage() {}
 
 func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3002,7 +2889,7 @@ func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveResponse.ProtoReflect.Descriptor instead.
 func (*NodeRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeRemoveResponse) GetNode() string {
@@ -3020,7 +2907,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +2919,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,30 +2932,29 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
 }
 
 type StatusResponse struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Cluster         *ClusterInfo           `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Quorum          *QuorumInfo            `protobuf:"bytes,2,opt,name=quorum,proto3" json:"quorum,omitempty"`
-	Nodes           []*NodeInfo            `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Disks           []*DiskInfo            `protobuf:"bytes,4,rep,name=disks,proto3" json:"disks,omitempty"`
-	Volumes         []*VolumeInfo          `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty"`
-	Groups          []*GroupInfo           `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
-	Stale           bool                   `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"` // from this node's replica, without a majority
-	AnsweredBy      string                 `protobuf:"bytes,8,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
-	Portals         []string               `protobuf:"bytes,9,rep,name=portals,proto3" json:"portals,omitempty"`
-	Profile         *Profile               `protobuf:"bytes,10,opt,name=profile,proto3" json:"profile,omitempty"`
-	Networks        []*NetworkInfo         `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty"`
-	VirtualNetworks []*VirtualNetworkInfo  `protobuf:"bytes,170,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *ClusterInfo           `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Quorum        *QuorumInfo            `protobuf:"bytes,2,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	Nodes         []*NodeInfo            `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Disks         []*DiskInfo            `protobuf:"bytes,4,rep,name=disks,proto3" json:"disks,omitempty"`
+	Volumes       []*VolumeInfo          `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	Groups        []*GroupInfo           `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
+	Stale         bool                   `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"` // from this node's replica, without a majority
+	AnsweredBy    string                 `protobuf:"bytes,8,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	Portals       []string               `protobuf:"bytes,9,rep,name=portals,proto3" json:"portals,omitempty"`
+	Profile       *Profile               `protobuf:"bytes,10,opt,name=profile,proto3" json:"profile,omitempty"`
+	Networks      []*NetworkInfo         `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +2966,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +2979,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StatusResponse) GetCluster() *ClusterInfo {
@@ -3173,342 +3059,6 @@ func (x *StatusResponse) GetNetworks() []*NetworkInfo {
 	return nil
 }
 
-func (x *StatusResponse) GetVirtualNetworks() []*VirtualNetworkInfo {
-	if x != nil {
-		return x.VirtualNetworks
-	}
-	return nil
-}
-
-// VirtualNetworkInfo is what machines' cards are plugged into.
-type VirtualNetworkInfo struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Bridge        string                 `protobuf:"bytes,2,opt,name=bridge,proto3" json:"bridge,omitempty"` // on nodes without one of their own
-	Nodes         []*VirtualNetworkNode  `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Machines      []string               `protobuf:"bytes,4,rep,name=machines,proto3" json:"machines,omitempty"` // that have a card there
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VirtualNetworkInfo) Reset() {
-	*x = VirtualNetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VirtualNetworkInfo) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VirtualNetworkInfo) ProtoMessage() {}
-
-func (x *VirtualNetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VirtualNetworkInfo.ProtoReflect.Descriptor instead.
-func (*VirtualNetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
-}
-
-func (x *VirtualNetworkInfo) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *VirtualNetworkInfo) GetBridge() string {
-	if x != nil {
-		return x.Bridge
-	}
-	return ""
-}
-
-func (x *VirtualNetworkInfo) GetNodes() []*VirtualNetworkNode {
-	if x != nil {
-		return x.Nodes
-	}
-	return nil
-}
-
-func (x *VirtualNetworkInfo) GetMachines() []string {
-	if x != nil {
-		return x.Machines
-	}
-	return nil
-}
-
-type VirtualNetworkNode struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Bridge        string                 `protobuf:"bytes,2,opt,name=bridge,proto3" json:"bridge,omitempty"`
-	Own           bool                   `protobuf:"varint,3,opt,name=own,proto3" json:"own,omitempty"`    // set for this node
-	Lacks         string                 `protobuf:"bytes,4,opt,name=lacks,proto3" json:"lacks,omitempty"` // why it is not to be had there, or not in order
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VirtualNetworkNode) Reset() {
-	*x = VirtualNetworkNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VirtualNetworkNode) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VirtualNetworkNode) ProtoMessage() {}
-
-func (x *VirtualNetworkNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VirtualNetworkNode.ProtoReflect.Descriptor instead.
-func (*VirtualNetworkNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
-}
-
-func (x *VirtualNetworkNode) GetNode() string {
-	if x != nil {
-		return x.Node
-	}
-	return ""
-}
-
-func (x *VirtualNetworkNode) GetBridge() string {
-	if x != nil {
-		return x.Bridge
-	}
-	return ""
-}
-
-func (x *VirtualNetworkNode) GetOwn() bool {
-	if x != nil {
-		return x.Own
-	}
-	return false
-}
-
-func (x *VirtualNetworkNode) GetLacks() string {
-	if x != nil {
-		return x.Lacks
-	}
-	return ""
-}
-
-type VirtualNetworkSetRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Add           bool                   `protobuf:"varint,2,opt,name=add,proto3" json:"add,omitempty"`
-	Bridge        *string                `protobuf:"bytes,3,opt,name=bridge,proto3,oneof" json:"bridge,omitempty"`
-	Nodes         map[string]string      `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // bridges by node; empty: the same as elsewhere
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VirtualNetworkSetRequest) Reset() {
-	*x = VirtualNetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VirtualNetworkSetRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VirtualNetworkSetRequest) ProtoMessage() {}
-
-func (x *VirtualNetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VirtualNetworkSetRequest.ProtoReflect.Descriptor instead.
-func (*VirtualNetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
-}
-
-func (x *VirtualNetworkSetRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *VirtualNetworkSetRequest) GetAdd() bool {
-	if x != nil {
-		return x.Add
-	}
-	return false
-}
-
-func (x *VirtualNetworkSetRequest) GetBridge() string {
-	if x != nil && x.Bridge != nil {
-		return *x.Bridge
-	}
-	return ""
-}
-
-func (x *VirtualNetworkSetRequest) GetNodes() map[string]string {
-	if x != nil {
-		return x.Nodes
-	}
-	return nil
-}
-
-type VirtualNetworkSetResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Network       *VirtualNetworkInfo    `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VirtualNetworkSetResponse) Reset() {
-	*x = VirtualNetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VirtualNetworkSetResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VirtualNetworkSetResponse) ProtoMessage() {}
-
-func (x *VirtualNetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VirtualNetworkSetResponse.ProtoReflect.Descriptor instead.
-func (*VirtualNetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
-}
-
-func (x *VirtualNetworkSetResponse) GetNetwork() *VirtualNetworkInfo {
-	if x != nil {
-		return x.Network
-	}
-	return nil
-}
-
-type VirtualNetworkRemoveRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VirtualNetworkRemoveRequest) Reset() {
-	*x = VirtualNetworkRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VirtualNetworkRemoveRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VirtualNetworkRemoveRequest) ProtoMessage() {}
-
-func (x *VirtualNetworkRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VirtualNetworkRemoveRequest.ProtoReflect.Descriptor instead.
-func (*VirtualNetworkRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
-}
-
-func (x *VirtualNetworkRemoveRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-type VirtualNetworkRemoveResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VirtualNetworkRemoveResponse) Reset() {
-	*x = VirtualNetworkRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VirtualNetworkRemoveResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VirtualNetworkRemoveResponse) ProtoMessage() {}
-
-func (x *VirtualNetworkRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VirtualNetworkRemoveResponse.ProtoReflect.Descriptor instead.
-func (*VirtualNetworkRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
-}
-
 type NetworkInfo struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3525,7 +3075,7 @@ type NetworkInfo struct {
 
 func (x *NetworkInfo) Reset() {
 	*x = NetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3537,7 +3087,7 @@ func (x *NetworkInfo) String() string {
 func (*NetworkInfo) ProtoMessage() {}
 
 func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3550,7 +3100,7 @@ func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInfo.ProtoReflect.Descriptor instead.
 func (*NetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NetworkInfo) GetName() string {
@@ -3619,7 +3169,7 @@ type NetworkAddress struct {
 
 func (x *NetworkAddress) Reset() {
 	*x = NetworkAddress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3631,7 +3181,7 @@ func (x *NetworkAddress) String() string {
 func (*NetworkAddress) ProtoMessage() {}
 
 func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3644,7 +3194,7 @@ func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAddress.ProtoReflect.Descriptor instead.
 func (*NetworkAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NetworkAddress) GetNode() string {
@@ -3671,7 +3221,7 @@ type ClusterSetRequest struct {
 
 func (x *ClusterSetRequest) Reset() {
 	*x = ClusterSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3683,7 +3233,7 @@ func (x *ClusterSetRequest) String() string {
 func (*ClusterSetRequest) ProtoMessage() {}
 
 func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3696,7 +3246,7 @@ func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ClusterSetRequest) GetIp() string {
@@ -3722,7 +3272,7 @@ type ClusterSetResponse struct {
 
 func (x *ClusterSetResponse) Reset() {
 	*x = ClusterSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +3284,7 @@ func (x *ClusterSetResponse) String() string {
 func (*ClusterSetResponse) ProtoMessage() {}
 
 func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +3297,7 @@ func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetResponse.ProtoReflect.Descriptor instead.
 func (*ClusterSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
@@ -3765,7 +3315,7 @@ type ClusterCpuRequest struct {
 
 func (x *ClusterCpuRequest) Reset() {
 	*x = ClusterCpuRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3777,7 +3327,7 @@ func (x *ClusterCpuRequest) String() string {
 func (*ClusterCpuRequest) ProtoMessage() {}
 
 func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3790,7 +3340,7 @@ func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
 }
 
 type ClusterCpuSetRequest struct {
@@ -3803,7 +3353,7 @@ type ClusterCpuSetRequest struct {
 
 func (x *ClusterCpuSetRequest) Reset() {
 	*x = ClusterCpuSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +3365,7 @@ func (x *ClusterCpuSetRequest) String() string {
 func (*ClusterCpuSetRequest) ProtoMessage() {}
 
 func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3828,7 +3378,7 @@ func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ClusterCpuSetRequest) GetModel() string {
@@ -3860,7 +3410,7 @@ type ClusterCpuResponse struct {
 
 func (x *ClusterCpuResponse) Reset() {
 	*x = ClusterCpuResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3872,7 +3422,7 @@ func (x *ClusterCpuResponse) String() string {
 func (*ClusterCpuResponse) ProtoMessage() {}
 
 func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3885,7 +3435,7 @@ func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuResponse.ProtoReflect.Descriptor instead.
 func (*ClusterCpuResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ClusterCpuResponse) GetModel() string {
@@ -3954,7 +3504,7 @@ type CpuNode struct {
 
 func (x *CpuNode) Reset() {
 	*x = CpuNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3966,7 +3516,7 @@ func (x *CpuNode) String() string {
 func (*CpuNode) ProtoMessage() {}
 
 func (x *CpuNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3979,7 +3529,7 @@ func (x *CpuNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuNode.ProtoReflect.Descriptor instead.
 func (*CpuNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CpuNode) GetName() string {
@@ -4059,7 +3609,7 @@ type CpuMachine struct {
 
 func (x *CpuMachine) Reset() {
 	*x = CpuMachine{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4071,7 +3621,7 @@ func (x *CpuMachine) String() string {
 func (*CpuMachine) ProtoMessage() {}
 
 func (x *CpuMachine) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4084,7 +3634,7 @@ func (x *CpuMachine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuMachine.ProtoReflect.Descriptor instead.
 func (*CpuMachine) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CpuMachine) GetName() string {
@@ -4137,7 +3687,7 @@ type ClusterUpgradeRequest struct {
 
 func (x *ClusterUpgradeRequest) Reset() {
 	*x = ClusterUpgradeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4149,7 +3699,7 @@ func (x *ClusterUpgradeRequest) String() string {
 func (*ClusterUpgradeRequest) ProtoMessage() {}
 
 func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4162,7 +3712,7 @@ func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
 }
 
 type ClusterUpgradeResponse struct {
@@ -4175,7 +3725,7 @@ type ClusterUpgradeResponse struct {
 
 func (x *ClusterUpgradeResponse) Reset() {
 	*x = ClusterUpgradeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4187,7 +3737,7 @@ func (x *ClusterUpgradeResponse) String() string {
 func (*ClusterUpgradeResponse) ProtoMessage() {}
 
 func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4200,7 +3750,7 @@ func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ClusterUpgradeResponse) GetFrom() uint32 {
@@ -4226,7 +3776,7 @@ type ConfigExportRequest struct {
 
 func (x *ConfigExportRequest) Reset() {
 	*x = ConfigExportRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4238,7 +3788,7 @@ func (x *ConfigExportRequest) String() string {
 func (*ConfigExportRequest) ProtoMessage() {}
 
 func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4251,7 +3801,7 @@ func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportRequest.ProtoReflect.Descriptor instead.
 func (*ConfigExportRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ConfigExportRequest) GetUser() string {
@@ -4275,7 +3825,7 @@ type ConfigExportResponse struct {
 
 func (x *ConfigExportResponse) Reset() {
 	*x = ConfigExportResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4287,7 +3837,7 @@ func (x *ConfigExportResponse) String() string {
 func (*ConfigExportResponse) ProtoMessage() {}
 
 func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4300,7 +3850,7 @@ func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportResponse.ProtoReflect.Descriptor instead.
 func (*ConfigExportResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ConfigExportResponse) GetCluster() string {
@@ -4358,7 +3908,7 @@ type NetworkSetRequest struct {
 
 func (x *NetworkSetRequest) Reset() {
 	*x = NetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4370,7 +3920,7 @@ func (x *NetworkSetRequest) String() string {
 func (*NetworkSetRequest) ProtoMessage() {}
 
 func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4383,7 +3933,7 @@ func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*NetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *NetworkSetRequest) GetNetwork() string {
@@ -4430,7 +3980,7 @@ type NetworkSetResponse struct {
 
 func (x *NetworkSetResponse) Reset() {
 	*x = NetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4442,7 +3992,7 @@ func (x *NetworkSetResponse) String() string {
 func (*NetworkSetResponse) ProtoMessage() {}
 
 func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4455,7 +4005,7 @@ func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*NetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
@@ -4480,7 +4030,7 @@ type ClusterInfo struct {
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4492,7 +4042,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4505,7 +4055,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -4576,7 +4126,7 @@ type QuorumInfo struct {
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4588,7 +4138,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4601,7 +4151,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -4695,7 +4245,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4707,7 +4257,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4720,7 +4270,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Vote) GetName() string {
@@ -4777,7 +4327,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4789,7 +4339,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4802,7 +4352,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Witness) GetDisk() string {
@@ -4859,7 +4409,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4871,7 +4421,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4884,7 +4434,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -5028,7 +4578,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5040,7 +4590,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5053,7 +4603,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -5128,7 +4678,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5140,7 +4690,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5153,7 +4703,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -5277,7 +4827,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5289,7 +4839,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5302,7 +4852,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -5366,7 +4916,7 @@ type PauseCount struct {
 
 func (x *PauseCount) Reset() {
 	*x = PauseCount{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5378,7 +4928,7 @@ func (x *PauseCount) String() string {
 func (*PauseCount) ProtoMessage() {}
 
 func (x *PauseCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5391,7 +4941,7 @@ func (x *PauseCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseCount.ProtoReflect.Descriptor instead.
 func (*PauseCount) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PauseCount) GetUpToMs() int64 {
@@ -5420,13 +4970,16 @@ type GroupInfo struct {
 	MigratingTo   string                 `protobuf:"bytes,8,opt,name=migrating_to,json=migratingTo,proto3" json:"migrating_to,omitempty"`
 	Volume        string                 `protobuf:"bytes,9,opt,name=volume,proto3" json:"volume,omitempty"`
 	MemoryMib     uint64                 `protobuf:"varint,10,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	SavedMs       int64                  `protobuf:"varint,160,opt,name=saved_ms,json=savedMs,proto3" json:"saved_ms,omitempty"` // when its state was saved; 0: it has none
+	SavedBytes    int64                  `protobuf:"varint,161,opt,name=saved_bytes,json=savedBytes,proto3" json:"saved_bytes,omitempty"`
+	SavedFault    string                 `protobuf:"bytes,162,opt,name=saved_fault,json=savedFault,proto3" json:"saved_fault,omitempty"` // why its state cannot be used
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5438,7 +4991,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5451,7 +5004,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -5524,6 +5077,27 @@ func (x *GroupInfo) GetMemoryMib() uint64 {
 	return 0
 }
 
+func (x *GroupInfo) GetSavedMs() int64 {
+	if x != nil {
+		return x.SavedMs
+	}
+	return 0
+}
+
+func (x *GroupInfo) GetSavedBytes() int64 {
+	if x != nil {
+		return x.SavedBytes
+	}
+	return 0
+}
+
+func (x *GroupInfo) GetSavedFault() string {
+	if x != nil {
+		return x.SavedFault
+	}
+	return ""
+}
+
 type Profile struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -5540,7 +5114,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5552,7 +5126,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5565,7 +5139,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Profile) GetName() string {
@@ -5636,7 +5210,7 @@ type QuorumSetRequest struct {
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5648,7 +5222,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5661,7 +5235,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -5701,7 +5275,7 @@ type QuorumForceRequest struct {
 
 func (x *QuorumForceRequest) Reset() {
 	*x = QuorumForceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5713,7 +5287,7 @@ func (x *QuorumForceRequest) String() string {
 func (*QuorumForceRequest) ProtoMessage() {}
 
 func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5726,7 +5300,7 @@ func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceRequest.ProtoReflect.Descriptor instead.
 func (*QuorumForceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *QuorumForceRequest) GetClusterName() string {
@@ -5747,7 +5321,7 @@ type QuorumForceResponse struct {
 
 func (x *QuorumForceResponse) Reset() {
 	*x = QuorumForceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5759,7 +5333,7 @@ func (x *QuorumForceResponse) String() string {
 func (*QuorumForceResponse) ProtoMessage() {}
 
 func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5772,7 +5346,7 @@ func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceResponse.ProtoReflect.Descriptor instead.
 func (*QuorumForceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *QuorumForceResponse) GetClusterName() string {
@@ -5806,7 +5380,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5818,7 +5392,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5831,7 +5405,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -5857,7 +5431,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5869,7 +5443,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5882,7 +5456,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -5902,7 +5476,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5914,7 +5488,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5927,7 +5501,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -5953,7 +5527,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5965,7 +5539,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5978,7 +5552,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -5996,7 +5570,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6008,7 +5582,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6021,7 +5595,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 type CsvAddRequest struct {
@@ -6037,7 +5611,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6049,7 +5623,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6062,7 +5636,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -6109,7 +5683,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6121,7 +5695,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6134,7 +5708,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -6154,7 +5728,7 @@ type CsvCheckRequest struct {
 
 func (x *CsvCheckRequest) Reset() {
 	*x = CsvCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6166,7 +5740,7 @@ func (x *CsvCheckRequest) String() string {
 func (*CsvCheckRequest) ProtoMessage() {}
 
 func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6179,7 +5753,7 @@ func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckRequest.ProtoReflect.Descriptor instead.
 func (*CsvCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *CsvCheckRequest) GetVolume() string {
@@ -6209,7 +5783,7 @@ type CsvCheckResponse struct {
 
 func (x *CsvCheckResponse) Reset() {
 	*x = CsvCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6221,7 +5795,7 @@ func (x *CsvCheckResponse) String() string {
 func (*CsvCheckResponse) ProtoMessage() {}
 
 func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6234,7 +5808,7 @@ func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckResponse.ProtoReflect.Descriptor instead.
 func (*CsvCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CsvCheckResponse) GetNode() string {
@@ -6282,7 +5856,7 @@ type VolumeFinding struct {
 
 func (x *VolumeFinding) Reset() {
 	*x = VolumeFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6294,7 +5868,7 @@ func (x *VolumeFinding) String() string {
 func (*VolumeFinding) ProtoMessage() {}
 
 func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6307,7 +5881,7 @@ func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeFinding.ProtoReflect.Descriptor instead.
 func (*VolumeFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *VolumeFinding) GetWhat() string {
@@ -6335,7 +5909,7 @@ type CsvMaintenanceRequest struct {
 
 func (x *CsvMaintenanceRequest) Reset() {
 	*x = CsvMaintenanceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6347,7 +5921,7 @@ func (x *CsvMaintenanceRequest) String() string {
 func (*CsvMaintenanceRequest) ProtoMessage() {}
 
 func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6360,7 +5934,7 @@ func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *CsvMaintenanceRequest) GetVolume() string {
@@ -6393,7 +5967,7 @@ type CsvMaintenanceResponse struct {
 
 func (x *CsvMaintenanceResponse) Reset() {
 	*x = CsvMaintenanceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6405,7 +5979,7 @@ func (x *CsvMaintenanceResponse) String() string {
 func (*CsvMaintenanceResponse) ProtoMessage() {}
 
 func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6418,7 +5992,7 @@ func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *CsvMaintenanceResponse) GetVolume() *VolumeInfo {
@@ -6438,7 +6012,7 @@ type CsvSetRequest struct {
 
 func (x *CsvSetRequest) Reset() {
 	*x = CsvSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6450,7 +6024,7 @@ func (x *CsvSetRequest) String() string {
 func (*CsvSetRequest) ProtoMessage() {}
 
 func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6463,7 +6037,7 @@ func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetRequest.ProtoReflect.Descriptor instead.
 func (*CsvSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *CsvSetRequest) GetVolume() string {
@@ -6489,7 +6063,7 @@ type CsvSetResponse struct {
 
 func (x *CsvSetResponse) Reset() {
 	*x = CsvSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6501,7 +6075,7 @@ func (x *CsvSetResponse) String() string {
 func (*CsvSetResponse) ProtoMessage() {}
 
 func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6514,7 +6088,7 @@ func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetResponse.ProtoReflect.Descriptor instead.
 func (*CsvSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CsvSetResponse) GetVolume() *VolumeInfo {
@@ -6533,7 +6107,7 @@ type CsvRemoveRequest struct {
 
 func (x *CsvRemoveRequest) Reset() {
 	*x = CsvRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6545,7 +6119,7 @@ func (x *CsvRemoveRequest) String() string {
 func (*CsvRemoveRequest) ProtoMessage() {}
 
 func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6558,7 +6132,7 @@ func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *CsvRemoveRequest) GetVolume() string {
@@ -6577,7 +6151,7 @@ type CsvRemoveResponse struct {
 
 func (x *CsvRemoveResponse) Reset() {
 	*x = CsvRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6589,7 +6163,7 @@ func (x *CsvRemoveResponse) String() string {
 func (*CsvRemoveResponse) ProtoMessage() {}
 
 func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6602,7 +6176,7 @@ func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CsvRemoveResponse) GetDisk() string {
@@ -6624,7 +6198,7 @@ type AnswerDirectoryRequest struct {
 
 func (x *AnswerDirectoryRequest) Reset() {
 	*x = AnswerDirectoryRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6636,7 +6210,7 @@ func (x *AnswerDirectoryRequest) String() string {
 func (*AnswerDirectoryRequest) ProtoMessage() {}
 
 func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6649,7 +6223,7 @@ func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *AnswerDirectoryRequest) GetPath() string {
@@ -6690,7 +6264,7 @@ type AnswerDirectoryResponse struct {
 
 func (x *AnswerDirectoryResponse) Reset() {
 	*x = AnswerDirectoryResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6702,7 +6276,7 @@ func (x *AnswerDirectoryResponse) String() string {
 func (*AnswerDirectoryResponse) ProtoMessage() {}
 
 func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6715,7 +6289,7 @@ func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryResponse.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *AnswerDirectoryResponse) GetKind() string {
@@ -6742,7 +6316,7 @@ type GrowVolumeRequest struct {
 
 func (x *GrowVolumeRequest) Reset() {
 	*x = GrowVolumeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6754,7 +6328,7 @@ func (x *GrowVolumeRequest) String() string {
 func (*GrowVolumeRequest) ProtoMessage() {}
 
 func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6767,7 +6341,7 @@ func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeRequest.ProtoReflect.Descriptor instead.
 func (*GrowVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *GrowVolumeRequest) GetVolume() string {
@@ -6795,7 +6369,7 @@ type GrowVolumeResponse struct {
 
 func (x *GrowVolumeResponse) Reset() {
 	*x = GrowVolumeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6807,7 +6381,7 @@ func (x *GrowVolumeResponse) String() string {
 func (*GrowVolumeResponse) ProtoMessage() {}
 
 func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6820,7 +6394,7 @@ func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeResponse.ProtoReflect.Descriptor instead.
 func (*GrowVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *GrowVolumeResponse) GetLunSize() int64 {
@@ -6853,7 +6427,7 @@ type CsvGrowRequest struct {
 
 func (x *CsvGrowRequest) Reset() {
 	*x = CsvGrowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6865,7 +6439,7 @@ func (x *CsvGrowRequest) String() string {
 func (*CsvGrowRequest) ProtoMessage() {}
 
 func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6878,7 +6452,7 @@ func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowRequest.ProtoReflect.Descriptor instead.
 func (*CsvGrowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *CsvGrowRequest) GetVolume() string {
@@ -6900,7 +6474,7 @@ type CsvGrowResponse struct {
 
 func (x *CsvGrowResponse) Reset() {
 	*x = CsvGrowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6912,7 +6486,7 @@ func (x *CsvGrowResponse) String() string {
 func (*CsvGrowResponse) ProtoMessage() {}
 
 func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6925,7 +6499,7 @@ func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowResponse.ProtoReflect.Descriptor instead.
 func (*CsvGrowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CsvGrowResponse) GetVolume() *VolumeInfo {
@@ -6966,7 +6540,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6978,7 +6552,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6991,7 +6565,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -7017,7 +6591,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7029,7 +6603,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7042,7 +6616,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -7069,7 +6643,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7081,7 +6655,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7094,7 +6668,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -7170,7 +6744,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7182,7 +6756,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7195,7 +6769,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -7222,7 +6796,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7234,7 +6808,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7247,7 +6821,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -7273,7 +6847,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7285,7 +6859,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7298,7 +6872,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -7311,13 +6885,14 @@ func (x *VmAddResponse) GetGroup() *GroupInfo {
 type VmRemoveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	DiscardState  bool                   `protobuf:"varint,160,opt,name=discard_state,json=discardState,proto3" json:"discard_state,omitempty"` // where it is saved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7329,7 +6904,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7342,7 +6917,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -7350,6 +6925,13 @@ func (x *VmRemoveRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *VmRemoveRequest) GetDiscardState() bool {
+	if x != nil {
+		return x.DiscardState
+	}
+	return false
 }
 
 type VmRemoveResponse struct {
@@ -7360,7 +6942,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7372,7 +6954,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7385,7 +6967,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
 }
 
 type VmStartRequest struct {
@@ -7398,7 +6980,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7410,7 +6992,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7423,7 +7005,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -7449,7 +7031,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7461,7 +7043,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7474,7 +7056,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -7495,7 +7077,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7507,7 +7089,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7520,7 +7102,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -7553,7 +7135,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7565,7 +7147,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7578,10 +7160,290 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type VmSaveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Wait          bool                   `protobuf:"varint,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VmSaveRequest) Reset() {
+	*x = VmSaveRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VmSaveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VmSaveRequest) ProtoMessage() {}
+
+func (x *VmSaveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VmSaveRequest.ProtoReflect.Descriptor instead.
+func (*VmSaveRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
+}
+
+func (x *VmSaveRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VmSaveRequest) GetWait() bool {
+	if x != nil {
+		return x.Wait
+	}
+	return false
+}
+
+type VmSaveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *GroupInfo             `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VmSaveResponse) Reset() {
+	*x = VmSaveResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VmSaveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VmSaveResponse) ProtoMessage() {}
+
+func (x *VmSaveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VmSaveResponse.ProtoReflect.Descriptor instead.
+func (*VmSaveResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
+}
+
+func (x *VmSaveResponse) GetGroup() *GroupInfo {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type VmDiscardStateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VmDiscardStateRequest) Reset() {
+	*x = VmDiscardStateRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VmDiscardStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VmDiscardStateRequest) ProtoMessage() {}
+
+func (x *VmDiscardStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VmDiscardStateRequest.ProtoReflect.Descriptor instead.
+func (*VmDiscardStateRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
+}
+
+func (x *VmDiscardStateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type VmDiscardStateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *GroupInfo             `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VmDiscardStateResponse) Reset() {
+	*x = VmDiscardStateResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VmDiscardStateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VmDiscardStateResponse) ProtoMessage() {}
+
+func (x *VmDiscardStateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VmDiscardStateResponse.ProtoReflect.Descriptor instead.
+func (*VmDiscardStateResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
+}
+
+func (x *VmDiscardStateResponse) GetGroup() *GroupInfo {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type VmMoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VmMoveRequest) Reset() {
+	*x = VmMoveRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VmMoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VmMoveRequest) ProtoMessage() {}
+
+func (x *VmMoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VmMoveRequest.ProtoReflect.Descriptor instead.
+func (*VmMoveRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
+}
+
+func (x *VmMoveRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VmMoveRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type VmMoveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *GroupInfo             `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VmMoveResponse) Reset() {
+	*x = VmMoveResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VmMoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VmMoveResponse) ProtoMessage() {}
+
+func (x *VmMoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VmMoveResponse.ProtoReflect.Descriptor instead.
+func (*VmMoveResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
+}
+
+func (x *VmMoveResponse) GetGroup() *GroupInfo {
 	if x != nil {
 		return x.Group
 	}
@@ -7599,7 +7461,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7611,7 +7473,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7624,7 +7486,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -7660,7 +7522,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7672,7 +7534,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7685,7 +7547,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -7726,7 +7588,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7738,7 +7600,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7751,7 +7613,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *Chunk) GetName() string {
@@ -7780,7 +7642,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7792,7 +7654,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7805,7 +7667,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -7852,7 +7714,7 @@ type MigrationOptions struct {
 
 func (x *MigrationOptions) Reset() {
 	*x = MigrationOptions{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7864,7 +7726,7 @@ func (x *MigrationOptions) String() string {
 func (*MigrationOptions) ProtoMessage() {}
 
 func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7877,7 +7739,7 @@ func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
 func (*MigrationOptions) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
@@ -7932,7 +7794,7 @@ type MigrationFactsRequest struct {
 
 func (x *MigrationFactsRequest) Reset() {
 	*x = MigrationFactsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7944,7 +7806,7 @@ func (x *MigrationFactsRequest) String() string {
 func (*MigrationFactsRequest) ProtoMessage() {}
 
 func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7957,7 +7819,7 @@ func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationFactsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *MigrationFactsRequest) GetNetworks() []string {
@@ -7986,15 +7848,14 @@ type MigrationFactsResponse struct {
 	MachineTypes   []string               `protobuf:"bytes,8,rep,name=machine_types,json=machineTypes,proto3" json:"machine_types,omitempty"`
 	Volumes        []string               `protobuf:"bytes,9,rep,name=volumes,proto3" json:"volumes,omitempty"`
 	Networks       []string               `protobuf:"bytes,10,rep,name=networks,proto3" json:"networks,omitempty"`
-	Cpu            *CpuVerdict            `protobuf:"bytes,170,opt,name=cpu,proto3" json:"cpu,omitempty"`                                                                                                                 // of the model; unset where it is not known
-	NetworkNotes   map[string]string      `protobuf:"bytes,171,rep,name=network_notes,json=networkNotes,proto3" json:"network_notes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what is not in order with a network
+	Cpu            *CpuVerdict            `protobuf:"bytes,170,opt,name=cpu,proto3" json:"cpu,omitempty"` // of the model; unset where it is not known
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *MigrationFactsResponse) Reset() {
 	*x = MigrationFactsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8006,7 +7867,7 @@ func (x *MigrationFactsResponse) String() string {
 func (*MigrationFactsResponse) ProtoMessage() {}
 
 func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8019,7 +7880,7 @@ func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationFactsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *MigrationFactsResponse) GetName() string {
@@ -8099,13 +7960,6 @@ func (x *MigrationFactsResponse) GetCpu() *CpuVerdict {
 	return nil
 }
 
-func (x *MigrationFactsResponse) GetNetworkNotes() map[string]string {
-	if x != nil {
-		return x.NetworkNotes
-	}
-	return nil
-}
-
 // CpuVerdict is what a node says of a processor model.
 type CpuVerdict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -8118,7 +7972,7 @@ type CpuVerdict struct {
 
 func (x *CpuVerdict) Reset() {
 	*x = CpuVerdict{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8130,7 +7984,7 @@ func (x *CpuVerdict) String() string {
 func (*CpuVerdict) ProtoMessage() {}
 
 func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8143,7 +7997,7 @@ func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuVerdict.ProtoReflect.Descriptor instead.
 func (*CpuVerdict) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *CpuVerdict) GetKnown() bool {
@@ -8177,7 +8031,7 @@ type MigrationCheckRequest struct {
 
 func (x *MigrationCheckRequest) Reset() {
 	*x = MigrationCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8189,7 +8043,7 @@ func (x *MigrationCheckRequest) String() string {
 func (*MigrationCheckRequest) ProtoMessage() {}
 
 func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8202,7 +8056,7 @@ func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *MigrationCheckRequest) GetVm() string {
@@ -8238,7 +8092,7 @@ type MigrationCheckResponse struct {
 
 func (x *MigrationCheckResponse) Reset() {
 	*x = MigrationCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8250,7 +8104,7 @@ func (x *MigrationCheckResponse) String() string {
 func (*MigrationCheckResponse) ProtoMessage() {}
 
 func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8263,7 +8117,7 @@ func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *MigrationCheckResponse) GetVm() string {
@@ -8354,7 +8208,7 @@ type MigrationFinding struct {
 
 func (x *MigrationFinding) Reset() {
 	*x = MigrationFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8366,7 +8220,7 @@ func (x *MigrationFinding) String() string {
 func (*MigrationFinding) ProtoMessage() {}
 
 func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8379,7 +8233,7 @@ func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFinding.ProtoReflect.Descriptor instead.
 func (*MigrationFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *MigrationFinding) GetSeverity() string {
@@ -8411,7 +8265,7 @@ type MigrationListRequest struct {
 
 func (x *MigrationListRequest) Reset() {
 	*x = MigrationListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8423,7 +8277,7 @@ func (x *MigrationListRequest) String() string {
 func (*MigrationListRequest) ProtoMessage() {}
 
 func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8436,7 +8290,7 @@ func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListRequest.ProtoReflect.Descriptor instead.
 func (*MigrationListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
 }
 
 type MigrationListResponse struct {
@@ -8448,7 +8302,7 @@ type MigrationListResponse struct {
 
 func (x *MigrationListResponse) Reset() {
 	*x = MigrationListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8460,7 +8314,7 @@ func (x *MigrationListResponse) String() string {
 func (*MigrationListResponse) ProtoMessage() {}
 
 func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8473,7 +8327,7 @@ func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListResponse.ProtoReflect.Descriptor instead.
 func (*MigrationListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *MigrationListResponse) GetMoves() []*MigrationUpdate {
@@ -8492,7 +8346,7 @@ type MigrationCancelRequest struct {
 
 func (x *MigrationCancelRequest) Reset() {
 	*x = MigrationCancelRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8504,7 +8358,7 @@ func (x *MigrationCancelRequest) String() string {
 func (*MigrationCancelRequest) ProtoMessage() {}
 
 func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8517,7 +8371,7 @@ func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *MigrationCancelRequest) GetVm() string {
@@ -8535,7 +8389,7 @@ type MigrationCancelResponse struct {
 
 func (x *MigrationCancelResponse) Reset() {
 	*x = MigrationCancelResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8547,7 +8401,7 @@ func (x *MigrationCancelResponse) String() string {
 func (*MigrationCancelResponse) ProtoMessage() {}
 
 func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8560,7 +8414,7 @@ func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCancelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
 }
 
 type MigrationSettings struct {
@@ -8575,7 +8429,7 @@ type MigrationSettings struct {
 
 func (x *MigrationSettings) Reset() {
 	*x = MigrationSettings{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8587,7 +8441,7 @@ func (x *MigrationSettings) String() string {
 func (*MigrationSettings) ProtoMessage() {}
 
 func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8600,7 +8454,7 @@ func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
 func (*MigrationSettings) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *MigrationSettings) GetOut() uint32 {
@@ -8643,7 +8497,7 @@ type MigrationSetRequest struct {
 
 func (x *MigrationSetRequest) Reset() {
 	*x = MigrationSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8655,7 +8509,7 @@ func (x *MigrationSetRequest) String() string {
 func (*MigrationSetRequest) ProtoMessage() {}
 
 func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8668,7 +8522,7 @@ func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetRequest.ProtoReflect.Descriptor instead.
 func (*MigrationSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *MigrationSetRequest) GetOut() uint32 {
@@ -8708,7 +8562,7 @@ type MigrationSetResponse struct {
 
 func (x *MigrationSetResponse) Reset() {
 	*x = MigrationSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8720,7 +8574,7 @@ func (x *MigrationSetResponse) String() string {
 func (*MigrationSetResponse) ProtoMessage() {}
 
 func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8733,7 +8587,7 @@ func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetResponse.ProtoReflect.Descriptor instead.
 func (*MigrationSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *MigrationSetResponse) GetSettings() *MigrationSettings {
@@ -8775,7 +8629,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8787,7 +8641,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8800,7 +8654,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -8980,7 +8834,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8992,7 +8846,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9005,7 +8859,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -9023,7 +8877,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9035,7 +8889,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9048,7 +8902,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
 }
 
 type EventsRequest struct {
@@ -9061,7 +8915,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9073,7 +8927,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9086,7 +8940,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -9117,7 +8971,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9129,7 +8983,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9142,7 +8996,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{142}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *Event) GetId() uint64 {
@@ -9217,7 +9071,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\"\x11\n" +
-	"\x0fDescribeRequest\"\xc5\a\n" +
+	"\x0fDescribeRequest\"\xc1\x06\n" +
 	"\x0fNodeDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -9252,14 +9106,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06format\x18n \x01(\rR\x06format\x128\n" +
 	"\n" +
 	"cpu_models\x18\xaa\x01 \x03(\v2\x18.quorate.api.v1.CpuModelR\tcpuModels\x12+\n" +
-	"\x11cluster_cpu_model\x18\xab\x01 \x01(\tR\x0fclusterCpuModel\x122\n" +
-	"\abridges\x18\xac\x01 \x01(\v2\x17.quorate.api.v1.BridgesR\abridges\x12N\n" +
-	"\x10virtual_networks\x18\xad\x01 \x03(\v2\".quorate.api.v1.VirtualNetworkInfoR\x0fvirtualNetworks\";\n" +
-	"\aBridges\x120\n" +
-	"\abridges\x18\x01 \x03(\v2\x16.quorate.api.v1.BridgeR\abridges\",\n" +
-	"\x06Bridge\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
-	"\x02up\x18\x02 \x01(\bR\x02up\"8\n" +
+	"\x11cluster_cpu_model\x18\xab\x01 \x01(\tR\x0fclusterCpuModel\"8\n" +
 	"\bCpuModel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amissing\x18\x02 \x03(\tR\amissing\")\n" +
@@ -9412,7 +9259,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"(\n" +
 	"\x12NodeRemoveResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"\x0f\n" +
-	"\rStatusRequest\"\xd1\x04\n" +
+	"\rStatusRequest\"\x81\x04\n" +
 	"\x0eStatusResponse\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\x122\n" +
 	"\x06quorum\x18\x02 \x01(\v2\x1a.quorate.api.v1.QuorumInfoR\x06quorum\x12.\n" +
@@ -9426,33 +9273,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\aportals\x18\t \x03(\tR\aportals\x121\n" +
 	"\aprofile\x18\n" +
 	" \x01(\v2\x17.quorate.api.v1.ProfileR\aprofile\x127\n" +
-	"\bnetworks\x182 \x03(\v2\x1b.quorate.api.v1.NetworkInfoR\bnetworks\x12N\n" +
-	"\x10virtual_networks\x18\xaa\x01 \x03(\v2\".quorate.api.v1.VirtualNetworkInfoR\x0fvirtualNetworks\"\x96\x01\n" +
-	"\x12VirtualNetworkInfo\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x128\n" +
-	"\x05nodes\x18\x03 \x03(\v2\".quorate.api.v1.VirtualNetworkNodeR\x05nodes\x12\x1a\n" +
-	"\bmachines\x18\x04 \x03(\tR\bmachines\"h\n" +
-	"\x12VirtualNetworkNode\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
-	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x12\x10\n" +
-	"\x03own\x18\x03 \x01(\bR\x03own\x12\x14\n" +
-	"\x05lacks\x18\x04 \x01(\tR\x05lacks\"\xed\x01\n" +
-	"\x18VirtualNetworkSetRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03add\x18\x02 \x01(\bR\x03add\x12\x1b\n" +
-	"\x06bridge\x18\x03 \x01(\tH\x00R\x06bridge\x88\x01\x01\x12I\n" +
-	"\x05nodes\x18\x04 \x03(\v23.quorate.api.v1.VirtualNetworkSetRequest.NodesEntryR\x05nodes\x1a8\n" +
-	"\n" +
-	"NodesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_bridge\"Y\n" +
-	"\x19VirtualNetworkSetResponse\x12<\n" +
-	"\anetwork\x18\x01 \x01(\v2\".quorate.api.v1.VirtualNetworkInfoR\anetwork\"1\n" +
-	"\x1bVirtualNetworkRemoveRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x1e\n" +
-	"\x1cVirtualNetworkRemoveResponse\"\xfa\x01\n" +
+	"\bnetworks\x182 \x03(\v2\x1b.quorate.api.v1.NetworkInfoR\bnetworks\"\xfa\x01\n" +
 	"\vNetworkInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06subnet\x18\x02 \x01(\tR\x06subnet\x12\x12\n" +
@@ -9615,7 +9436,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\n" +
 	"PauseCount\x12\x18\n" +
 	"\bup_to_ms\x18\x01 \x01(\x03R\x06upToMs\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\x81\x02\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xe1\x02\n" +
 	"\tGroupInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
@@ -9628,7 +9449,12 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06volume\x18\t \x01(\tR\x06volume\x12\x1d\n" +
 	"\n" +
 	"memory_mib\x18\n" +
-	" \x01(\x04R\tmemoryMib\"\xa2\x02\n" +
+	" \x01(\x04R\tmemoryMib\x12\x1a\n" +
+	"\bsaved_ms\x18\xa0\x01 \x01(\x03R\asavedMs\x12 \n" +
+	"\vsaved_bytes\x18\xa1\x01 \x01(\x03R\n" +
+	"savedBytes\x12 \n" +
+	"\vsaved_fault\x18\xa2\x01 \x01(\tR\n" +
+	"savedFault\"\xa2\x02\n" +
 	"\aProfile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x11raft_heartbeat_ms\x18\x02 \x01(\x03R\x0fraftHeartbeatMs\x12\x1f\n" +
@@ -9741,9 +9567,10 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06volume\x18\x02 \x01(\tR\x06volume\"@\n" +
 	"\rVmAddResponse\x12/\n" +
-	"\x05group\x18\x01 \x01(\v2\x19.quorate.api.v1.GroupInfoR\x05group\"%\n" +
+	"\x05group\x18\x01 \x01(\v2\x19.quorate.api.v1.GroupInfoR\x05group\"K\n" +
 	"\x0fVmRemoveRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
+	"\rdiscard_state\x18\xa0\x01 \x01(\bR\fdiscardState\"\x12\n" +
 	"\x10VmRemoveResponse\"8\n" +
 	"\x0eVmStartRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -9755,6 +9582,20 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04hard\x18\x02 \x01(\bR\x04hard\x12\x12\n" +
 	"\x04wait\x18\x03 \x01(\bR\x04wait\"A\n" +
 	"\x0eVmStopResponse\x12/\n" +
+	"\x05group\x18\x01 \x01(\v2\x19.quorate.api.v1.GroupInfoR\x05group\"7\n" +
+	"\rVmSaveRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04wait\x18\x02 \x01(\bR\x04wait\"A\n" +
+	"\x0eVmSaveResponse\x12/\n" +
+	"\x05group\x18\x01 \x01(\v2\x19.quorate.api.v1.GroupInfoR\x05group\"+\n" +
+	"\x15VmDiscardStateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"I\n" +
+	"\x16VmDiscardStateResponse\x12/\n" +
+	"\x05group\x18\x01 \x01(\v2\x19.quorate.api.v1.GroupInfoR\x05group\"3\n" +
+	"\rVmMoveRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"A\n" +
+	"\x0eVmMoveResponse\x12/\n" +
 	"\x05group\x18\x01 \x01(\v2\x19.quorate.api.v1.GroupInfoR\x05group\"b\n" +
 	"\rVmShowRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -9791,7 +9632,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\r_max_pause_ms\"Q\n" +
 	"\x15MigrationFactsRequest\x12\x1a\n" +
 	"\bnetworks\x18\x01 \x03(\tR\bnetworks\x12\x1c\n" +
-	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\"\x9c\x04\n" +
+	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\"\xfb\x02\n" +
 	"\x16MigrationFactsResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -9806,11 +9647,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\avolumes\x18\t \x03(\tR\avolumes\x12\x1a\n" +
 	"\bnetworks\x18\n" +
 	" \x03(\tR\bnetworks\x12-\n" +
-	"\x03cpu\x18\xaa\x01 \x01(\v2\x1a.quorate.api.v1.CpuVerdictR\x03cpu\x12^\n" +
-	"\rnetwork_notes\x18\xab\x01 \x03(\v28.quorate.api.v1.MigrationFactsResponse.NetworkNotesEntryR\fnetworkNotes\x1a?\n" +
-	"\x11NetworkNotesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"X\n" +
+	"\x03cpu\x18\xaa\x01 \x01(\v2\x1a.quorate.api.v1.CpuVerdictR\x03cpu\"X\n" +
 	"\n" +
 	"CpuVerdict\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x18\n" +
@@ -9923,7 +9760,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12b\n" +
 	"\x0fAnswerDirectory\x12&.quorate.api.v1.AnswerDirectoryRequest\x1a'.quorate.api.v1.AnswerDirectoryResponse\x12S\n" +
 	"\n" +
-	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xa9\x1a\n" +
+	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xbf\x1a\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -9949,6 +9786,9 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\bVmRemove\x12\x1f.quorate.api.v1.VmRemoveRequest\x1a .quorate.api.v1.VmRemoveResponse\x12J\n" +
 	"\aVmStart\x12\x1e.quorate.api.v1.VmStartRequest\x1a\x1f.quorate.api.v1.VmStartResponse\x12G\n" +
 	"\x06VmStop\x12\x1d.quorate.api.v1.VmStopRequest\x1a\x1e.quorate.api.v1.VmStopResponse\x12G\n" +
+	"\x06VmSave\x12\x1d.quorate.api.v1.VmSaveRequest\x1a\x1e.quorate.api.v1.VmSaveResponse\x12_\n" +
+	"\x0eVmDiscardState\x12%.quorate.api.v1.VmDiscardStateRequest\x1a&.quorate.api.v1.VmDiscardStateResponse\x12G\n" +
+	"\x06VmMove\x12\x1d.quorate.api.v1.VmMoveRequest\x1a\x1e.quorate.api.v1.VmMoveResponse\x12G\n" +
 	"\x06VmShow\x12\x1d.quorate.api.v1.VmShowRequest\x1a\x1e.quorate.api.v1.VmShowResponse\x12=\n" +
 	"\tVmConsole\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x129\n" +
 	"\x05VmVnc\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x12T\n" +
@@ -9960,9 +9800,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06Events\x12\x1d.quorate.api.v1.EventsRequest\x1a\x15.quorate.api.v1.Event0\x01\x12M\n" +
 	"\bEventAdd\x12\x1f.quorate.api.v1.EventAddRequest\x1a .quorate.api.v1.EventAddResponse\x12S\n" +
 	"\n" +
-	"NetworkSet\x12!.quorate.api.v1.NetworkSetRequest\x1a\".quorate.api.v1.NetworkSetResponse\x12h\n" +
-	"\x11VirtualNetworkSet\x12(.quorate.api.v1.VirtualNetworkSetRequest\x1a).quorate.api.v1.VirtualNetworkSetResponse\x12q\n" +
-	"\x14VirtualNetworkRemove\x12+.quorate.api.v1.VirtualNetworkRemoveRequest\x1a,.quorate.api.v1.VirtualNetworkRemoveResponse\x12S\n" +
+	"NetworkSet\x12!.quorate.api.v1.NetworkSetRequest\x1a\".quorate.api.v1.NetworkSetResponse\x12S\n" +
 	"\n" +
 	"ClusterSet\x12!.quorate.api.v1.ClusterSetRequest\x1a\".quorate.api.v1.ClusterSetResponse\x12S\n" +
 	"\n" +
@@ -9983,337 +9821,330 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 145)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 141)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
-	(*QuorumLost)(nil),                   // 0: quorate.api.v1.QuorumLost
-	(*ChallengeRequest)(nil),             // 1: quorate.api.v1.ChallengeRequest
-	(*ChallengeResponse)(nil),            // 2: quorate.api.v1.ChallengeResponse
-	(*OpenRequest)(nil),                  // 3: quorate.api.v1.OpenRequest
-	(*OpenResponse)(nil),                 // 4: quorate.api.v1.OpenResponse
-	(*Address)(nil),                      // 5: quorate.api.v1.Address
-	(*DescribeRequest)(nil),              // 6: quorate.api.v1.DescribeRequest
-	(*NodeDescription)(nil),              // 7: quorate.api.v1.NodeDescription
-	(*Bridges)(nil),                      // 8: quorate.api.v1.Bridges
-	(*Bridge)(nil),                       // 9: quorate.api.v1.Bridge
-	(*CpuModel)(nil),                     // 10: quorate.api.v1.CpuModel
-	(*EnrollRequest)(nil),                // 11: quorate.api.v1.EnrollRequest
-	(*EnrollResponse)(nil),               // 12: quorate.api.v1.EnrollResponse
-	(*JoinRequest)(nil),                  // 13: quorate.api.v1.JoinRequest
-	(*Peer)(nil),                         // 14: quorate.api.v1.Peer
-	(*JoinResponse)(nil),                 // 15: quorate.api.v1.JoinResponse
-	(*Chap)(nil),                         // 16: quorate.api.v1.Chap
-	(*SanDiscoverRequest)(nil),           // 17: quorate.api.v1.SanDiscoverRequest
-	(*SanDiscoverResponse)(nil),          // 18: quorate.api.v1.SanDiscoverResponse
-	(*SanTarget)(nil),                    // 19: quorate.api.v1.SanTarget
-	(*Lun)(nil),                          // 20: quorate.api.v1.Lun
-	(*SanLoginRequest)(nil),              // 21: quorate.api.v1.SanLoginRequest
-	(*SanLoginResponse)(nil),             // 22: quorate.api.v1.SanLoginResponse
-	(*SanListRequest)(nil),               // 23: quorate.api.v1.SanListRequest
-	(*SanListResponse)(nil),              // 24: quorate.api.v1.SanListResponse
-	(*ProbeLunRequest)(nil),              // 25: quorate.api.v1.ProbeLunRequest
-	(*ProbeLunResponse)(nil),             // 26: quorate.api.v1.ProbeLunResponse
-	(*ProbeShareRequest)(nil),            // 27: quorate.api.v1.ProbeShareRequest
-	(*ProbeShareResponse)(nil),           // 28: quorate.api.v1.ProbeShareResponse
-	(*StandingRequest)(nil),              // 29: quorate.api.v1.StandingRequest
-	(*StandingResponse)(nil),             // 30: quorate.api.v1.StandingResponse
-	(*ReachRequest)(nil),                 // 31: quorate.api.v1.ReachRequest
-	(*ReachResponse)(nil),                // 32: quorate.api.v1.ReachResponse
-	(*Reached)(nil),                      // 33: quorate.api.v1.Reached
-	(*MigrationsRequest)(nil),            // 34: quorate.api.v1.MigrationsRequest
-	(*MigrationsResponse)(nil),           // 35: quorate.api.v1.MigrationsResponse
-	(*Progress)(nil),                     // 36: quorate.api.v1.Progress
-	(*VersionRequest)(nil),               // 37: quorate.api.v1.VersionRequest
-	(*VersionResponse)(nil),              // 38: quorate.api.v1.VersionResponse
-	(*ValidateRequest)(nil),              // 39: quorate.api.v1.ValidateRequest
-	(*ValidateUpdate)(nil),               // 40: quorate.api.v1.ValidateUpdate
-	(*Check)(nil),                        // 41: quorate.api.v1.Check
-	(*Report)(nil),                       // 42: quorate.api.v1.Report
-	(*CreateRequest)(nil),                // 43: quorate.api.v1.CreateRequest
-	(*NodeAddRequest)(nil),               // 44: quorate.api.v1.NodeAddRequest
-	(*NodeSetRequest)(nil),               // 45: quorate.api.v1.NodeSetRequest
-	(*NodeSetResponse)(nil),              // 46: quorate.api.v1.NodeSetResponse
-	(*NodeRemoveRequest)(nil),            // 47: quorate.api.v1.NodeRemoveRequest
-	(*NodeRemoveResponse)(nil),           // 48: quorate.api.v1.NodeRemoveResponse
-	(*StatusRequest)(nil),                // 49: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),               // 50: quorate.api.v1.StatusResponse
-	(*VirtualNetworkInfo)(nil),           // 51: quorate.api.v1.VirtualNetworkInfo
-	(*VirtualNetworkNode)(nil),           // 52: quorate.api.v1.VirtualNetworkNode
-	(*VirtualNetworkSetRequest)(nil),     // 53: quorate.api.v1.VirtualNetworkSetRequest
-	(*VirtualNetworkSetResponse)(nil),    // 54: quorate.api.v1.VirtualNetworkSetResponse
-	(*VirtualNetworkRemoveRequest)(nil),  // 55: quorate.api.v1.VirtualNetworkRemoveRequest
-	(*VirtualNetworkRemoveResponse)(nil), // 56: quorate.api.v1.VirtualNetworkRemoveResponse
-	(*NetworkInfo)(nil),                  // 57: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),               // 58: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),            // 59: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),           // 60: quorate.api.v1.ClusterSetResponse
-	(*ClusterCpuRequest)(nil),            // 61: quorate.api.v1.ClusterCpuRequest
-	(*ClusterCpuSetRequest)(nil),         // 62: quorate.api.v1.ClusterCpuSetRequest
-	(*ClusterCpuResponse)(nil),           // 63: quorate.api.v1.ClusterCpuResponse
-	(*CpuNode)(nil),                      // 64: quorate.api.v1.CpuNode
-	(*CpuMachine)(nil),                   // 65: quorate.api.v1.CpuMachine
-	(*ClusterUpgradeRequest)(nil),        // 66: quorate.api.v1.ClusterUpgradeRequest
-	(*ClusterUpgradeResponse)(nil),       // 67: quorate.api.v1.ClusterUpgradeResponse
-	(*ConfigExportRequest)(nil),          // 68: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil),         // 69: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),            // 70: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),           // 71: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),                  // 72: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),                   // 73: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                         // 74: quorate.api.v1.Vote
-	(*Witness)(nil),                      // 75: quorate.api.v1.Witness
-	(*NodeInfo)(nil),                     // 76: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),                     // 77: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),                   // 78: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),                 // 79: quorate.api.v1.VolumeOnNode
-	(*PauseCount)(nil),                   // 80: quorate.api.v1.PauseCount
-	(*GroupInfo)(nil),                    // 81: quorate.api.v1.GroupInfo
-	(*Profile)(nil),                      // 82: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),             // 83: quorate.api.v1.QuorumSetRequest
-	(*QuorumForceRequest)(nil),           // 84: quorate.api.v1.QuorumForceRequest
-	(*QuorumForceResponse)(nil),          // 85: quorate.api.v1.QuorumForceResponse
-	(*QuorumSetResponse)(nil),            // 86: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),               // 87: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),              // 88: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),             // 89: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),            // 90: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),                // 91: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),               // 92: quorate.api.v1.CsvAddResponse
-	(*CsvCheckRequest)(nil),              // 93: quorate.api.v1.CsvCheckRequest
-	(*CsvCheckResponse)(nil),             // 94: quorate.api.v1.CsvCheckResponse
-	(*VolumeFinding)(nil),                // 95: quorate.api.v1.VolumeFinding
-	(*CsvMaintenanceRequest)(nil),        // 96: quorate.api.v1.CsvMaintenanceRequest
-	(*CsvMaintenanceResponse)(nil),       // 97: quorate.api.v1.CsvMaintenanceResponse
-	(*CsvSetRequest)(nil),                // 98: quorate.api.v1.CsvSetRequest
-	(*CsvSetResponse)(nil),               // 99: quorate.api.v1.CsvSetResponse
-	(*CsvRemoveRequest)(nil),             // 100: quorate.api.v1.CsvRemoveRequest
-	(*CsvRemoveResponse)(nil),            // 101: quorate.api.v1.CsvRemoveResponse
-	(*AnswerDirectoryRequest)(nil),       // 102: quorate.api.v1.AnswerDirectoryRequest
-	(*AnswerDirectoryResponse)(nil),      // 103: quorate.api.v1.AnswerDirectoryResponse
-	(*GrowVolumeRequest)(nil),            // 104: quorate.api.v1.GrowVolumeRequest
-	(*GrowVolumeResponse)(nil),           // 105: quorate.api.v1.GrowVolumeResponse
-	(*CsvGrowRequest)(nil),               // 106: quorate.api.v1.CsvGrowRequest
-	(*CsvGrowResponse)(nil),              // 107: quorate.api.v1.CsvGrowResponse
-	(*CsvMoveRequest)(nil),               // 108: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),              // 109: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),              // 110: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),             // 111: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),                 // 112: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),                // 113: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),              // 114: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),             // 115: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),               // 116: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),              // 117: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),                // 118: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),               // 119: quorate.api.v1.VmStopResponse
-	(*VmShowRequest)(nil),                // 120: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),               // 121: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                        // 122: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),           // 123: quorate.api.v1.LiveMigrateRequest
-	(*MigrationOptions)(nil),             // 124: quorate.api.v1.MigrationOptions
-	(*MigrationFactsRequest)(nil),        // 125: quorate.api.v1.MigrationFactsRequest
-	(*MigrationFactsResponse)(nil),       // 126: quorate.api.v1.MigrationFactsResponse
-	(*CpuVerdict)(nil),                   // 127: quorate.api.v1.CpuVerdict
-	(*MigrationCheckRequest)(nil),        // 128: quorate.api.v1.MigrationCheckRequest
-	(*MigrationCheckResponse)(nil),       // 129: quorate.api.v1.MigrationCheckResponse
-	(*MigrationFinding)(nil),             // 130: quorate.api.v1.MigrationFinding
-	(*MigrationListRequest)(nil),         // 131: quorate.api.v1.MigrationListRequest
-	(*MigrationListResponse)(nil),        // 132: quorate.api.v1.MigrationListResponse
-	(*MigrationCancelRequest)(nil),       // 133: quorate.api.v1.MigrationCancelRequest
-	(*MigrationCancelResponse)(nil),      // 134: quorate.api.v1.MigrationCancelResponse
-	(*MigrationSettings)(nil),            // 135: quorate.api.v1.MigrationSettings
-	(*MigrationSetRequest)(nil),          // 136: quorate.api.v1.MigrationSetRequest
-	(*MigrationSetResponse)(nil),         // 137: quorate.api.v1.MigrationSetResponse
-	(*MigrationUpdate)(nil),              // 138: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),              // 139: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),             // 140: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),                // 141: quorate.api.v1.EventsRequest
-	(*Event)(nil),                        // 142: quorate.api.v1.Event
-	nil,                                  // 143: quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
-	nil,                                  // 144: quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
+	(*QuorumLost)(nil),              // 0: quorate.api.v1.QuorumLost
+	(*ChallengeRequest)(nil),        // 1: quorate.api.v1.ChallengeRequest
+	(*ChallengeResponse)(nil),       // 2: quorate.api.v1.ChallengeResponse
+	(*OpenRequest)(nil),             // 3: quorate.api.v1.OpenRequest
+	(*OpenResponse)(nil),            // 4: quorate.api.v1.OpenResponse
+	(*Address)(nil),                 // 5: quorate.api.v1.Address
+	(*DescribeRequest)(nil),         // 6: quorate.api.v1.DescribeRequest
+	(*NodeDescription)(nil),         // 7: quorate.api.v1.NodeDescription
+	(*CpuModel)(nil),                // 8: quorate.api.v1.CpuModel
+	(*EnrollRequest)(nil),           // 9: quorate.api.v1.EnrollRequest
+	(*EnrollResponse)(nil),          // 10: quorate.api.v1.EnrollResponse
+	(*JoinRequest)(nil),             // 11: quorate.api.v1.JoinRequest
+	(*Peer)(nil),                    // 12: quorate.api.v1.Peer
+	(*JoinResponse)(nil),            // 13: quorate.api.v1.JoinResponse
+	(*Chap)(nil),                    // 14: quorate.api.v1.Chap
+	(*SanDiscoverRequest)(nil),      // 15: quorate.api.v1.SanDiscoverRequest
+	(*SanDiscoverResponse)(nil),     // 16: quorate.api.v1.SanDiscoverResponse
+	(*SanTarget)(nil),               // 17: quorate.api.v1.SanTarget
+	(*Lun)(nil),                     // 18: quorate.api.v1.Lun
+	(*SanLoginRequest)(nil),         // 19: quorate.api.v1.SanLoginRequest
+	(*SanLoginResponse)(nil),        // 20: quorate.api.v1.SanLoginResponse
+	(*SanListRequest)(nil),          // 21: quorate.api.v1.SanListRequest
+	(*SanListResponse)(nil),         // 22: quorate.api.v1.SanListResponse
+	(*ProbeLunRequest)(nil),         // 23: quorate.api.v1.ProbeLunRequest
+	(*ProbeLunResponse)(nil),        // 24: quorate.api.v1.ProbeLunResponse
+	(*ProbeShareRequest)(nil),       // 25: quorate.api.v1.ProbeShareRequest
+	(*ProbeShareResponse)(nil),      // 26: quorate.api.v1.ProbeShareResponse
+	(*StandingRequest)(nil),         // 27: quorate.api.v1.StandingRequest
+	(*StandingResponse)(nil),        // 28: quorate.api.v1.StandingResponse
+	(*ReachRequest)(nil),            // 29: quorate.api.v1.ReachRequest
+	(*ReachResponse)(nil),           // 30: quorate.api.v1.ReachResponse
+	(*Reached)(nil),                 // 31: quorate.api.v1.Reached
+	(*MigrationsRequest)(nil),       // 32: quorate.api.v1.MigrationsRequest
+	(*MigrationsResponse)(nil),      // 33: quorate.api.v1.MigrationsResponse
+	(*Progress)(nil),                // 34: quorate.api.v1.Progress
+	(*VersionRequest)(nil),          // 35: quorate.api.v1.VersionRequest
+	(*VersionResponse)(nil),         // 36: quorate.api.v1.VersionResponse
+	(*ValidateRequest)(nil),         // 37: quorate.api.v1.ValidateRequest
+	(*ValidateUpdate)(nil),          // 38: quorate.api.v1.ValidateUpdate
+	(*Check)(nil),                   // 39: quorate.api.v1.Check
+	(*Report)(nil),                  // 40: quorate.api.v1.Report
+	(*CreateRequest)(nil),           // 41: quorate.api.v1.CreateRequest
+	(*NodeAddRequest)(nil),          // 42: quorate.api.v1.NodeAddRequest
+	(*NodeSetRequest)(nil),          // 43: quorate.api.v1.NodeSetRequest
+	(*NodeSetResponse)(nil),         // 44: quorate.api.v1.NodeSetResponse
+	(*NodeRemoveRequest)(nil),       // 45: quorate.api.v1.NodeRemoveRequest
+	(*NodeRemoveResponse)(nil),      // 46: quorate.api.v1.NodeRemoveResponse
+	(*StatusRequest)(nil),           // 47: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),          // 48: quorate.api.v1.StatusResponse
+	(*NetworkInfo)(nil),             // 49: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),          // 50: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),       // 51: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),      // 52: quorate.api.v1.ClusterSetResponse
+	(*ClusterCpuRequest)(nil),       // 53: quorate.api.v1.ClusterCpuRequest
+	(*ClusterCpuSetRequest)(nil),    // 54: quorate.api.v1.ClusterCpuSetRequest
+	(*ClusterCpuResponse)(nil),      // 55: quorate.api.v1.ClusterCpuResponse
+	(*CpuNode)(nil),                 // 56: quorate.api.v1.CpuNode
+	(*CpuMachine)(nil),              // 57: quorate.api.v1.CpuMachine
+	(*ClusterUpgradeRequest)(nil),   // 58: quorate.api.v1.ClusterUpgradeRequest
+	(*ClusterUpgradeResponse)(nil),  // 59: quorate.api.v1.ClusterUpgradeResponse
+	(*ConfigExportRequest)(nil),     // 60: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil),    // 61: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),       // 62: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),      // 63: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),             // 64: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),              // 65: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                    // 66: quorate.api.v1.Vote
+	(*Witness)(nil),                 // 67: quorate.api.v1.Witness
+	(*NodeInfo)(nil),                // 68: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),                // 69: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),              // 70: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),            // 71: quorate.api.v1.VolumeOnNode
+	(*PauseCount)(nil),              // 72: quorate.api.v1.PauseCount
+	(*GroupInfo)(nil),               // 73: quorate.api.v1.GroupInfo
+	(*Profile)(nil),                 // 74: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),        // 75: quorate.api.v1.QuorumSetRequest
+	(*QuorumForceRequest)(nil),      // 76: quorate.api.v1.QuorumForceRequest
+	(*QuorumForceResponse)(nil),     // 77: quorate.api.v1.QuorumForceResponse
+	(*QuorumSetResponse)(nil),       // 78: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),          // 79: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),         // 80: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),        // 81: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),       // 82: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),           // 83: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),          // 84: quorate.api.v1.CsvAddResponse
+	(*CsvCheckRequest)(nil),         // 85: quorate.api.v1.CsvCheckRequest
+	(*CsvCheckResponse)(nil),        // 86: quorate.api.v1.CsvCheckResponse
+	(*VolumeFinding)(nil),           // 87: quorate.api.v1.VolumeFinding
+	(*CsvMaintenanceRequest)(nil),   // 88: quorate.api.v1.CsvMaintenanceRequest
+	(*CsvMaintenanceResponse)(nil),  // 89: quorate.api.v1.CsvMaintenanceResponse
+	(*CsvSetRequest)(nil),           // 90: quorate.api.v1.CsvSetRequest
+	(*CsvSetResponse)(nil),          // 91: quorate.api.v1.CsvSetResponse
+	(*CsvRemoveRequest)(nil),        // 92: quorate.api.v1.CsvRemoveRequest
+	(*CsvRemoveResponse)(nil),       // 93: quorate.api.v1.CsvRemoveResponse
+	(*AnswerDirectoryRequest)(nil),  // 94: quorate.api.v1.AnswerDirectoryRequest
+	(*AnswerDirectoryResponse)(nil), // 95: quorate.api.v1.AnswerDirectoryResponse
+	(*GrowVolumeRequest)(nil),       // 96: quorate.api.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),      // 97: quorate.api.v1.GrowVolumeResponse
+	(*CsvGrowRequest)(nil),          // 98: quorate.api.v1.CsvGrowRequest
+	(*CsvGrowResponse)(nil),         // 99: quorate.api.v1.CsvGrowResponse
+	(*CsvMoveRequest)(nil),          // 100: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),         // 101: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),         // 102: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),        // 103: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),            // 104: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),           // 105: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),         // 106: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),        // 107: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),          // 108: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),         // 109: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),           // 110: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),          // 111: quorate.api.v1.VmStopResponse
+	(*VmSaveRequest)(nil),           // 112: quorate.api.v1.VmSaveRequest
+	(*VmSaveResponse)(nil),          // 113: quorate.api.v1.VmSaveResponse
+	(*VmDiscardStateRequest)(nil),   // 114: quorate.api.v1.VmDiscardStateRequest
+	(*VmDiscardStateResponse)(nil),  // 115: quorate.api.v1.VmDiscardStateResponse
+	(*VmMoveRequest)(nil),           // 116: quorate.api.v1.VmMoveRequest
+	(*VmMoveResponse)(nil),          // 117: quorate.api.v1.VmMoveResponse
+	(*VmShowRequest)(nil),           // 118: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),          // 119: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                   // 120: quorate.api.v1.Chunk
+	(*LiveMigrateRequest)(nil),      // 121: quorate.api.v1.LiveMigrateRequest
+	(*MigrationOptions)(nil),        // 122: quorate.api.v1.MigrationOptions
+	(*MigrationFactsRequest)(nil),   // 123: quorate.api.v1.MigrationFactsRequest
+	(*MigrationFactsResponse)(nil),  // 124: quorate.api.v1.MigrationFactsResponse
+	(*CpuVerdict)(nil),              // 125: quorate.api.v1.CpuVerdict
+	(*MigrationCheckRequest)(nil),   // 126: quorate.api.v1.MigrationCheckRequest
+	(*MigrationCheckResponse)(nil),  // 127: quorate.api.v1.MigrationCheckResponse
+	(*MigrationFinding)(nil),        // 128: quorate.api.v1.MigrationFinding
+	(*MigrationListRequest)(nil),    // 129: quorate.api.v1.MigrationListRequest
+	(*MigrationListResponse)(nil),   // 130: quorate.api.v1.MigrationListResponse
+	(*MigrationCancelRequest)(nil),  // 131: quorate.api.v1.MigrationCancelRequest
+	(*MigrationCancelResponse)(nil), // 132: quorate.api.v1.MigrationCancelResponse
+	(*MigrationSettings)(nil),       // 133: quorate.api.v1.MigrationSettings
+	(*MigrationSetRequest)(nil),     // 134: quorate.api.v1.MigrationSetRequest
+	(*MigrationSetResponse)(nil),    // 135: quorate.api.v1.MigrationSetResponse
+	(*MigrationUpdate)(nil),         // 136: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),         // 137: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),        // 138: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),           // 139: quorate.api.v1.EventsRequest
+	(*Event)(nil),                   // 140: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
-	10,  // 1: quorate.api.v1.NodeDescription.cpu_models:type_name -> quorate.api.v1.CpuModel
-	8,   // 2: quorate.api.v1.NodeDescription.bridges:type_name -> quorate.api.v1.Bridges
-	51,  // 3: quorate.api.v1.NodeDescription.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
-	9,   // 4: quorate.api.v1.Bridges.bridges:type_name -> quorate.api.v1.Bridge
-	14,  // 5: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
-	16,  // 6: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
-	19,  // 7: quorate.api.v1.SanDiscoverResponse.targets:type_name -> quorate.api.v1.SanTarget
-	20,  // 8: quorate.api.v1.SanTarget.luns:type_name -> quorate.api.v1.Lun
-	16,  // 9: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
-	19,  // 10: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
-	19,  // 11: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
-	33,  // 12: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	138, // 13: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	41,  // 14: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
-	42,  // 15: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
-	41,  // 16: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	72,  // 17: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	73,  // 18: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	76,  // 19: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	77,  // 20: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	78,  // 21: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	81,  // 22: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	82,  // 23: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	57,  // 24: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
-	51,  // 25: quorate.api.v1.StatusResponse.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
-	52,  // 26: quorate.api.v1.VirtualNetworkInfo.nodes:type_name -> quorate.api.v1.VirtualNetworkNode
-	143, // 27: quorate.api.v1.VirtualNetworkSetRequest.nodes:type_name -> quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
-	51,  // 28: quorate.api.v1.VirtualNetworkSetResponse.network:type_name -> quorate.api.v1.VirtualNetworkInfo
-	58,  // 29: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	72,  // 30: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	64,  // 31: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
-	65,  // 32: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
-	57,  // 33: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	75,  // 34: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	74,  // 35: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
-	5,   // 36: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	79,  // 37: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	80,  // 38: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
-	73,  // 39: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	77,  // 40: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	78,  // 41: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	95,  // 42: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
-	78,  // 43: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	78,  // 44: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	78,  // 45: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	78,  // 46: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	81,  // 47: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	81,  // 48: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	81,  // 49: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	81,  // 50: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	124, // 51: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	127, // 52: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
-	144, // 53: quorate.api.v1.MigrationFactsResponse.network_notes:type_name -> quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
-	130, // 54: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
-	138, // 55: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	124, // 56: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
-	124, // 57: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	135, // 58: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
-	1,   // 59: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
-	3,   // 60: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
-	6,   // 61: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
-	11,  // 62: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
-	13,  // 63: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
-	17,  // 64: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
-	21,  // 65: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
-	23,  // 66: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
-	25,  // 67: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	27,  // 68: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
-	31,  // 69: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	29,  // 70: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
-	34,  // 71: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	125, // 72: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
-	128, // 73: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
-	93,  // 74: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
-	102, // 75: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
-	104, // 76: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
-	37,  // 77: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	39,  // 78: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	43,  // 79: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	44,  // 80: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	45,  // 81: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	47,  // 82: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	49,  // 83: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	83,  // 84: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	84,  // 85: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	87,  // 86: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	89,  // 87: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	91,  // 88: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	93,  // 89: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
-	108, // 90: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	96,  // 91: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
-	100, // 92: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
-	98,  // 93: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
-	106, // 94: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
-	110, // 95: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	112, // 96: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	114, // 97: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	116, // 98: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	118, // 99: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	120, // 100: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	122, // 101: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	122, // 102: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	123, // 103: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	128, // 104: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
-	131, // 105: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
-	133, // 106: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
-	136, // 107: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
-	141, // 108: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	139, // 109: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	70,  // 110: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	53,  // 111: quorate.api.v1.ClusterService.VirtualNetworkSet:input_type -> quorate.api.v1.VirtualNetworkSetRequest
-	55,  // 112: quorate.api.v1.ClusterService.VirtualNetworkRemove:input_type -> quorate.api.v1.VirtualNetworkRemoveRequest
-	59,  // 113: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	61,  // 114: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
-	62,  // 115: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
-	66,  // 116: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	68,  // 117: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 118: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 119: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 120: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	12,  // 121: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	15,  // 122: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	18,  // 123: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	22,  // 124: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	24,  // 125: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	26,  // 126: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	28,  // 127: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	32,  // 128: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	30,  // 129: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	35,  // 130: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	126, // 131: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
-	129, // 132: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
-	94,  // 133: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	103, // 134: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
-	105, // 135: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
-	38,  // 136: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	40,  // 137: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	36,  // 138: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	36,  // 139: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	46,  // 140: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	48,  // 141: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	50,  // 142: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	86,  // 143: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	85,  // 144: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	88,  // 145: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	90,  // 146: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	92,  // 147: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	94,  // 148: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	109, // 149: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	97,  // 150: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
-	101, // 151: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
-	99,  // 152: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
-	107, // 153: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
-	111, // 154: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	113, // 155: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	115, // 156: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	117, // 157: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	119, // 158: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	121, // 159: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	122, // 160: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	122, // 161: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	138, // 162: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	129, // 163: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
-	132, // 164: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
-	134, // 165: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
-	137, // 166: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
-	142, // 167: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	140, // 168: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	71,  // 169: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	54,  // 170: quorate.api.v1.ClusterService.VirtualNetworkSet:output_type -> quorate.api.v1.VirtualNetworkSetResponse
-	56,  // 171: quorate.api.v1.ClusterService.VirtualNetworkRemove:output_type -> quorate.api.v1.VirtualNetworkRemoveResponse
-	60,  // 172: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	63,  // 173: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
-	63,  // 174: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
-	67,  // 175: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	69,  // 176: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	118, // [118:177] is the sub-list for method output_type
-	59,  // [59:118] is the sub-list for method input_type
-	59,  // [59:59] is the sub-list for extension type_name
-	59,  // [59:59] is the sub-list for extension extendee
-	0,   // [0:59] is the sub-list for field type_name
+	8,   // 1: quorate.api.v1.NodeDescription.cpu_models:type_name -> quorate.api.v1.CpuModel
+	12,  // 2: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
+	14,  // 3: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
+	17,  // 4: quorate.api.v1.SanDiscoverResponse.targets:type_name -> quorate.api.v1.SanTarget
+	18,  // 5: quorate.api.v1.SanTarget.luns:type_name -> quorate.api.v1.Lun
+	14,  // 6: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
+	17,  // 7: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
+	17,  // 8: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
+	31,  // 9: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
+	136, // 10: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	39,  // 11: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
+	40,  // 12: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
+	39,  // 13: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
+	64,  // 14: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	65,  // 15: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	68,  // 16: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	69,  // 17: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	70,  // 18: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	73,  // 19: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	74,  // 20: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	49,  // 21: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
+	50,  // 22: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
+	64,  // 23: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	56,  // 24: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
+	57,  // 25: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
+	49,  // 26: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
+	67,  // 27: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	66,  // 28: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	5,   // 29: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
+	71,  // 30: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	72,  // 31: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
+	65,  // 32: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	69,  // 33: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	70,  // 34: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	87,  // 35: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
+	70,  // 36: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	70,  // 37: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	70,  // 38: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	70,  // 39: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	73,  // 40: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	73,  // 41: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	73,  // 42: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	73,  // 43: quorate.api.v1.VmSaveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	73,  // 44: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
+	73,  // 45: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	73,  // 46: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	122, // 47: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	125, // 48: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
+	128, // 49: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
+	136, // 50: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	122, // 51: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
+	122, // 52: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	133, // 53: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
+	1,   // 54: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
+	3,   // 55: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
+	6,   // 56: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
+	9,   // 57: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
+	11,  // 58: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
+	15,  // 59: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
+	19,  // 60: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
+	21,  // 61: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
+	23,  // 62: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
+	25,  // 63: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
+	29,  // 64: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	27,  // 65: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	32,  // 66: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	123, // 67: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
+	126, // 68: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
+	85,  // 69: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
+	94,  // 70: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
+	96,  // 71: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
+	35,  // 72: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	37,  // 73: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	41,  // 74: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	42,  // 75: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	43,  // 76: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	45,  // 77: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	47,  // 78: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	75,  // 79: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	76,  // 80: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	79,  // 81: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	81,  // 82: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	83,  // 83: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	85,  // 84: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	100, // 85: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	88,  // 86: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
+	92,  // 87: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
+	90,  // 88: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
+	98,  // 89: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
+	102, // 90: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	104, // 91: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	106, // 92: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	108, // 93: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	110, // 94: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	112, // 95: quorate.api.v1.ClusterService.VmSave:input_type -> quorate.api.v1.VmSaveRequest
+	114, // 96: quorate.api.v1.ClusterService.VmDiscardState:input_type -> quorate.api.v1.VmDiscardStateRequest
+	116, // 97: quorate.api.v1.ClusterService.VmMove:input_type -> quorate.api.v1.VmMoveRequest
+	118, // 98: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	120, // 99: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	120, // 100: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	121, // 101: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	126, // 102: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
+	129, // 103: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
+	131, // 104: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
+	134, // 105: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
+	139, // 106: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	137, // 107: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	62,  // 108: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	51,  // 109: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	53,  // 110: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
+	54,  // 111: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
+	58,  // 112: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	60,  // 113: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 114: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 115: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 116: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	10,  // 117: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	13,  // 118: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	16,  // 119: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	20,  // 120: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	22,  // 121: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	24,  // 122: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	26,  // 123: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	30,  // 124: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	28,  // 125: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	33,  // 126: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	124, // 127: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
+	127, // 128: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
+	86,  // 129: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	95,  // 130: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
+	97,  // 131: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	36,  // 132: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	38,  // 133: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	34,  // 134: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	34,  // 135: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	44,  // 136: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	46,  // 137: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	48,  // 138: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	78,  // 139: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	77,  // 140: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	80,  // 141: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	82,  // 142: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	84,  // 143: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	86,  // 144: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	101, // 145: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	89,  // 146: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
+	93,  // 147: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
+	91,  // 148: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
+	99,  // 149: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	103, // 150: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	105, // 151: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	107, // 152: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	109, // 153: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	111, // 154: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	113, // 155: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
+	115, // 156: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
+	117, // 157: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
+	119, // 158: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	120, // 159: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	120, // 160: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	136, // 161: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	127, // 162: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
+	130, // 163: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
+	132, // 164: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
+	135, // 165: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
+	140, // 166: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	138, // 167: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	63,  // 168: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	52,  // 169: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	55,  // 170: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
+	55,  // 171: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
+	59,  // 172: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	61,  // 173: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	114, // [114:174] is the sub-list for method output_type
+	54,  // [54:114] is the sub-list for method input_type
+	54,  // [54:54] is the sub-list for extension type_name
+	54,  // [54:54] is the sub-list for extension extendee
+	0,   // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_apipb_api_proto_init() }
@@ -10321,18 +10152,17 @@ func file_cluster_api_apipb_api_proto_init() {
 	if File_cluster_api_apipb_api_proto != nil {
 		return
 	}
-	file_cluster_api_apipb_api_proto_msgTypes[53].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[59].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[70].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[124].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[136].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[51].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[62].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[122].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[134].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   145,
+			NumMessages:   141,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

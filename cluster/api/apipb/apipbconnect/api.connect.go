@@ -132,6 +132,13 @@ const (
 	ClusterServiceVmStartProcedure = "/quorate.api.v1.ClusterService/VmStart"
 	// ClusterServiceVmStopProcedure is the fully-qualified name of the ClusterService's VmStop RPC.
 	ClusterServiceVmStopProcedure = "/quorate.api.v1.ClusterService/VmStop"
+	// ClusterServiceVmSaveProcedure is the fully-qualified name of the ClusterService's VmSave RPC.
+	ClusterServiceVmSaveProcedure = "/quorate.api.v1.ClusterService/VmSave"
+	// ClusterServiceVmDiscardStateProcedure is the fully-qualified name of the ClusterService's
+	// VmDiscardState RPC.
+	ClusterServiceVmDiscardStateProcedure = "/quorate.api.v1.ClusterService/VmDiscardState"
+	// ClusterServiceVmMoveProcedure is the fully-qualified name of the ClusterService's VmMove RPC.
+	ClusterServiceVmMoveProcedure = "/quorate.api.v1.ClusterService/VmMove"
 	// ClusterServiceVmShowProcedure is the fully-qualified name of the ClusterService's VmShow RPC.
 	ClusterServiceVmShowProcedure = "/quorate.api.v1.ClusterService/VmShow"
 	// ClusterServiceVmConsoleProcedure is the fully-qualified name of the ClusterService's VmConsole
@@ -161,12 +168,6 @@ const (
 	// ClusterServiceNetworkSetProcedure is the fully-qualified name of the ClusterService's NetworkSet
 	// RPC.
 	ClusterServiceNetworkSetProcedure = "/quorate.api.v1.ClusterService/NetworkSet"
-	// ClusterServiceVirtualNetworkSetProcedure is the fully-qualified name of the ClusterService's
-	// VirtualNetworkSet RPC.
-	ClusterServiceVirtualNetworkSetProcedure = "/quorate.api.v1.ClusterService/VirtualNetworkSet"
-	// ClusterServiceVirtualNetworkRemoveProcedure is the fully-qualified name of the ClusterService's
-	// VirtualNetworkRemove RPC.
-	ClusterServiceVirtualNetworkRemoveProcedure = "/quorate.api.v1.ClusterService/VirtualNetworkRemove"
 	// ClusterServiceClusterSetProcedure is the fully-qualified name of the ClusterService's ClusterSet
 	// RPC.
 	ClusterServiceClusterSetProcedure = "/quorate.api.v1.ClusterService/ClusterSet"
@@ -806,6 +807,12 @@ type ClusterServiceClient interface {
 	// VmStart and VmStop answer when the machine runs, or is off, if wait is set.
 	VmStart(context.Context, *connect.Request[apipb.VmStartRequest]) (*connect.Response[apipb.VmStartResponse], error)
 	VmStop(context.Context, *connect.Request[apipb.VmStopRequest]) (*connect.Response[apipb.VmStopResponse], error)
+	// VmSave answers when the machine is saved and off, if wait is set.
+	VmSave(context.Context, *connect.Request[apipb.VmSaveRequest]) (*connect.Response[apipb.VmSaveResponse], error)
+	VmDiscardState(context.Context, *connect.Request[apipb.VmDiscardStateRequest]) (*connect.Response[apipb.VmDiscardStateResponse], error)
+	// VmMove gives a machine that is off, or saved, another owner: the best node where to
+	// is empty.
+	VmMove(context.Context, *connect.Request[apipb.VmMoveRequest]) (*connect.Response[apipb.VmMoveResponse], error)
 	VmShow(context.Context, *connect.Request[apipb.VmShowRequest]) (*connect.Response[apipb.VmShowResponse], error)
 	// VmConsole and VmVnc carry bytes between the caller and the machine, on
 	// whatever node it is. The first request names the machine.
@@ -823,9 +830,6 @@ type ClusterServiceClient interface {
 	// EventAdd writes a note of an administrator's among the events, durably.
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
-	// VirtualNetworkSet makes a virtual network for machines, or changes one.
-	VirtualNetworkSet(context.Context, *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error)
-	VirtualNetworkRemove(context.Context, *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error)
 	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
 	// ClusterCpu tells which processor model machines get, and which would suit.
 	ClusterCpu(context.Context, *connect.Request[apipb.ClusterCpuRequest]) (*connect.Response[apipb.ClusterCpuResponse], error)
@@ -985,6 +989,24 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("VmStop")),
 			connect.WithClientOptions(opts...),
 		),
+		vmSave: connect.NewClient[apipb.VmSaveRequest, apipb.VmSaveResponse](
+			httpClient,
+			baseURL+ClusterServiceVmSaveProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("VmSave")),
+			connect.WithClientOptions(opts...),
+		),
+		vmDiscardState: connect.NewClient[apipb.VmDiscardStateRequest, apipb.VmDiscardStateResponse](
+			httpClient,
+			baseURL+ClusterServiceVmDiscardStateProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("VmDiscardState")),
+			connect.WithClientOptions(opts...),
+		),
+		vmMove: connect.NewClient[apipb.VmMoveRequest, apipb.VmMoveResponse](
+			httpClient,
+			baseURL+ClusterServiceVmMoveProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("VmMove")),
+			connect.WithClientOptions(opts...),
+		),
 		vmShow: connect.NewClient[apipb.VmShowRequest, apipb.VmShowResponse](
 			httpClient,
 			baseURL+ClusterServiceVmShowProcedure,
@@ -1051,18 +1073,6 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("NetworkSet")),
 			connect.WithClientOptions(opts...),
 		),
-		virtualNetworkSet: connect.NewClient[apipb.VirtualNetworkSetRequest, apipb.VirtualNetworkSetResponse](
-			httpClient,
-			baseURL+ClusterServiceVirtualNetworkSetProcedure,
-			connect.WithSchema(clusterServiceMethods.ByName("VirtualNetworkSet")),
-			connect.WithClientOptions(opts...),
-		),
-		virtualNetworkRemove: connect.NewClient[apipb.VirtualNetworkRemoveRequest, apipb.VirtualNetworkRemoveResponse](
-			httpClient,
-			baseURL+ClusterServiceVirtualNetworkRemoveProcedure,
-			connect.WithSchema(clusterServiceMethods.ByName("VirtualNetworkRemove")),
-			connect.WithClientOptions(opts...),
-		),
 		clusterSet: connect.NewClient[apipb.ClusterSetRequest, apipb.ClusterSetResponse](
 			httpClient,
 			baseURL+ClusterServiceClusterSetProcedure,
@@ -1098,47 +1108,48 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
-	version              *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
-	validate             *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
-	create               *connect.Client[apipb.CreateRequest, apipb.Progress]
-	nodeAdd              *connect.Client[apipb.NodeAddRequest, apipb.Progress]
-	nodeSet              *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
-	nodeRemove           *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
-	status               *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
-	quorumSet            *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
-	quorumForce          *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
-	diskAdd              *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
-	csvEnable            *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
-	csvAdd               *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
-	csvCheck             *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
-	csvMove              *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
-	csvMaintenance       *connect.Client[apipb.CsvMaintenanceRequest, apipb.CsvMaintenanceResponse]
-	csvRemove            *connect.Client[apipb.CsvRemoveRequest, apipb.CsvRemoveResponse]
-	csvSet               *connect.Client[apipb.CsvSetRequest, apipb.CsvSetResponse]
-	csvGrow              *connect.Client[apipb.CsvGrowRequest, apipb.CsvGrowResponse]
-	vmCreate             *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
-	vmAdd                *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
-	vmRemove             *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
-	vmStart              *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
-	vmStop               *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
-	vmShow               *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
-	vmConsole            *connect.Client[apipb.Chunk, apipb.Chunk]
-	vmVnc                *connect.Client[apipb.Chunk, apipb.Chunk]
-	liveMigrate          *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
-	migrationCheck       *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
-	migrationList        *connect.Client[apipb.MigrationListRequest, apipb.MigrationListResponse]
-	migrationCancel      *connect.Client[apipb.MigrationCancelRequest, apipb.MigrationCancelResponse]
-	migrationSet         *connect.Client[apipb.MigrationSetRequest, apipb.MigrationSetResponse]
-	events               *connect.Client[apipb.EventsRequest, apipb.Event]
-	eventAdd             *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
-	networkSet           *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
-	virtualNetworkSet    *connect.Client[apipb.VirtualNetworkSetRequest, apipb.VirtualNetworkSetResponse]
-	virtualNetworkRemove *connect.Client[apipb.VirtualNetworkRemoveRequest, apipb.VirtualNetworkRemoveResponse]
-	clusterSet           *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
-	clusterCpu           *connect.Client[apipb.ClusterCpuRequest, apipb.ClusterCpuResponse]
-	clusterCpuSet        *connect.Client[apipb.ClusterCpuSetRequest, apipb.ClusterCpuResponse]
-	clusterUpgrade       *connect.Client[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse]
-	configExport         *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
+	version         *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
+	validate        *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
+	create          *connect.Client[apipb.CreateRequest, apipb.Progress]
+	nodeAdd         *connect.Client[apipb.NodeAddRequest, apipb.Progress]
+	nodeSet         *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
+	nodeRemove      *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
+	status          *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
+	quorumSet       *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
+	quorumForce     *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
+	diskAdd         *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
+	csvEnable       *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
+	csvAdd          *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
+	csvCheck        *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
+	csvMove         *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
+	csvMaintenance  *connect.Client[apipb.CsvMaintenanceRequest, apipb.CsvMaintenanceResponse]
+	csvRemove       *connect.Client[apipb.CsvRemoveRequest, apipb.CsvRemoveResponse]
+	csvSet          *connect.Client[apipb.CsvSetRequest, apipb.CsvSetResponse]
+	csvGrow         *connect.Client[apipb.CsvGrowRequest, apipb.CsvGrowResponse]
+	vmCreate        *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
+	vmAdd           *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
+	vmRemove        *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
+	vmStart         *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
+	vmStop          *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
+	vmSave          *connect.Client[apipb.VmSaveRequest, apipb.VmSaveResponse]
+	vmDiscardState  *connect.Client[apipb.VmDiscardStateRequest, apipb.VmDiscardStateResponse]
+	vmMove          *connect.Client[apipb.VmMoveRequest, apipb.VmMoveResponse]
+	vmShow          *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
+	vmConsole       *connect.Client[apipb.Chunk, apipb.Chunk]
+	vmVnc           *connect.Client[apipb.Chunk, apipb.Chunk]
+	liveMigrate     *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
+	migrationCheck  *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
+	migrationList   *connect.Client[apipb.MigrationListRequest, apipb.MigrationListResponse]
+	migrationCancel *connect.Client[apipb.MigrationCancelRequest, apipb.MigrationCancelResponse]
+	migrationSet    *connect.Client[apipb.MigrationSetRequest, apipb.MigrationSetResponse]
+	events          *connect.Client[apipb.EventsRequest, apipb.Event]
+	eventAdd        *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
+	networkSet      *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
+	clusterSet      *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
+	clusterCpu      *connect.Client[apipb.ClusterCpuRequest, apipb.ClusterCpuResponse]
+	clusterCpuSet   *connect.Client[apipb.ClusterCpuSetRequest, apipb.ClusterCpuResponse]
+	clusterUpgrade  *connect.Client[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse]
+	configExport    *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
 }
 
 // Version calls quorate.api.v1.ClusterService.Version.
@@ -1256,6 +1267,21 @@ func (c *clusterServiceClient) VmStop(ctx context.Context, req *connect.Request[
 	return c.vmStop.CallUnary(ctx, req)
 }
 
+// VmSave calls quorate.api.v1.ClusterService.VmSave.
+func (c *clusterServiceClient) VmSave(ctx context.Context, req *connect.Request[apipb.VmSaveRequest]) (*connect.Response[apipb.VmSaveResponse], error) {
+	return c.vmSave.CallUnary(ctx, req)
+}
+
+// VmDiscardState calls quorate.api.v1.ClusterService.VmDiscardState.
+func (c *clusterServiceClient) VmDiscardState(ctx context.Context, req *connect.Request[apipb.VmDiscardStateRequest]) (*connect.Response[apipb.VmDiscardStateResponse], error) {
+	return c.vmDiscardState.CallUnary(ctx, req)
+}
+
+// VmMove calls quorate.api.v1.ClusterService.VmMove.
+func (c *clusterServiceClient) VmMove(ctx context.Context, req *connect.Request[apipb.VmMoveRequest]) (*connect.Response[apipb.VmMoveResponse], error) {
+	return c.vmMove.CallUnary(ctx, req)
+}
+
 // VmShow calls quorate.api.v1.ClusterService.VmShow.
 func (c *clusterServiceClient) VmShow(ctx context.Context, req *connect.Request[apipb.VmShowRequest]) (*connect.Response[apipb.VmShowResponse], error) {
 	return c.vmShow.CallUnary(ctx, req)
@@ -1309,16 +1335,6 @@ func (c *clusterServiceClient) EventAdd(ctx context.Context, req *connect.Reques
 // NetworkSet calls quorate.api.v1.ClusterService.NetworkSet.
 func (c *clusterServiceClient) NetworkSet(ctx context.Context, req *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
 	return c.networkSet.CallUnary(ctx, req)
-}
-
-// VirtualNetworkSet calls quorate.api.v1.ClusterService.VirtualNetworkSet.
-func (c *clusterServiceClient) VirtualNetworkSet(ctx context.Context, req *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error) {
-	return c.virtualNetworkSet.CallUnary(ctx, req)
-}
-
-// VirtualNetworkRemove calls quorate.api.v1.ClusterService.VirtualNetworkRemove.
-func (c *clusterServiceClient) VirtualNetworkRemove(ctx context.Context, req *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error) {
-	return c.virtualNetworkRemove.CallUnary(ctx, req)
 }
 
 // ClusterSet calls quorate.api.v1.ClusterService.ClusterSet.
@@ -1380,6 +1396,12 @@ type ClusterServiceHandler interface {
 	// VmStart and VmStop answer when the machine runs, or is off, if wait is set.
 	VmStart(context.Context, *connect.Request[apipb.VmStartRequest]) (*connect.Response[apipb.VmStartResponse], error)
 	VmStop(context.Context, *connect.Request[apipb.VmStopRequest]) (*connect.Response[apipb.VmStopResponse], error)
+	// VmSave answers when the machine is saved and off, if wait is set.
+	VmSave(context.Context, *connect.Request[apipb.VmSaveRequest]) (*connect.Response[apipb.VmSaveResponse], error)
+	VmDiscardState(context.Context, *connect.Request[apipb.VmDiscardStateRequest]) (*connect.Response[apipb.VmDiscardStateResponse], error)
+	// VmMove gives a machine that is off, or saved, another owner: the best node where to
+	// is empty.
+	VmMove(context.Context, *connect.Request[apipb.VmMoveRequest]) (*connect.Response[apipb.VmMoveResponse], error)
 	VmShow(context.Context, *connect.Request[apipb.VmShowRequest]) (*connect.Response[apipb.VmShowResponse], error)
 	// VmConsole and VmVnc carry bytes between the caller and the machine, on
 	// whatever node it is. The first request names the machine.
@@ -1397,9 +1419,6 @@ type ClusterServiceHandler interface {
 	// EventAdd writes a note of an administrator's among the events, durably.
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
-	// VirtualNetworkSet makes a virtual network for machines, or changes one.
-	VirtualNetworkSet(context.Context, *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error)
-	VirtualNetworkRemove(context.Context, *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error)
 	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
 	// ClusterCpu tells which processor model machines get, and which would suit.
 	ClusterCpu(context.Context, *connect.Request[apipb.ClusterCpuRequest]) (*connect.Response[apipb.ClusterCpuResponse], error)
@@ -1555,6 +1574,24 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("VmStop")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceVmSaveHandler := connect.NewUnaryHandler(
+		ClusterServiceVmSaveProcedure,
+		svc.VmSave,
+		connect.WithSchema(clusterServiceMethods.ByName("VmSave")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceVmDiscardStateHandler := connect.NewUnaryHandler(
+		ClusterServiceVmDiscardStateProcedure,
+		svc.VmDiscardState,
+		connect.WithSchema(clusterServiceMethods.ByName("VmDiscardState")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceVmMoveHandler := connect.NewUnaryHandler(
+		ClusterServiceVmMoveProcedure,
+		svc.VmMove,
+		connect.WithSchema(clusterServiceMethods.ByName("VmMove")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceVmShowHandler := connect.NewUnaryHandler(
 		ClusterServiceVmShowProcedure,
 		svc.VmShow,
@@ -1619,18 +1656,6 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceNetworkSetProcedure,
 		svc.NetworkSet,
 		connect.WithSchema(clusterServiceMethods.ByName("NetworkSet")),
-		connect.WithHandlerOptions(opts...),
-	)
-	clusterServiceVirtualNetworkSetHandler := connect.NewUnaryHandler(
-		ClusterServiceVirtualNetworkSetProcedure,
-		svc.VirtualNetworkSet,
-		connect.WithSchema(clusterServiceMethods.ByName("VirtualNetworkSet")),
-		connect.WithHandlerOptions(opts...),
-	)
-	clusterServiceVirtualNetworkRemoveHandler := connect.NewUnaryHandler(
-		ClusterServiceVirtualNetworkRemoveProcedure,
-		svc.VirtualNetworkRemove,
-		connect.WithSchema(clusterServiceMethods.ByName("VirtualNetworkRemove")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceClusterSetHandler := connect.NewUnaryHandler(
@@ -1711,6 +1736,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceVmStartHandler.ServeHTTP(w, r)
 		case ClusterServiceVmStopProcedure:
 			clusterServiceVmStopHandler.ServeHTTP(w, r)
+		case ClusterServiceVmSaveProcedure:
+			clusterServiceVmSaveHandler.ServeHTTP(w, r)
+		case ClusterServiceVmDiscardStateProcedure:
+			clusterServiceVmDiscardStateHandler.ServeHTTP(w, r)
+		case ClusterServiceVmMoveProcedure:
+			clusterServiceVmMoveHandler.ServeHTTP(w, r)
 		case ClusterServiceVmShowProcedure:
 			clusterServiceVmShowHandler.ServeHTTP(w, r)
 		case ClusterServiceVmConsoleProcedure:
@@ -1733,10 +1764,6 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceEventAddHandler.ServeHTTP(w, r)
 		case ClusterServiceNetworkSetProcedure:
 			clusterServiceNetworkSetHandler.ServeHTTP(w, r)
-		case ClusterServiceVirtualNetworkSetProcedure:
-			clusterServiceVirtualNetworkSetHandler.ServeHTTP(w, r)
-		case ClusterServiceVirtualNetworkRemoveProcedure:
-			clusterServiceVirtualNetworkRemoveHandler.ServeHTTP(w, r)
 		case ClusterServiceClusterSetProcedure:
 			clusterServiceClusterSetHandler.ServeHTTP(w, r)
 		case ClusterServiceClusterCpuProcedure:
@@ -1848,6 +1875,18 @@ func (UnimplementedClusterServiceHandler) VmStop(context.Context, *connect.Reque
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VmStop is not implemented"))
 }
 
+func (UnimplementedClusterServiceHandler) VmSave(context.Context, *connect.Request[apipb.VmSaveRequest]) (*connect.Response[apipb.VmSaveResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VmSave is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) VmDiscardState(context.Context, *connect.Request[apipb.VmDiscardStateRequest]) (*connect.Response[apipb.VmDiscardStateResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VmDiscardState is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) VmMove(context.Context, *connect.Request[apipb.VmMoveRequest]) (*connect.Response[apipb.VmMoveResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VmMove is not implemented"))
+}
+
 func (UnimplementedClusterServiceHandler) VmShow(context.Context, *connect.Request[apipb.VmShowRequest]) (*connect.Response[apipb.VmShowResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VmShow is not implemented"))
 }
@@ -1890,14 +1929,6 @@ func (UnimplementedClusterServiceHandler) EventAdd(context.Context, *connect.Req
 
 func (UnimplementedClusterServiceHandler) NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NetworkSet is not implemented"))
-}
-
-func (UnimplementedClusterServiceHandler) VirtualNetworkSet(context.Context, *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VirtualNetworkSet is not implemented"))
-}
-
-func (UnimplementedClusterServiceHandler) VirtualNetworkRemove(context.Context, *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VirtualNetworkRemove is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
