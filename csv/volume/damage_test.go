@@ -64,6 +64,94 @@ func TestDamage(t *testing.T) {
 	t.Logf("%d opened, %d refused", opened, refused)
 }
 
+// TestDamageAnywhereInMetadata flips bytes in every kind of metadata of volumes that hold
+// files with data, holes, sizes, attributes and directories, at any place within it: the
+// volume is refused, or shows exactly what was there. The last record of the journal is
+// spared: damaged it cannot be told from one that was torn.
+func TestDamageAnywhereInMetadata(t *testing.T) {
+	opened, refused := 0, 0
+	for seed := range uint64(6) {
+		mem := dirtyMemory(t)
+		formatted(t, mem)
+		v, err := Open(background, mem, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, want, rnd := &rig{t: t, dev: mem, v: v}, model{}, rand.New(rand.NewPCG(seed, 6))
+		last := v.log.pos // where the last record begins
+		for n := range 240 {
+			if err := r.step(rnd, want); err != nil {
+				t.Fatal(err)
+			}
+			at := v.log.pos
+			if err := r.sync(); err != nil {
+				t.Fatal(err)
+			}
+			if v.log.pos != at {
+				last = at
+			}
+			if n == 80 || n == 160 { // both slots of the root
+				if err := v.Checkpoint(background); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		places := metadata(v, last)
+		for range 150 {
+			d := &damaged{Device: mem, at: map[int64]byte{}}
+			for range 1 + rnd.IntN(3) {
+				p := places[rnd.IntN(len(places))]
+				n := p.n
+				if rnd.IntN(2) == 0 {
+					n = min(n, 512) // most blocks are full at their start only
+				}
+				d.at[p.at+rnd.Int64N(n)] = byte(1 + rnd.IntN(255))
+			}
+			dv, err := Open(background, d, 2)
+			if err != nil {
+				refused++
+				continue
+			}
+			opened++
+			got, err := (&rig{t: t, dev: d, v: dv}).tree()
+			if err != nil {
+				t.Fatalf("seed %d: damage at %v: %v", seed, d.at, err)
+			}
+			if !same(got, want) {
+				t.Fatalf("seed %d: damage at %v is not noticed: %s", seed, d.at, differ(got, want))
+			}
+		}
+	}
+	if opened == 0 || refused == 0 {
+		t.Errorf("%d opened, %d refused: one of both was not tried", opened, refused)
+	}
+	t.Logf("%d opened, %d refused", opened, refused)
+}
+
+// place is n bytes of a LUN.
+type place struct{ at, n int64 }
+
+// metadata is where a volume's metadata lies: labels and roots with their copies, index,
+// leaves, and the journal up to the record that begins at last.
+func metadata(v *Volume, last uint64) []place {
+	ps := []place{{0, metaAlign}, {tailOffset(v.label.Size), metaAlign}}
+	for slot := range uint64(2) {
+		for _, at := range v.label.rootOffsets(slot) {
+			ps = append(ps, place{at, metaAlign})
+		}
+	}
+	for _, block := range v.index {
+		ps = append(ps, place{int64(block) * BlockSize, BlockSize})
+	}
+	for _, l := range v.tree.leaves {
+		ps = append(ps, place{int64(l.block) * BlockSize, BlockSize})
+	}
+	if last > 0 {
+		ps = append(ps, place{reserve, int64(last)})
+	}
+	return ps
+}
+
 // damaged changes bytes on their way in, and takes no writes.
 type damaged struct {
 	disk.Device
