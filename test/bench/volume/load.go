@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -23,7 +24,8 @@ type load struct {
 	Random bool
 	Block  int
 	Depth  int
-	// Grow writes a new file, which gets its space meanwhile.
+	// Grow writes a new file, which gets its space meanwhile; the bare LUN where nobody has
+	// written before.
 	Grow bool
 }
 
@@ -76,16 +78,22 @@ func fio(ctx context.Context, l load, path string, each time.Duration) (float64,
 	return said.Jobs[0].Read.Rate + said.Jobs[0].Write.Rate, nil
 }
 
-// bare loads a device as fio does a file.
-func bare(ctx context.Context, l load, d disk.Device, each time.Duration) (float64, error) {
+// bare loads a device from a byte on as fio does a file, and returns how much it read or
+// wrote, in bytes.
+func bare(ctx context.Context, l load, d disk.Device, from int64, each time.Duration) (rate float64, done int64, err error) {
 	var (
 		mu   sync.Mutex
 		next int64
-		done int64
-		bad  error
 		wg   sync.WaitGroup
 	)
 	blocks := int64(fileSize / l.Block)
+	if l.Grow {
+		blocks = int64(growLimit / l.Block)
+	}
+	do := d.ReadAt
+	if l.Write {
+		do = d.WriteAt
+	}
 	start := time.Now()
 	for range l.Depth {
 		wg.Go(func() {
@@ -93,21 +101,19 @@ func bare(ctx context.Context, l load, d disk.Device, each time.Duration) (float
 			for time.Since(start) < each {
 				mu.Lock()
 				at := next % blocks
+				over := l.Grow && next >= blocks
 				next++
 				mu.Unlock()
+				if over {
+					return
+				}
 				if l.Random {
 					at = rand.Int64N(blocks)
 				}
-				err := d.ReadAt
-				if l.Write {
-					err = d.WriteAt
-				}
-				e := err(ctx, p, at*int64(l.Block))
+				e := do(ctx, p, from+at*int64(l.Block))
 				mu.Lock()
 				done += int64(l.Block)
-				if e != nil {
-					bad = e
-				}
+				err = errors.Join(err, e)
 				mu.Unlock()
 				if e != nil {
 					return
@@ -116,5 +122,5 @@ func bare(ctx context.Context, l load, d disk.Device, each time.Duration) (float
 		})
 	}
 	wg.Wait()
-	return float64(done) / time.Since(start).Seconds(), bad
+	return float64(done) / time.Since(start).Seconds(), done, err
 }

@@ -4,7 +4,9 @@
 // it, which is what FUSE itself allows.
 //
 // It is called by `make bench`. It never measures against an earlier run: all ways take
-// turns in each round, each for a second, and what is compared are medians of the rounds.
+// turns in each round, and right before each the bare LUN is measured again. What is
+// compared are medians of the ratios of such pairs: so that a machine that is busy with
+// something else for a while slows both down.
 //
 // Everything runs in namespaces of its own, of which the kernel ends all processes and
 // mounts with this program. Each node is a process as noded is one: session, gate,
@@ -37,7 +39,7 @@ const (
 )
 
 // limit ends a bench that hangs.
-const limit = 4 * time.Minute
+const limit = 8 * time.Minute
 
 func main() {
 	if len(os.Args) > 2 && os.Args[1] == roleNode {
@@ -48,9 +50,9 @@ func main() {
 		os.Args = append(os.Args[:1], os.Args[2:]...)
 	}
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 2, "how often each figure is taken")
-	flag.DurationVar(&o.each, "each", time.Second, "for how long")
-	flag.StringVar(&o.only, "only", "", "the one kind of load to measure, as the table names it")
+	flag.IntVar(&o.rounds, "rounds", 3, "how often each figure is taken")
+	flag.DurationVar(&o.each, "each", 500*time.Millisecond, "for how long")
+	flag.StringVar(&o.only, "only", "", "the loads to measure, as the table names them, between commas")
 	flag.StringVar(&o.profiles, "profiles", "", "a folder for profiles of the nodes' processor time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

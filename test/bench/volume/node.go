@@ -105,15 +105,23 @@ func bareNode(ctx context.Context, d disk.Device) error {
 	}
 	fmt.Println("ready")
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	blank := int64(fileSize) // from here on nothing was written
 	for {
 		var o order
 		if err := in.Decode(&o); err != nil {
 			return nil
 		}
-		var a answer
-		var err error
-		if a.Rate, err = bare(ctx, o.Load, d, o.Each); err != nil {
+		from := int64(0)
+		if o.Load.Grow {
+			from = blank
+		}
+		rate, n, err := bare(ctx, o.Load, d, from, o.Each)
+		a := answer{Rate: rate}
+		if err != nil {
 			a.Error = err.Error()
+		}
+		if o.Load.Grow {
+			blank += n
 		}
 		if err := out.Encode(a); err != nil {
 			return err

@@ -20,15 +20,18 @@ import (
 // way is one way to the data. It returns bytes per second; errNot where it has no such
 // load.
 type way struct {
-	name string
-	do   func(ctx context.Context, l load, each time.Duration) (float64, error)
+	name  string
+	do    func(ctx context.Context, l load, each time.Duration) (float64, error)
+	files int // that fio loads at once
+	// begins is the processor time that fio takes before it loads anything.
+	begins time.Duration
 }
 
 var errNot = errors.New("not measured")
 
 // mounted is a way through files, all loaded at once.
 func mounted(name string, grows bool, dirs ...string) way {
-	return way{name, func(ctx context.Context, l load, each time.Duration) (float64, error) {
+	return way{name: name, files: len(dirs), do: func(ctx context.Context, l load, each time.Duration) (float64, error) {
 		if l.Grow && !grows {
 			return 0, errNot
 		}
@@ -108,9 +111,6 @@ func (p *process) stop() error { return errors.Join(p.in.Close(), p.cmd.Wait()) 
 
 // ask is the way of a bare node.
 func (p *process) ask(_ context.Context, l load, each time.Duration) (float64, error) {
-	if l.Grow {
-		l.Grow = false // a LUN is as large as it is
-	}
 	if err := json.NewEncoder(p.in).Encode(order{l, each}); err != nil {
 		return 0, err
 	}
@@ -135,7 +135,7 @@ const stride = 4099 * 4096
 // qemu is QEMU's own iscsi driver. Its bench is told how much to do, not for how long:
 // expect is what was seen of the same load before.
 func qemu(url string, expect func(load) float64) way {
-	return way{"QEMU's iscsi driver", func(ctx context.Context, l load, each time.Duration) (float64, error) {
+	return way{name: "QEMU's iscsi driver", do: func(ctx context.Context, l load, each time.Duration) (float64, error) {
 		if l.Grow {
 			return 0, errNot
 		}
