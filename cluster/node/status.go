@@ -195,7 +195,13 @@ func nodeInfo(s *pb.State, n *pb.Node, vote bool) *apipb.NodeInfo {
 func diskInfo(s *pb.State, d *pb.Disk) *apipb.DiskInfo {
 	out := &apipb.DiskInfo{Name: d.Name, Id: d.Id, Size: d.Size, Role: cluster.RoleOf(d.Role), State: "online", Serial: d.Serial, Url: d.Url}
 	for _, v := range s.Volumes {
-		if v.Disk == d.Id && volumeInfo(s, v).State != "online" {
+		if v.Disk != d.Id {
+			continue
+		}
+		// Where what `csv grow` had to commit was lost, the coordinator still says how
+		// large the volume is.
+		out.Size = max(out.Size, v.Size)
+		if volumeInfo(s, v).State != "online" {
 			out.State = "offline"
 		}
 	}
