@@ -121,6 +121,11 @@ func (d *Database) migrationCancel(c *pb.Command, k *pb.MigrationCancel) *pb.Res
 	switch {
 	case g == nil:
 		return notFound("group", k.Group)
+	case g.Saving.GetTo() != 0:
+		d.endSaving(c, g, "cancelled: "+k.Reason)
+		return ok()
+	case g.Saved.GetTo() != 0, g.Saved.GetFrom() != 0:
+		return refuse(pb.Code_CODE_REFUSED, "the memory of %s is saved already: it is too late", k.Group)
 	case g.Migration == nil:
 		return refuse(pb.Code_CODE_REFUSED, "%s is not being moved", k.Group)
 	}

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"fmt"
+
 	pb "quorate/cluster/clusterpb"
 	"quorate/internal/mutant"
 )
@@ -18,6 +20,20 @@ func (d *Database) groupSave(c *pb.Command, k *pb.GroupSave) *pb.Result {
 		return notFound("group", k.Name)
 	case g.Type == TypeCluster:
 		return refuseCluster(g)
+	}
+	if res := d.savable(g); res != nil {
+		return res
+	}
+	if res := d.mayGoOnAt(g, k.To); res != nil {
+		return res
+	}
+	d.beginSave(c, g, k.To)
+	return &pb.Result{Number: g.Saving.Id}
+}
+
+// savable refuses a machine that cannot be saved as it is.
+func (d *Database) savable(g *pb.Group) *pb.Result {
+	switch {
 	case g.Saving != nil:
 		return refuse(pb.Code_CODE_REFUSED, "%s is being saved already", g.Name)
 	case g.Saved != nil:
@@ -29,11 +45,7 @@ func (d *Database) groupSave(c *pb.Command, k *pb.GroupSave) *pb.Result {
 	case g.Desire != pb.Desire_DESIRE_STARTED || g.Status.GetState() != pb.GroupState_GROUP_STATE_ONLINE || g.Status.Epoch != g.Epoch:
 		return refuse(pb.Code_CODE_REFUSED, "%s does not run (it is %s): only a running machine can be saved", g.Name, GroupStateOf(g.Status.GetState()))
 	}
-	if res := d.mayGoOnAt(g, k.To); res != nil {
-		return res
-	}
-	d.beginSave(c, g, k.To)
-	return &pb.Result{Number: g.Saving.Id}
+	return nil
 }
 
 // mayGoOnAt refuses a node that a saved machine cannot go on at. 0 is none.
@@ -128,6 +140,7 @@ func (d *Database) passSaved(c *pb.Command, g *pb.Group) {
 	}
 	g.Saved.To = 0
 	if res := d.mayGoOnAt(g, to); res != nil {
+		g.NotSaved = res.Message
 		d.event(c, Warning, "group-not-moved", g.Name, "%s goes on at %s: %s", g.Name, d.nodeName(g.Owner), res.Message)
 		return
 	}
@@ -153,7 +166,8 @@ func (d *Database) notRestored(c *pb.Command, g *pb.Group, useless bool, why str
 	g.Saved.From = 0
 	switch {
 	case from != 0 && from != g.Owner && d.up(from):
-		d.ownedBy(c, g, from, "it could not go on: "+why)
+		g.NotSaved = fmt.Sprintf("it could not go on at %s: %s", d.nodeName(g.Owner), why)
+		d.ownedBy(c, g, from, g.NotSaved)
 	case useless:
 		g.Saved.Fault, g.Desire, g.HardStop = why, pb.Desire_DESIRE_STOPPED, false
 		d.event(c, Error, "group-state-refused", g.Name, "the saved state of %s cannot be used, and is kept: %s. `clusterctl vm start %s` tries again, `clusterctl vm discard-state %s` has it start from its disk", g.Name, why, g.Name, g.Name)

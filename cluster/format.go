@@ -60,6 +60,7 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.Command.group_discard":     5,
 	"quorate.cluster.v1.Command.group_move":        5,
 	"quorate.cluster.v1.GroupRemove.discard_state": 5,
+	"quorate.cluster.v1.VolumeMaintenance.save":    5,
 	"quorate.cluster.v1.GroupReport.saved":         5,
 }
 

@@ -208,6 +208,68 @@ func TestSavedToGoOnElsewhere(t *testing.T) {
 	}
 }
 
+// TestQuickMoveIsCancelled: until the memory is saved, and no longer.
+func TestQuickMoveIsCancelled(t *testing.T) {
+	cancel := func() *pb.Command {
+		return &pb.Command{Kind: &pb.Command_MigrationCancel{MigrationCancel: &pb.MigrationCancel{Group: "sql", Reason: "x"}}}
+	}
+	d := newDB(t)
+	d.refused(cancel(), "not being moved")
+	d.must(saveOf(1))
+	d.must(cancel())
+	if g := d.State().Groups["sql"]; g.Saving != nil || !strings.Contains(g.NotSaved, "cancelled") {
+		t.Fatalf("%v", g)
+	}
+	d, _ = savedDB(t, 1)
+	d.refused(cancel(), "too late")
+}
+
+// TestMaintenanceSavesMachinesFirst: the machines on a volume are saved, then it closes;
+// after it they go on. One that cannot be saved is named.
+func TestMaintenanceSavesMachinesFirst(t *testing.T) {
+	save := func(stop bool) *pb.Command {
+		return &pb.Command{Kind: &pb.Command_VolumeMaintenance{VolumeMaintenance: &pb.VolumeMaintenance{Name: "Volume1", On: true, Save: true, Stop: stop}}}
+	}
+	d := newDB(t)
+	v, g := d.State().Volumes["Volume1"], d.State().Groups["sql"]
+	d.must(save(false))
+	if g.Saving == nil || !slices.Equal(v.Held, []string{"sql"}) {
+		t.Fatalf("%v, held %v", g, v.Held)
+	}
+	if _, ok := find[CloseVolume](Act(d.State(), at(d, 1))); ok {
+		t.Fatal("it is closed while its machine is saved")
+	}
+	id := g.Saving.Id
+	d.must(savedOf(id, 1, 1))
+	d.must(status(2, 1, pb.GroupState_GROUP_STATE_OFFLINE))
+	if _, ok := find[CloseVolume](Act(d.State(), at(d, 1))); !ok {
+		t.Fatal("it is not closed")
+	}
+	d.must(maintenance(false, false))
+	if s, ok := find[StartMachine](Act(d.State(), at(d, 2))); !ok || s.Saved != id {
+		t.Fatalf("after it: %+v", s)
+	}
+	d.refused(save(false), "being moved or saved")
+	// It cannot be saved as it is; or it is tried in vain.
+	d = newDB(t)
+	d.must(status(2, 1, pb.GroupState_GROUP_STATE_PAUSED))
+	d.refused(save(false), "--stop")
+	d.must(save(true))
+	if g := d.State().Groups["sql"]; g.Desire != pb.Desire_DESIRE_STOPPED {
+		t.Fatalf("%v", g)
+	}
+	d = newDB(t)
+	d.must(save(false))
+	d.must(EndSave("sql", d.State().Groups["sql"].Saving.Id, "no room"))
+	if why := NotSavedFor(d.State(), d.State().Volumes["Volume1"]); !strings.Contains(why, "no room") {
+		t.Fatal(why)
+	}
+	d.must(maintenance(false, false))
+	if g := d.State().Groups["sql"]; g.Desire != pb.Desire_DESIRE_STARTED || g.Saving != nil {
+		t.Fatalf("%v", g)
+	}
+}
+
 // plays runs a story once for each way in which it can go: pick chooses among n, and of
 // the ways but the first at most faults are taken in one run.
 func plays(faults int, story func(pick func(n int) int)) (runs int) {

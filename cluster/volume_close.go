@@ -85,22 +85,41 @@ func (d *Database) volumeMaintenance(c *pb.Command, k *pb.VolumeMaintenance) *pb
 	case v.MoveTo != 0:
 		return refuse(pb.Code_CODE_REFUSED, "%s is on its way to %s: wait until it is there", v.Name, d.nodeName(v.MoveTo))
 	}
-	if moving := machinesOn(d.s, v.Name, func(g *pb.Group) bool { return g.Migration != nil }); len(moving) > 0 {
-		return refuse(pb.Code_CODE_REFUSED, "%s is being moved: wait for it, or cancel it", strings.Join(moving, ", "))
+	moves := func(g *pb.Group) bool {
+		return g.Migration != nil || g.Saving != nil || g.Saved != nil && g.Desire == pb.Desire_DESIRE_STARTED
+	}
+	if moving := machinesOn(d.s, v.Name, moves); len(moving) > 0 {
+		return refuse(pb.Code_CODE_REFUSED, "%s is being moved or saved: wait for it, or cancel it", strings.Join(moving, ", "))
+	}
+	if k.Save && !k.Stop {
+		for _, name := range machinesOn(d.s, v.Name, func(g *pb.Group) bool { return !atRest(g) }) {
+			if res := d.savable(d.s.Groups[name]); res != nil {
+				res.Message += ". With --stop too, it is stopped instead"
+				return res
+			}
+		}
 	}
 	running := machinesOn(d.s, v.Name, func(g *pb.Group) bool { return !atRest(g) })
-	if len(running) > 0 && !k.Stop {
-		return refuse(pb.Code_CODE_REFUSED, "machines on %s run: %s. Stop them, or have that done with --stop", v.Name, strings.Join(running, ", "))
+	if len(running) > 0 && !k.Stop && !k.Save {
+		return refuse(pb.Code_CODE_REFUSED, "machines on %s run: %s. Stop them, or have that done with --stop, or have them saved with --save", v.Name, strings.Join(running, ", "))
 	}
 	v.Held = machinesOn(d.s, v.Name, func(g *pb.Group) bool { return g.Desire == pb.Desire_DESIRE_STARTED })
 	for _, name := range v.Held {
 		g := d.s.Groups[name]
+		if k.Save && d.savable(g) == nil {
+			d.beginSave(c, g, 0)
+			continue
+		}
 		d.endSaving(c, g, "it is to be stopped")
 		g.Desire, g.HardStop, g.Restarts, g.NotBeforeMs = pb.Desire_DESIRE_STOPPED, false, 0, 0
 	}
+	held := "stopped"
+	if k.Save {
+		held = "saved"
+	}
 	v.Maintenance = true
 	v.CloseEpoch++
-	d.event(c, Warning, "volume-maintenance", v.Name, "%s goes into maintenance%s", v.Name, naming("stopped for it: ", v.Held))
+	d.event(c, Warning, "volume-maintenance", v.Name, "%s goes into maintenance%s", v.Name, naming(held+" for it: ", v.Held))
 	return ok()
 }
 
@@ -124,6 +143,7 @@ func (d *Database) volumeOpened(c *pb.Command, v *pb.Volume) *pb.Result {
 	v.Maintenance, v.Removing = false, false
 	for _, name := range v.Held {
 		if g := d.s.Groups[name]; g != nil {
+			d.endSaving(c, g, "the maintenance of its volume was ended")
 			g.Desire = pb.Desire_DESIRE_STARTED
 		}
 	}
@@ -239,11 +259,25 @@ func quiet(s *pb.State, l Local, volume string) bool {
 	})) == 0
 }
 
+// NotSavedFor names a machine that was to be saved for a volume's maintenance and could
+// not be, and says why.
+func NotSavedFor(s *pb.State, v *pb.Volume) string {
+	for _, name := range v.Held {
+		if g := s.Groups[name]; g.GetDesire() == pb.Desire_DESIRE_STARTED && g.Saving == nil && g.NotSaved != "" {
+			return name + " was not saved, and runs on: " + g.NotSaved
+		}
+	}
+	return ""
+}
+
 // ClosingWaits says what a volume that is to be closed waits for, or is empty.
 func ClosingWaits(s *pb.State, v *pb.Volume) string {
 	var parts []string
 	if on := machinesOn(s, v.Name, func(g *pb.Group) bool { return !atRest(g) }); len(on) > 0 {
 		parts = append(parts, "these machines are not off yet: "+strings.Join(on, ", "))
+	}
+	if why := NotSavedFor(s, v); why != "" {
+		parts = append(parts, why)
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
 		n := s.Nodes[id]

@@ -2308,7 +2308,7 @@ type Group struct {
 	Address       string                 `protobuf:"bytes,50,opt,name=address,proto3" json:"address,omitempty"`                    // of the cluster group
 	Saving        *Saving                `protobuf:"bytes,160,opt,name=saving,proto3" json:"saving,omitempty"`                     // set while its memory is written to its volume
 	Saved         *SavedState            `protobuf:"bytes,161,opt,name=saved,proto3" json:"saved,omitempty"`                       // set while it is to go on from there
-	NotSaved      string                 `protobuf:"bytes,162,opt,name=not_saved,json=notSaved,proto3" json:"not_saved,omitempty"` // why the latest save came to nothing; empty: it did not
+	NotSaved      string                 `protobuf:"bytes,162,opt,name=not_saved,json=notSaved,proto3" json:"not_saved,omitempty"` // why the latest save, or the move that it was for, came to nothing; empty: it did not
 	Resumed       uint64                 `protobuf:"varint,163,opt,name=resumed,proto3" json:"resumed,omitempty"`                  // the epoch in which its state was used up, until it is seen to run or starts anew
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5309,7 +5309,8 @@ type VolumeMaintenance struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
-	Stop          bool                   `protobuf:"varint,3,opt,name=stop,proto3" json:"stop,omitempty"` // its machines first
+	Stop          bool                   `protobuf:"varint,3,opt,name=stop,proto3" json:"stop,omitempty"`   // its machines first
+	Save          bool                   `protobuf:"varint,160,opt,name=save,proto3" json:"save,omitempty"` // instead of stopping them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5361,6 +5362,13 @@ func (x *VolumeMaintenance) GetOn() bool {
 func (x *VolumeMaintenance) GetStop() bool {
 	if x != nil {
 		return x.Stop
+	}
+	return false
+}
+
+func (x *VolumeMaintenance) GetSave() bool {
+	if x != nil {
+		return x.Save
 	}
 	return false
 }
@@ -7419,11 +7427,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\x04R\x04node\x12\x1d\n" +
 	"\n" +
 	"node_epoch\x18\x04 \x01(\x04R\tnodeEpoch\x12\x18\n" +
-	"\asession\x18\x05 \x01(\fR\asession\"K\n" +
+	"\asession\x18\x05 \x01(\fR\asession\"`\n" +
 	"\x11VolumeMaintenance\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x12\n" +
-	"\x04stop\x18\x03 \x01(\bR\x04stop\"\"\n" +
+	"\x04stop\x18\x03 \x01(\bR\x04stop\x12\x13\n" +
+	"\x04save\x18\xa0\x01 \x01(\bR\x04save\"\"\n" +
 	"\fVolumeRemove\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"D\n" +
 	"\rVolumeRemoved\x12\x12\n" +

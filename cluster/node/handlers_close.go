@@ -25,7 +25,7 @@ func (h *handlers) CsvMaintenance(ctx context.Context, r *connect.Request[apipb.
 		return nil, err
 	}
 	name := r.Msg.Volume
-	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeMaintenance{VolumeMaintenance: &pb.VolumeMaintenance{Name: name, On: r.Msg.On, Stop: r.Msg.Stop}}}); err != nil {
+	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeMaintenance{VolumeMaintenance: &pb.VolumeMaintenance{Name: name, On: r.Msg.On, Stop: r.Msg.Stop, Save: r.Msg.Save}}}); err != nil {
 		return nil, err
 	}
 	if r.Msg.On {
@@ -34,7 +34,11 @@ func (h *handlers) CsvMaintenance(ctx context.Context, r *connect.Request[apipb.
 				return connect.NewError(connect.CodeAborted, fmt.Errorf("the maintenance of %s was ended meanwhile", name))
 			}
 			return nil
-		})
+		}, r.Msg.Save)
+		if why := m.notSavedFor(name); err != nil && why != "" {
+			_, off := m.propose(ctx, &pb.Command{Kind: &pb.Command_VolumeMaintenance{VolumeMaintenance: &pb.VolumeMaintenance{Name: name}}})
+			return nil, connect.NewError(connect.CodeFailedPrecondition, errors.Join(fmt.Errorf("%s; the maintenance of %s is called off", why, name), off))
+		}
 	} else {
 		err = m.untilMounted(ctx, name)
 	}
@@ -50,12 +54,20 @@ func (h *handlers) CsvMaintenance(ctx context.Context, r *connect.Request[apipb.
 }
 
 // untilClosed waits until a volume is closed on every node, or gone where still agrees
-// to that; where it takes too long it says what is waited for.
-func (m *member) untilClosed(ctx context.Context, name string, still func(*pb.Volume) error) error {
-	err := m.until(ctx, closeTimeout, name+" is closed on every node", func(s *pb.State) (bool, error) {
+// to that; where it takes too long it says what is waited for. saves: machines are saved
+// first.
+func (m *member) untilClosed(ctx context.Context, name string, still func(*pb.Volume) error, saves bool) error {
+	limit := closeTimeout
+	if saves {
+		limit += stateTimeout
+	}
+	err := m.until(ctx, limit, name+" is closed on every node", func(s *pb.State) (bool, error) {
 		v := s.Volumes[name]
 		if err := still(v); v == nil || err != nil {
 			return err == nil, err
+		}
+		if why := cluster.NotSavedFor(s, v); why != "" {
+			return false, errors.New(why)
 		}
 		return cluster.IsClosed(s, v) && !v.Removing, nil
 	})
@@ -72,6 +84,15 @@ func (m *member) untilClosed(ctx context.Context, name string, still func(*pb.Vo
 		err = fmt.Errorf("%w; %s", err, waits)
 	}
 	return err
+}
+
+func (m *member) notSavedFor(volume string) (why string) {
+	m.db.view(func(s *pb.State) {
+		if v := s.Volumes[volume]; v != nil {
+			why = cluster.NotSavedFor(s, v)
+		}
+	})
+	return why
 }
 
 // untilMounted waits until every node that is up has a volume, and it is served.
@@ -125,7 +146,7 @@ func (h *handlers) CsvRemove(ctx context.Context, r *connect.Request[apipb.CsvRe
 			return connect.NewError(connect.CodeAborted, fmt.Errorf("the removal of %s was called off", name))
 		}
 		return nil
-	})
+	}, false)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,15 @@ func (h *handlers) MigrationList(ctx context.Context, _ *connect.Request[apipb.M
 	for _, up := range ups {
 		ended = append(ended, up)
 	}
-	slices.SortFunc(ended, func(a, b *apipb.MigrationUpdate) int { return cmp.Compare(b.Id, a.Id) })
+	slices.SortFunc(ended, func(a, b *apipb.MigrationUpdate) int {
+		if a.Done != b.Done { // a move by saved state that is under way goes first
+			if b.Done {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(b.Id, a.Id)
+	})
 	res.Moves = append(res.Moves, ended...)
 	return connect.NewResponse(res), nil
 }

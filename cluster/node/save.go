@@ -45,7 +45,11 @@ func (a *nodeAgent) save(ctx context.Context, act cluster.SaveMachine) error {
 	folder := filepath.Join(a.m.n.opt.StorageDir, act.Volume, act.Folder)
 	path := vm.StatePath(folder, act.Save)
 	began := time.Now()
-	cmd, err := a.write(ctx, mc, act, folder, path)
+	if g.Saving.To != 0 {
+		q := a.m.newQuick(act.Group, act.Save, a.m.id.NodeID, g.Saving.To)
+		a.m.wg.Go(func() { a.m.moves.follow(q, path) })
+	}
+	cmd, err := a.write(ctx, mc, act, g.Saving.To, folder, path)
 	if err != nil {
 		return a.runOn(ctx, mc, act, err)
 	}
@@ -62,12 +66,21 @@ func (a *nodeAgent) save(ctx context.Context, act cluster.SaveMachine) error {
 
 // write makes a state's file, and the command that says that it is there. Where it fails
 // there is none.
-func (a *nodeAgent) write(ctx context.Context, mc *vm.Machine, act cluster.SaveMachine, folder, path string) (*pb.Command, error) {
+func (a *nodeAgent) write(ctx context.Context, mc *vm.Machine, act cluster.SaveMachine, to uint64, folder, path string) (*pb.Command, error) {
 	a.clearStates(folder, act.Group)
 	settings := mc.Settings()
 	by, err := a.savedBy(ctx, settings)
 	if err != nil {
 		return nil, err
+	}
+	if to != 0 {
+		found, err := a.m.suits(ctx, settings, act.Volume, to)
+		if err != nil {
+			return nil, err
+		}
+		if bad := faults(found); len(bad) > 0 {
+			return nil, errors.New(strings.Join(bad, "; "))
+		}
 	}
 	if err := roomFor(folder, act.Volume, settings.MemoryMiB); err != nil {
 		return nil, err

@@ -23,7 +23,9 @@ and no node has a key on its LUN, so that the SAN can be worked on. A node that
 starts meanwhile leaves it alone, and ` + "`csv check`" + ` reads the LUN itself.
 
 Machines that run on it are named and nothing is done, unless --stop is given: then
-they are shut down first, and start again when the maintenance is ended with off.`,
+they are shut down first, and start again when the maintenance is ended with off. With
+--save they are saved instead, and go on from where they were; with both, those are
+stopped that cannot be saved.`,
 		Example: "  clusterctl csv maintenance on Volume1 --stop\n  clusterctl csv maintenance off Volume1",
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 			switch len(args) {
@@ -34,9 +36,10 @@ they are shut down first, and start again when the maintenance is ended with off
 			}
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},
-		RunE: c.app.once(c.run),
+		RunE: c.app.long(c.run),
 	}
 	cmd.Flags().BoolVar(&c.req.Stop, "stop", false, "shut down the machines on it first")
+	cmd.Flags().BoolVar(&c.req.Save, "save", false, "save the machines on it first; they go on afterwards")
 	return cmd
 }
 
@@ -45,8 +48,8 @@ func (c *cmdCsvMaintenance) run(ctx context.Context, cl *client.Client, args []s
 	case "on":
 		c.req.On = true
 	case "off":
-		if c.req.Stop {
-			return usage("--stop is for on: off starts those machines again that were stopped")
+		if c.req.Stop || c.req.Save {
+			return usage("--stop and --save are for on: off starts those machines again that were stopped or saved")
 		}
 	default:
 		return usage("maintenance is on or off, not %q", args[0])
@@ -63,11 +66,22 @@ func (c *cmdCsvMaintenance) run(ctx context.Context, cl *client.Client, args []s
 	case !c.req.On:
 		c.app.printf("%s is in use again, coordinated by %s.\n", v.Name, v.Coordinator)
 	case len(v.Held) > 0:
-		c.app.printf("%s is closed on every node. Stopped for it, and started again after it: %s.\n", v.Name, list(v.Held))
+		c.app.printf("%s is closed on every node. %s for it, and started again after it: %s.\n", v.Name, c.held(), list(v.Held))
 	default:
 		c.app.printf("%s is closed on every node.\n", v.Name)
 	}
 	return nil
+}
+
+// held is what was done with the machines.
+func (c *cmdCsvMaintenance) held() string {
+	switch {
+	case c.req.Save && c.req.Stop:
+		return "Saved or stopped"
+	case c.req.Save:
+		return "Saved"
+	}
+	return "Stopped"
 }
 
 type cmdCsvRemove struct{ app *app }

@@ -242,6 +242,16 @@ func (f *fake) VmDiscardState(_ context.Context, r *connect.Request[apipb.VmDisc
 	return connect.NewResponse(&apipb.VmDiscardStateResponse{Group: web}), nil
 }
 
+func (f *fake) QuickMigrate(_ context.Context, r *connect.Request[apipb.QuickMigrateRequest], out *connect.ServerStream[apipb.MigrationUpdate]) error {
+	u := &apipb.MigrationUpdate{Id: 8, Vm: r.Msg.Vm, From: "s1", To: r.Msg.To, Phase: "save", Bytes: 300 << 20}
+	if err := out.Send(u); err != nil {
+		return err
+	}
+	u = proto.CloneOf(u)
+	u.Phase, u.Done, u.Result, u.TotalMs, u.Bytes = "over", true, "completed", 3210, 700<<20
+	return out.Send(u)
+}
+
 func (f *fake) VmMove(_ context.Context, r *connect.Request[apipb.VmMoveRequest]) (*connect.Response[apipb.VmMoveResponse], error) {
 	g := proto.CloneOf(web)
 	g.State, g.Desired, g.Owner = "offline", "stopped", r.Msg.To

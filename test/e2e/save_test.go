@@ -99,6 +99,19 @@ func TestSavedMachineGoesOn(t *testing.T) {
 		t.Fatalf("%d processes of it are on s2", p)
 	}
 
+	s.Tell("%s", strings.TrimSpace(s.Must("s2", "quick-migrate", stage.Machine, "--to", "s1")))
+	goesOn(s, boots)
+	if a, b := s.Processes("s1"), s.Processes("s2"); a != 1 || b != 0 {
+		t.Fatalf("%d processes of it are on s1, %d on s2", a, b)
+	}
+	if list := s.Must("s1", "migration", "list"); !strings.Contains(list, "completed in") {
+		t.Fatalf("the move is not listed:\n%s", list)
+	}
+
+	s.Tell("%s", strings.TrimSpace(s.Must("s1", "csv", "maintenance", "on", "Volume1", "--save")))
+	s.Tell("%s", strings.TrimSpace(s.Must("s1", "csv", "maintenance", "off", "Volume1")))
+	goesOn(s, boots)
+
 	s.Must("s1", "vm", "save", stage.Machine)
 	if _, errs, code := s.Ctl("s1", "vm", "remove", stage.Machine); code == 0 || !strings.Contains(errs, "--discard-state") {
 		t.Fatalf("a saved machine is removed: %d %s", code, errs)

@@ -5902,7 +5902,8 @@ type CsvMaintenanceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
 	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
-	Stop          bool                   `protobuf:"varint,3,opt,name=stop,proto3" json:"stop,omitempty"` // its machines first
+	Stop          bool                   `protobuf:"varint,3,opt,name=stop,proto3" json:"stop,omitempty"`   // its machines first
+	Save          bool                   `protobuf:"varint,160,opt,name=save,proto3" json:"save,omitempty"` // them instead
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5954,6 +5955,13 @@ func (x *CsvMaintenanceRequest) GetOn() bool {
 func (x *CsvMaintenanceRequest) GetStop() bool {
 	if x != nil {
 		return x.Stop
+	}
+	return false
+}
+
+func (x *CsvMaintenanceRequest) GetSave() bool {
+	if x != nil {
+		return x.Save
 	}
 	return false
 }
@@ -7630,6 +7638,58 @@ func (x *Chunk) GetData() []byte {
 	return nil
 }
 
+type QuickMigrateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuickMigrateRequest) Reset() {
+	*x = QuickMigrateRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuickMigrateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuickMigrateRequest) ProtoMessage() {}
+
+func (x *QuickMigrateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuickMigrateRequest.ProtoReflect.Descriptor instead.
+func (*QuickMigrateRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
+}
+
+func (x *QuickMigrateRequest) GetVm() string {
+	if x != nil {
+		return x.Vm
+	}
+	return ""
+}
+
+func (x *QuickMigrateRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
 type LiveMigrateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
@@ -7642,7 +7702,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7654,7 +7714,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7667,7 +7727,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -7714,7 +7774,7 @@ type MigrationOptions struct {
 
 func (x *MigrationOptions) Reset() {
 	*x = MigrationOptions{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7726,7 +7786,7 @@ func (x *MigrationOptions) String() string {
 func (*MigrationOptions) ProtoMessage() {}
 
 func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7739,7 +7799,7 @@ func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
 func (*MigrationOptions) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
@@ -7794,7 +7854,7 @@ type MigrationFactsRequest struct {
 
 func (x *MigrationFactsRequest) Reset() {
 	*x = MigrationFactsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7806,7 +7866,7 @@ func (x *MigrationFactsRequest) String() string {
 func (*MigrationFactsRequest) ProtoMessage() {}
 
 func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7819,7 +7879,7 @@ func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationFactsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *MigrationFactsRequest) GetNetworks() []string {
@@ -7855,7 +7915,7 @@ type MigrationFactsResponse struct {
 
 func (x *MigrationFactsResponse) Reset() {
 	*x = MigrationFactsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7867,7 +7927,7 @@ func (x *MigrationFactsResponse) String() string {
 func (*MigrationFactsResponse) ProtoMessage() {}
 
 func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7880,7 +7940,7 @@ func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationFactsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *MigrationFactsResponse) GetName() string {
@@ -7972,7 +8032,7 @@ type CpuVerdict struct {
 
 func (x *CpuVerdict) Reset() {
 	*x = CpuVerdict{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7984,7 +8044,7 @@ func (x *CpuVerdict) String() string {
 func (*CpuVerdict) ProtoMessage() {}
 
 func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7997,7 +8057,7 @@ func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuVerdict.ProtoReflect.Descriptor instead.
 func (*CpuVerdict) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *CpuVerdict) GetKnown() bool {
@@ -8031,7 +8091,7 @@ type MigrationCheckRequest struct {
 
 func (x *MigrationCheckRequest) Reset() {
 	*x = MigrationCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8043,7 +8103,7 @@ func (x *MigrationCheckRequest) String() string {
 func (*MigrationCheckRequest) ProtoMessage() {}
 
 func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8056,7 +8116,7 @@ func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *MigrationCheckRequest) GetVm() string {
@@ -8092,7 +8152,7 @@ type MigrationCheckResponse struct {
 
 func (x *MigrationCheckResponse) Reset() {
 	*x = MigrationCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8104,7 +8164,7 @@ func (x *MigrationCheckResponse) String() string {
 func (*MigrationCheckResponse) ProtoMessage() {}
 
 func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8117,7 +8177,7 @@ func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *MigrationCheckResponse) GetVm() string {
@@ -8208,7 +8268,7 @@ type MigrationFinding struct {
 
 func (x *MigrationFinding) Reset() {
 	*x = MigrationFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8220,7 +8280,7 @@ func (x *MigrationFinding) String() string {
 func (*MigrationFinding) ProtoMessage() {}
 
 func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8233,7 +8293,7 @@ func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFinding.ProtoReflect.Descriptor instead.
 func (*MigrationFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *MigrationFinding) GetSeverity() string {
@@ -8265,7 +8325,7 @@ type MigrationListRequest struct {
 
 func (x *MigrationListRequest) Reset() {
 	*x = MigrationListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8277,7 +8337,7 @@ func (x *MigrationListRequest) String() string {
 func (*MigrationListRequest) ProtoMessage() {}
 
 func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8290,7 +8350,7 @@ func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListRequest.ProtoReflect.Descriptor instead.
 func (*MigrationListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
 }
 
 type MigrationListResponse struct {
@@ -8302,7 +8362,7 @@ type MigrationListResponse struct {
 
 func (x *MigrationListResponse) Reset() {
 	*x = MigrationListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8314,7 +8374,7 @@ func (x *MigrationListResponse) String() string {
 func (*MigrationListResponse) ProtoMessage() {}
 
 func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8327,7 +8387,7 @@ func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListResponse.ProtoReflect.Descriptor instead.
 func (*MigrationListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *MigrationListResponse) GetMoves() []*MigrationUpdate {
@@ -8346,7 +8406,7 @@ type MigrationCancelRequest struct {
 
 func (x *MigrationCancelRequest) Reset() {
 	*x = MigrationCancelRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8358,7 +8418,7 @@ func (x *MigrationCancelRequest) String() string {
 func (*MigrationCancelRequest) ProtoMessage() {}
 
 func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8371,7 +8431,7 @@ func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *MigrationCancelRequest) GetVm() string {
@@ -8389,7 +8449,7 @@ type MigrationCancelResponse struct {
 
 func (x *MigrationCancelResponse) Reset() {
 	*x = MigrationCancelResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8401,7 +8461,7 @@ func (x *MigrationCancelResponse) String() string {
 func (*MigrationCancelResponse) ProtoMessage() {}
 
 func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8414,7 +8474,7 @@ func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCancelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
 }
 
 type MigrationSettings struct {
@@ -8429,7 +8489,7 @@ type MigrationSettings struct {
 
 func (x *MigrationSettings) Reset() {
 	*x = MigrationSettings{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8441,7 +8501,7 @@ func (x *MigrationSettings) String() string {
 func (*MigrationSettings) ProtoMessage() {}
 
 func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8454,7 +8514,7 @@ func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
 func (*MigrationSettings) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *MigrationSettings) GetOut() uint32 {
@@ -8497,7 +8557,7 @@ type MigrationSetRequest struct {
 
 func (x *MigrationSetRequest) Reset() {
 	*x = MigrationSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8509,7 +8569,7 @@ func (x *MigrationSetRequest) String() string {
 func (*MigrationSetRequest) ProtoMessage() {}
 
 func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8522,7 +8582,7 @@ func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetRequest.ProtoReflect.Descriptor instead.
 func (*MigrationSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *MigrationSetRequest) GetOut() uint32 {
@@ -8562,7 +8622,7 @@ type MigrationSetResponse struct {
 
 func (x *MigrationSetResponse) Reset() {
 	*x = MigrationSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8574,7 +8634,7 @@ func (x *MigrationSetResponse) String() string {
 func (*MigrationSetResponse) ProtoMessage() {}
 
 func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8587,7 +8647,7 @@ func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetResponse.ProtoReflect.Descriptor instead.
 func (*MigrationSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *MigrationSetResponse) GetSettings() *MigrationSettings {
@@ -8629,7 +8689,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8641,7 +8701,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8654,7 +8714,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -8834,7 +8894,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8846,7 +8906,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8859,7 +8919,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -8877,7 +8937,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8889,7 +8949,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8902,7 +8962,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
 }
 
 type EventsRequest struct {
@@ -8915,7 +8975,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8927,7 +8987,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8940,7 +9000,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -8971,7 +9031,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8983,7 +9043,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8996,7 +9056,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *Event) GetId() uint64 {
@@ -9506,11 +9566,12 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\bfindings\x18\x05 \x03(\v2\x1d.quorate.api.v1.VolumeFindingR\bfindings\";\n" +
 	"\rVolumeFinding\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
-	"\x06mended\x18\x02 \x01(\bR\x06mended\"S\n" +
+	"\x06mended\x18\x02 \x01(\bR\x06mended\"h\n" +
 	"\x15CsvMaintenanceRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\x12\x12\n" +
-	"\x04stop\x18\x03 \x01(\bR\x04stop\"L\n" +
+	"\x04stop\x18\x03 \x01(\bR\x04stop\x12\x13\n" +
+	"\x04save\x18\xa0\x01 \x01(\bR\x04save\"L\n" +
 	"\x16CsvMaintenanceResponse\x122\n" +
 	"\x06volume\x18\x01 \x01(\v2\x1a.quorate.api.v1.VolumeInfoR\x06volume\"@\n" +
 	"\rCsvSetRequest\x12\x16\n" +
@@ -9608,7 +9669,10 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\aconsole\x18\x04 \x01(\fR\aconsole\"/\n" +
 	"\x05Chunk\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"\x8c\x01\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"5\n" +
+	"\x13QuickMigrateRequest\x12\x0e\n" +
+	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"\x8c\x01\n" +
 	"\x12LiveMigrateRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12:\n" +
@@ -9760,7 +9824,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12b\n" +
 	"\x0fAnswerDirectory\x12&.quorate.api.v1.AnswerDirectoryRequest\x1a'.quorate.api.v1.AnswerDirectoryResponse\x12S\n" +
 	"\n" +
-	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xbf\x1a\n" +
+	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\x97\x1b\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -9792,7 +9856,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06VmShow\x12\x1d.quorate.api.v1.VmShowRequest\x1a\x1e.quorate.api.v1.VmShowResponse\x12=\n" +
 	"\tVmConsole\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x129\n" +
 	"\x05VmVnc\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x12T\n" +
-	"\vLiveMigrate\x12\".quorate.api.v1.LiveMigrateRequest\x1a\x1f.quorate.api.v1.MigrationUpdate0\x01\x12_\n" +
+	"\vLiveMigrate\x12\".quorate.api.v1.LiveMigrateRequest\x1a\x1f.quorate.api.v1.MigrationUpdate0\x01\x12V\n" +
+	"\fQuickMigrate\x12#.quorate.api.v1.QuickMigrateRequest\x1a\x1f.quorate.api.v1.MigrationUpdate0\x01\x12_\n" +
 	"\x0eMigrationCheck\x12%.quorate.api.v1.MigrationCheckRequest\x1a&.quorate.api.v1.MigrationCheckResponse\x12\\\n" +
 	"\rMigrationList\x12$.quorate.api.v1.MigrationListRequest\x1a%.quorate.api.v1.MigrationListResponse\x12b\n" +
 	"\x0fMigrationCancel\x12&.quorate.api.v1.MigrationCancelRequest\x1a'.quorate.api.v1.MigrationCancelResponse\x12Y\n" +
@@ -9821,7 +9886,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 141)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 142)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),              // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),        // 1: quorate.api.v1.ChallengeRequest
@@ -9944,26 +10009,27 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*VmShowRequest)(nil),           // 118: quorate.api.v1.VmShowRequest
 	(*VmShowResponse)(nil),          // 119: quorate.api.v1.VmShowResponse
 	(*Chunk)(nil),                   // 120: quorate.api.v1.Chunk
-	(*LiveMigrateRequest)(nil),      // 121: quorate.api.v1.LiveMigrateRequest
-	(*MigrationOptions)(nil),        // 122: quorate.api.v1.MigrationOptions
-	(*MigrationFactsRequest)(nil),   // 123: quorate.api.v1.MigrationFactsRequest
-	(*MigrationFactsResponse)(nil),  // 124: quorate.api.v1.MigrationFactsResponse
-	(*CpuVerdict)(nil),              // 125: quorate.api.v1.CpuVerdict
-	(*MigrationCheckRequest)(nil),   // 126: quorate.api.v1.MigrationCheckRequest
-	(*MigrationCheckResponse)(nil),  // 127: quorate.api.v1.MigrationCheckResponse
-	(*MigrationFinding)(nil),        // 128: quorate.api.v1.MigrationFinding
-	(*MigrationListRequest)(nil),    // 129: quorate.api.v1.MigrationListRequest
-	(*MigrationListResponse)(nil),   // 130: quorate.api.v1.MigrationListResponse
-	(*MigrationCancelRequest)(nil),  // 131: quorate.api.v1.MigrationCancelRequest
-	(*MigrationCancelResponse)(nil), // 132: quorate.api.v1.MigrationCancelResponse
-	(*MigrationSettings)(nil),       // 133: quorate.api.v1.MigrationSettings
-	(*MigrationSetRequest)(nil),     // 134: quorate.api.v1.MigrationSetRequest
-	(*MigrationSetResponse)(nil),    // 135: quorate.api.v1.MigrationSetResponse
-	(*MigrationUpdate)(nil),         // 136: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),         // 137: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),        // 138: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),           // 139: quorate.api.v1.EventsRequest
-	(*Event)(nil),                   // 140: quorate.api.v1.Event
+	(*QuickMigrateRequest)(nil),     // 121: quorate.api.v1.QuickMigrateRequest
+	(*LiveMigrateRequest)(nil),      // 122: quorate.api.v1.LiveMigrateRequest
+	(*MigrationOptions)(nil),        // 123: quorate.api.v1.MigrationOptions
+	(*MigrationFactsRequest)(nil),   // 124: quorate.api.v1.MigrationFactsRequest
+	(*MigrationFactsResponse)(nil),  // 125: quorate.api.v1.MigrationFactsResponse
+	(*CpuVerdict)(nil),              // 126: quorate.api.v1.CpuVerdict
+	(*MigrationCheckRequest)(nil),   // 127: quorate.api.v1.MigrationCheckRequest
+	(*MigrationCheckResponse)(nil),  // 128: quorate.api.v1.MigrationCheckResponse
+	(*MigrationFinding)(nil),        // 129: quorate.api.v1.MigrationFinding
+	(*MigrationListRequest)(nil),    // 130: quorate.api.v1.MigrationListRequest
+	(*MigrationListResponse)(nil),   // 131: quorate.api.v1.MigrationListResponse
+	(*MigrationCancelRequest)(nil),  // 132: quorate.api.v1.MigrationCancelRequest
+	(*MigrationCancelResponse)(nil), // 133: quorate.api.v1.MigrationCancelResponse
+	(*MigrationSettings)(nil),       // 134: quorate.api.v1.MigrationSettings
+	(*MigrationSetRequest)(nil),     // 135: quorate.api.v1.MigrationSetRequest
+	(*MigrationSetResponse)(nil),    // 136: quorate.api.v1.MigrationSetResponse
+	(*MigrationUpdate)(nil),         // 137: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),         // 138: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),        // 139: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),           // 140: quorate.api.v1.EventsRequest
+	(*Event)(nil),                   // 141: quorate.api.v1.Event
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
@@ -9976,7 +10042,7 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	17,  // 7: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	17,  // 8: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
 	31,  // 9: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	136, // 10: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	137, // 10: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
 	39,  // 11: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
 	40,  // 12: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
 	39,  // 13: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
@@ -10013,13 +10079,13 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	73,  // 44: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
 	73,  // 45: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
 	73,  // 46: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	122, // 47: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	125, // 48: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
-	128, // 49: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
-	136, // 50: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	122, // 51: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
-	122, // 52: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	133, // 53: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
+	123, // 47: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	126, // 48: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
+	129, // 49: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
+	137, // 50: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	123, // 51: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
+	123, // 52: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	134, // 53: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
 	1,   // 54: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
 	3,   // 55: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
 	6,   // 56: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
@@ -10033,8 +10099,8 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	29,  // 64: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
 	27,  // 65: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
 	32,  // 66: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	123, // 67: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
-	126, // 68: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
+	124, // 67: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
+	127, // 68: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
 	85,  // 69: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
 	94,  // 70: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
 	96,  // 71: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
@@ -10067,81 +10133,83 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	118, // 98: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
 	120, // 99: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
 	120, // 100: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	121, // 101: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	126, // 102: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
-	129, // 103: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
-	131, // 104: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
-	134, // 105: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
-	139, // 106: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	137, // 107: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	62,  // 108: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	51,  // 109: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	53,  // 110: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
-	54,  // 111: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
-	58,  // 112: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	60,  // 113: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 114: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 115: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 116: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	10,  // 117: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	13,  // 118: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	16,  // 119: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	20,  // 120: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	22,  // 121: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	24,  // 122: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	26,  // 123: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	30,  // 124: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	28,  // 125: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	33,  // 126: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	124, // 127: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
-	127, // 128: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
-	86,  // 129: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	95,  // 130: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
-	97,  // 131: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
-	36,  // 132: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	38,  // 133: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	34,  // 134: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	34,  // 135: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	44,  // 136: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	46,  // 137: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	48,  // 138: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	78,  // 139: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	77,  // 140: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	80,  // 141: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	82,  // 142: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	84,  // 143: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	86,  // 144: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	101, // 145: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	89,  // 146: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
-	93,  // 147: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
-	91,  // 148: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
-	99,  // 149: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
-	103, // 150: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	105, // 151: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	107, // 152: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	109, // 153: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	111, // 154: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	113, // 155: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
-	115, // 156: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
-	117, // 157: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
-	119, // 158: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	120, // 159: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	120, // 160: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	136, // 161: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	127, // 162: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
-	130, // 163: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
-	132, // 164: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
-	135, // 165: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
-	140, // 166: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	138, // 167: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	63,  // 168: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	52,  // 169: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	55,  // 170: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
-	55,  // 171: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
-	59,  // 172: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	61,  // 173: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	114, // [114:174] is the sub-list for method output_type
-	54,  // [54:114] is the sub-list for method input_type
+	122, // 101: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	121, // 102: quorate.api.v1.ClusterService.QuickMigrate:input_type -> quorate.api.v1.QuickMigrateRequest
+	127, // 103: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
+	130, // 104: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
+	132, // 105: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
+	135, // 106: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
+	140, // 107: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	138, // 108: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	62,  // 109: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	51,  // 110: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	53,  // 111: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
+	54,  // 112: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
+	58,  // 113: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	60,  // 114: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 115: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 116: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 117: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	10,  // 118: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	13,  // 119: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	16,  // 120: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	20,  // 121: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	22,  // 122: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	24,  // 123: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	26,  // 124: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	30,  // 125: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	28,  // 126: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	33,  // 127: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	125, // 128: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
+	128, // 129: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
+	86,  // 130: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	95,  // 131: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
+	97,  // 132: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	36,  // 133: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	38,  // 134: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	34,  // 135: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	34,  // 136: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	44,  // 137: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	46,  // 138: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	48,  // 139: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	78,  // 140: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	77,  // 141: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	80,  // 142: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	82,  // 143: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	84,  // 144: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	86,  // 145: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	101, // 146: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	89,  // 147: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
+	93,  // 148: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
+	91,  // 149: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
+	99,  // 150: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	103, // 151: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	105, // 152: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	107, // 153: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	109, // 154: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	111, // 155: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	113, // 156: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
+	115, // 157: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
+	117, // 158: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
+	119, // 159: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	120, // 160: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	120, // 161: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	137, // 162: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	137, // 163: quorate.api.v1.ClusterService.QuickMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	128, // 164: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
+	131, // 165: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
+	133, // 166: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
+	136, // 167: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
+	141, // 168: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	139, // 169: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	63,  // 170: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	52,  // 171: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	55,  // 172: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
+	55,  // 173: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
+	59,  // 174: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	61,  // 175: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	115, // [115:176] is the sub-list for method output_type
+	54,  // [54:115] is the sub-list for method input_type
 	54,  // [54:54] is the sub-list for extension type_name
 	54,  // [54:54] is the sub-list for extension extendee
 	0,   // [0:54] is the sub-list for field type_name
@@ -10154,15 +10222,15 @@ func file_cluster_api_apipb_api_proto_init() {
 	}
 	file_cluster_api_apipb_api_proto_msgTypes[51].OneofWrappers = []any{}
 	file_cluster_api_apipb_api_proto_msgTypes[62].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[122].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[134].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[123].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[135].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   141,
+			NumMessages:   142,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

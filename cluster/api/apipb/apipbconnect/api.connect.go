@@ -149,6 +149,9 @@ const (
 	// ClusterServiceLiveMigrateProcedure is the fully-qualified name of the ClusterService's
 	// LiveMigrate RPC.
 	ClusterServiceLiveMigrateProcedure = "/quorate.api.v1.ClusterService/LiveMigrate"
+	// ClusterServiceQuickMigrateProcedure is the fully-qualified name of the ClusterService's
+	// QuickMigrate RPC.
+	ClusterServiceQuickMigrateProcedure = "/quorate.api.v1.ClusterService/QuickMigrate"
 	// ClusterServiceMigrationCheckProcedure is the fully-qualified name of the ClusterService's
 	// MigrationCheck RPC.
 	ClusterServiceMigrationCheckProcedure = "/quorate.api.v1.ClusterService/MigrationCheck"
@@ -819,6 +822,8 @@ type ClusterServiceClient interface {
 	VmConsole(context.Context) *connect.BidiStreamForClient[apipb.Chunk, apipb.Chunk]
 	VmVnc(context.Context) *connect.BidiStreamForClient[apipb.Chunk, apipb.Chunk]
 	LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest]) (*connect.ServerStreamForClient[apipb.MigrationUpdate], error)
+	// QuickMigrate moves a machine by saving it, and follows that.
+	QuickMigrate(context.Context, *connect.Request[apipb.QuickMigrateRequest]) (*connect.ServerStreamForClient[apipb.MigrationUpdate], error)
 	// MigrationCheck says what stands against a move, and how long it would take.
 	MigrationCheck(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error)
 	// MigrationList has those under way, those that wait, and the latest that ended.
@@ -1031,6 +1036,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("LiveMigrate")),
 			connect.WithClientOptions(opts...),
 		),
+		quickMigrate: connect.NewClient[apipb.QuickMigrateRequest, apipb.MigrationUpdate](
+			httpClient,
+			baseURL+ClusterServiceQuickMigrateProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("QuickMigrate")),
+			connect.WithClientOptions(opts...),
+		),
 		migrationCheck: connect.NewClient[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse](
 			httpClient,
 			baseURL+ClusterServiceMigrationCheckProcedure,
@@ -1138,6 +1149,7 @@ type clusterServiceClient struct {
 	vmConsole       *connect.Client[apipb.Chunk, apipb.Chunk]
 	vmVnc           *connect.Client[apipb.Chunk, apipb.Chunk]
 	liveMigrate     *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
+	quickMigrate    *connect.Client[apipb.QuickMigrateRequest, apipb.MigrationUpdate]
 	migrationCheck  *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
 	migrationList   *connect.Client[apipb.MigrationListRequest, apipb.MigrationListResponse]
 	migrationCancel *connect.Client[apipb.MigrationCancelRequest, apipb.MigrationCancelResponse]
@@ -1302,6 +1314,11 @@ func (c *clusterServiceClient) LiveMigrate(ctx context.Context, req *connect.Req
 	return c.liveMigrate.CallServerStream(ctx, req)
 }
 
+// QuickMigrate calls quorate.api.v1.ClusterService.QuickMigrate.
+func (c *clusterServiceClient) QuickMigrate(ctx context.Context, req *connect.Request[apipb.QuickMigrateRequest]) (*connect.ServerStreamForClient[apipb.MigrationUpdate], error) {
+	return c.quickMigrate.CallServerStream(ctx, req)
+}
+
 // MigrationCheck calls quorate.api.v1.ClusterService.MigrationCheck.
 func (c *clusterServiceClient) MigrationCheck(ctx context.Context, req *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error) {
 	return c.migrationCheck.CallUnary(ctx, req)
@@ -1408,6 +1425,8 @@ type ClusterServiceHandler interface {
 	VmConsole(context.Context, *connect.BidiStream[apipb.Chunk, apipb.Chunk]) error
 	VmVnc(context.Context, *connect.BidiStream[apipb.Chunk, apipb.Chunk]) error
 	LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest], *connect.ServerStream[apipb.MigrationUpdate]) error
+	// QuickMigrate moves a machine by saving it, and follows that.
+	QuickMigrate(context.Context, *connect.Request[apipb.QuickMigrateRequest], *connect.ServerStream[apipb.MigrationUpdate]) error
 	// MigrationCheck says what stands against a move, and how long it would take.
 	MigrationCheck(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error)
 	// MigrationList has those under way, those that wait, and the latest that ended.
@@ -1616,6 +1635,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("LiveMigrate")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceQuickMigrateHandler := connect.NewServerStreamHandler(
+		ClusterServiceQuickMigrateProcedure,
+		svc.QuickMigrate,
+		connect.WithSchema(clusterServiceMethods.ByName("QuickMigrate")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceMigrationCheckHandler := connect.NewUnaryHandler(
 		ClusterServiceMigrationCheckProcedure,
 		svc.MigrationCheck,
@@ -1750,6 +1775,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceVmVncHandler.ServeHTTP(w, r)
 		case ClusterServiceLiveMigrateProcedure:
 			clusterServiceLiveMigrateHandler.ServeHTTP(w, r)
+		case ClusterServiceQuickMigrateProcedure:
+			clusterServiceQuickMigrateHandler.ServeHTTP(w, r)
 		case ClusterServiceMigrationCheckProcedure:
 			clusterServiceMigrationCheckHandler.ServeHTTP(w, r)
 		case ClusterServiceMigrationListProcedure:
@@ -1901,6 +1928,10 @@ func (UnimplementedClusterServiceHandler) VmVnc(context.Context, *connect.BidiSt
 
 func (UnimplementedClusterServiceHandler) LiveMigrate(context.Context, *connect.Request[apipb.LiveMigrateRequest], *connect.ServerStream[apipb.MigrationUpdate]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.LiveMigrate is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) QuickMigrate(context.Context, *connect.Request[apipb.QuickMigrateRequest], *connect.ServerStream[apipb.MigrationUpdate]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.QuickMigrate is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) MigrationCheck(context.Context, *connect.Request[apipb.MigrationCheckRequest]) (*connect.Response[apipb.MigrationCheckResponse], error) {
