@@ -266,3 +266,22 @@ func TestNamesComplete(t *testing.T) {
 		}
 	}
 }
+
+// TestDiscardAsksForTheName: what a machine had in memory is given up by who types its
+// name, or says --yes.
+func TestDiscardAsksForTheName(t *testing.T) {
+	for typed, asked := range map[string]bool{"": false, "web1\n": false, "web2\n": true, "web2": true} {
+		f := newFake(t)
+		r := f.runWith(t.Context(), strings.NewReader(typed), "vm", "discard-state", "web2")
+		if got := len(f.asked) > 0; got != asked || asked != (r.status == 0) {
+			t.Errorf("typed %q: asked %v, %+v", typed, f.asked, r)
+		}
+		if !strings.Contains(r.out, "Type the machine's name") {
+			t.Errorf("typed %q: %q", typed, r.out)
+		}
+	}
+	f := newFake(t)
+	if r := f.run(t, "vm", "discard-state", "web2", "-o", "json"); r.status == 0 || len(f.asked) > 0 {
+		t.Errorf("where nobody can type: %+v", r)
+	}
+}
