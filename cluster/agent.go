@@ -56,6 +56,8 @@ type LocalMachine struct {
 	// CPUModel is what it was started with, CPUFrom "cluster" where that was the
 	// cluster's.
 	CPUModel, CPUFrom string
+	// Networks are what its cards are plugged into.
+	Networks []string
 }
 
 // Local is what a node sees of itself.
@@ -584,10 +586,13 @@ func endMove(g *pb.Group, reason string) Action {
 }
 
 func report(l Local, g *pb.Group, state pb.GroupState, detail string) []Action {
-	m := l.Machines[g.Name]
+	m, here := l.Machines[g.Name]
 	now := &pb.GroupStatus{State: state, Node: l.Node, Epoch: g.Epoch, Detail: detail, CpuModel: m.CPUModel, CpuFrom: m.CPUFrom}
+	if here && (len(m.Networks) > 0 || g.Cards != nil) {
+		now.Cards = &pb.Cards{Networks: m.Networks}
+	}
 	if was := g.Status; was.GetState() == state && was.GetNode() == l.Node && was.GetEpoch() == g.Epoch && was.GetDetail() == detail &&
-		was.GetCpuModel() == m.CPUModel && was.GetCpuFrom() == m.CPUFrom {
+		was.GetCpuModel() == m.CPUModel && was.GetCpuFrom() == m.CPUFrom && proto.Equal(was.GetCards(), now.Cards) {
 		return nil
 	}
 	return []Action{Report{What: "group/" + g.Name, Command: &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: g.Name, Status: now}}}}}

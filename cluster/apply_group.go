@@ -177,6 +177,9 @@ func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
 	if g.Saved != nil {
 		g.Saved.Attempt++
 	}
+	if k.Status.Cards != nil && FormatOf(d.s) >= formatOfCards {
+		g.Cards = k.Status.Cards
+	}
 	switch k.Status.State {
 	case pb.GroupState_GROUP_STATE_STARTING:
 		d.endSaving(c, g, "its process had ended, it starts anew") // what was being saved is older than the disk soon

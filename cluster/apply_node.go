@@ -50,6 +50,9 @@ func (d *Database) nodeRemove(c *pb.Command, k *pb.NodeRemove) *pb.Result {
 		return refuse(pb.Code_CODE_REFUSED, "node %s has not stopped yet, and is not fenced", n.Name)
 	}
 	d.forgetPaths(n.Id)
+	for _, v := range d.s.VirtualNetworks {
+		delete(v.Nodes, n.Id)
+	}
 	delete(d.s.Nodes, n.Id)
 	d.findNetworks(c)
 	d.event(c, Info, "node-removed", n.Name, "node %s left the cluster", n.Name)

@@ -354,7 +354,7 @@ func (c *Controller) groups(in Input) []*pb.Command {
 				set[i].Unfit = unfitFor(in.State, g, set[i].ID)
 			}
 		}
-		p := resources.Place(resources.Need{Group: g.Name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, set)
+		p := placed(in.State, g, set)
 		if p.Node == 0 {
 			continue
 		}
@@ -369,6 +369,22 @@ func (c *Controller) groups(in Input) []*pb.Command {
 		}}})
 	}
 	return out
+}
+
+// placed chooses a node for a group, one that has its networks if there is any. If there
+// is none it goes where its start says what is lacking, and is tried again.
+func placed(s *pb.State, g *pb.Group, set []resources.Candidate) resources.Placement {
+	need := resources.Need{Group: g.Name, Volume: g.Volume, MemoryMiB: g.MemoryMib}
+	whole := slices.Clone(set)
+	for i := range whole {
+		if whole[i].Unfit == "" {
+			whole[i].Unfit = NetworkLacks(s, g, s.Nodes[whole[i].ID])
+		}
+	}
+	if p := resources.Place(need, whole); p.Node != 0 {
+		return p
+	}
+	return resources.Place(need, set)
 }
 
 // homelessBecause says why a group needs another owner, or nothing.

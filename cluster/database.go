@@ -205,6 +205,10 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.migrationCancel(c, k.MigrationCancel)
 	case *pb.Command_NetworkSet:
 		return d.networkSet(c, k.NetworkSet)
+	case *pb.Command_VirtualNetworkSet:
+		return d.virtualNetworkSet(c, k.VirtualNetworkSet)
+	case *pb.Command_VirtualNetworkRemove:
+		return d.virtualNetworkRemove(c, k.VirtualNetworkRemove)
 	case *pb.Command_ClusterSet:
 		return d.clusterSet(c, k.ClusterSet)
 	case *pb.Command_ProfileReport:

@@ -52,16 +52,18 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.MigrationStart.priority":    4,
 	"quorate.cluster.v1.NetworkSet.migration_order": 4,
 
-	"quorate.cluster.v1.ClusterSet.cpu_model":      5,
-	"quorate.cluster.v1.Command.group_save":        5,
-	"quorate.cluster.v1.Command.group_saved":       5,
-	"quorate.cluster.v1.Command.group_save_end":    5,
-	"quorate.cluster.v1.Command.group_resume":      5,
-	"quorate.cluster.v1.Command.group_discard":     5,
-	"quorate.cluster.v1.Command.group_move":        5,
-	"quorate.cluster.v1.GroupRemove.discard_state": 5,
-	"quorate.cluster.v1.VolumeMaintenance.save":    5,
-	"quorate.cluster.v1.GroupReport.saved":         5,
+	"quorate.cluster.v1.ClusterSet.cpu_model":           5,
+	"quorate.cluster.v1.Command.group_save":             5,
+	"quorate.cluster.v1.Command.group_saved":            5,
+	"quorate.cluster.v1.Command.group_save_end":         5,
+	"quorate.cluster.v1.Command.group_resume":           5,
+	"quorate.cluster.v1.Command.group_discard":          5,
+	"quorate.cluster.v1.Command.group_move":             5,
+	"quorate.cluster.v1.GroupRemove.discard_state":      5,
+	"quorate.cluster.v1.VolumeMaintenance.save":         5,
+	"quorate.cluster.v1.GroupReport.saved":              5,
+	"quorate.cluster.v1.Command.virtual_network_set":    5,
+	"quorate.cluster.v1.Command.virtual_network_remove": 5,
 }
 
 // whole are the messages within commands that are kept as they come: what an older

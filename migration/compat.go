@@ -46,6 +46,8 @@ type NodeFacts struct {
 	MachineTypes []string
 	Volumes      []string
 	Networks     []string
+	// NetworkNotes is what is not in order with a network, by its name.
+	NetworkNotes map[string]string
 	// CPU is what the node says of the machine's processor model; nil where it is of
 	// a version that cannot say.
 	CPU *CPUVerdict
@@ -77,8 +79,14 @@ func Check(m Needs, from, to NodeFacts) []Finding {
 		add(Fault, "volume", "%s lies on %s, which %s does not have mounted", m.Name, m.Volume, to.Name)
 	}
 	for _, n := range m.Networks {
-		if !slices.Contains(to.Networks, n) {
+		why := to.NetworkNotes[n]
+		switch {
+		case !slices.Contains(to.Networks, n) && why != "":
+			add(Fault, "network", "%s is on network %q, and %s", m.Name, n, why)
+		case !slices.Contains(to.Networks, n):
 			add(Fault, "network", "%s is on network %q, which %s does not have", m.Name, n, to.Name)
+		case why != "":
+			add(Warning, "network", "%s is on network %q, and %s", m.Name, n, why)
 		}
 	}
 	if !slices.Contains(to.MachineTypes, m.MachineType) {

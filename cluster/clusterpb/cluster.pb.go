@@ -456,23 +456,24 @@ func (Code) EnumDescriptor() ([]byte, []int) {
 
 // State is the whole database.
 type State struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Nodes         map[uint64]*Node       `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Quorum        *Quorum                `protobuf:"bytes,3,opt,name=quorum,proto3" json:"quorum,omitempty"`
-	Disks         map[string]*Disk       `protobuf:"bytes,4,rep,name=disks,proto3" json:"disks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`     // by identity (VPD 0x83)
-	Volumes       map[string]*Volume     `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by name
-	Groups        map[string]*Group      `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`   // by name
-	Events        []*Event               `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`                                                                             // the newest, oldest first
-	NextEvent     uint64                 `protobuf:"varint,8,opt,name=next_event,json=nextEvent,proto3" json:"next_event,omitempty"`
-	Recent        []*Applied             `protobuf:"bytes,9,rep,name=recent,proto3" json:"recent,omitempty"` // results of the newest commands
-	NextNode      uint64                 `protobuf:"varint,10,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"`
-	NextMigration uint64                 `protobuf:"varint,11,opt,name=next_migration,json=nextMigration,proto3" json:"next_migration,omitempty"`
-	Portals       []string               `protobuf:"bytes,12,rep,name=portals,proto3" json:"portals,omitempty"`                                                                             // SAN portals that every node logs in to
-	Networks      map[string]*Network    `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by subnet
-	NextSave      uint64                 `protobuf:"varint,160,opt,name=next_save,json=nextSave,proto3" json:"next_save,omitempty"`                                                         // the last number that a save has got
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState     `protogen:"open.v1"`
+	Cluster         *Cluster                   `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Nodes           map[uint64]*Node           `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Quorum          *Quorum                    `protobuf:"bytes,3,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	Disks           map[string]*Disk           `protobuf:"bytes,4,rep,name=disks,proto3" json:"disks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`     // by identity (VPD 0x83)
+	Volumes         map[string]*Volume         `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by name
+	Groups          map[string]*Group          `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`   // by name
+	Events          []*Event                   `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`                                                                             // the newest, oldest first
+	NextEvent       uint64                     `protobuf:"varint,8,opt,name=next_event,json=nextEvent,proto3" json:"next_event,omitempty"`
+	Recent          []*Applied                 `protobuf:"bytes,9,rep,name=recent,proto3" json:"recent,omitempty"` // results of the newest commands
+	NextNode        uint64                     `protobuf:"varint,10,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"`
+	NextMigration   uint64                     `protobuf:"varint,11,opt,name=next_migration,json=nextMigration,proto3" json:"next_migration,omitempty"`
+	Portals         []string                   `protobuf:"bytes,12,rep,name=portals,proto3" json:"portals,omitempty"`                                                                                                                   // SAN portals that every node logs in to
+	Networks        map[string]*Network        `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`                                       // by subnet
+	NextSave        uint64                     `protobuf:"varint,160,opt,name=next_save,json=nextSave,proto3" json:"next_save,omitempty"`                                                                                               // the last number that a save has got
+	VirtualNetworks map[string]*VirtualNetwork `protobuf:"bytes,170,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by name
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *State) Reset() {
@@ -601,6 +602,13 @@ func (x *State) GetNextSave() uint64 {
 		return x.NextSave
 	}
 	return 0
+}
+
+func (x *State) GetVirtualNetworks() map[string]*VirtualNetwork {
+	if x != nil {
+		return x.VirtualNetworks
+	}
+	return nil
 }
 
 type Cluster struct {
@@ -968,6 +976,67 @@ func (x *Network) GetMigrationOrder() uint32 {
 	return 0
 }
 
+// VirtualNetwork is what machines' cards are plugged into: a bridge on each node.
+type VirtualNetwork struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Bridge        string                 `protobuf:"bytes,2,opt,name=bridge,proto3" json:"bridge,omitempty"`                                                                          // on every node that has none below
+	Nodes         map[uint64]string      `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // on nodes that call it otherwise
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualNetwork) Reset() {
+	*x = VirtualNetwork{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualNetwork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualNetwork) ProtoMessage() {}
+
+func (x *VirtualNetwork) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualNetwork.ProtoReflect.Descriptor instead.
+func (*VirtualNetwork) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *VirtualNetwork) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VirtualNetwork) GetBridge() string {
+	if x != nil {
+		return x.Bridge
+	}
+	return ""
+}
+
+func (x *VirtualNetwork) GetNodes() map[uint64]string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -991,7 +1060,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1072,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1085,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Node) GetId() uint64 {
@@ -1135,7 +1204,7 @@ type Unreached struct {
 
 func (x *Unreached) Reset() {
 	*x = Unreached{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1216,7 @@ func (x *Unreached) String() string {
 func (*Unreached) ProtoMessage() {}
 
 func (x *Unreached) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1229,7 @@ func (x *Unreached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unreached.ProtoReflect.Descriptor instead.
 func (*Unreached) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Unreached) GetNetwork() string {
@@ -1188,7 +1257,7 @@ type NodeAddress struct {
 
 func (x *NodeAddress) Reset() {
 	*x = NodeAddress{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1269,7 @@ func (x *NodeAddress) String() string {
 func (*NodeAddress) ProtoMessage() {}
 
 func (x *NodeAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1282,7 @@ func (x *NodeAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddress.ProtoReflect.Descriptor instead.
 func (*NodeAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodeAddress) GetNetwork() string {
@@ -1252,13 +1321,14 @@ type NodeFacts struct {
 	QemuVersion     string                 `protobuf:"bytes,10,opt,name=qemu_version,json=qemuVersion,proto3" json:"qemu_version,omitempty"`
 	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"`                       // the newest of the database that it can; 0 is the first
 	CpuModels       []*CpuModel            `protobuf:"bytes,170,rep,name=cpu_models,json=cpuModels,proto3" json:"cpu_models,omitempty"` // of those that a cluster may have, what its QEMU knows
+	Bridges         *Bridges               `protobuf:"bytes,171,opt,name=bridges,proto3" json:"bridges,omitempty"`                      // unset: it has not said
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeFacts) Reset() {
 	*x = NodeFacts{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1340,7 @@ func (x *NodeFacts) String() string {
 func (*NodeFacts) ProtoMessage() {}
 
 func (x *NodeFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1353,7 @@ func (x *NodeFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFacts.ProtoReflect.Descriptor instead.
 func (*NodeFacts) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeFacts) GetVersion() string {
@@ -1370,6 +1440,118 @@ func (x *NodeFacts) GetCpuModels() []*CpuModel {
 	return nil
 }
 
+func (x *NodeFacts) GetBridges() *Bridges {
+	if x != nil {
+		return x.Bridges
+	}
+	return nil
+}
+
+// Bridges are those of a node, and which of them it has for which network.
+type Bridges struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bridges       []*Bridge              `protobuf:"bytes,1,rep,name=bridges,proto3" json:"bridges,omitempty"`                                                                             // by name
+	Networks      map[string]string      `protobuf:"bytes,2,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // bridges by network, of its clusterd.yaml
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bridges) Reset() {
+	*x = Bridges{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bridges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bridges) ProtoMessage() {}
+
+func (x *Bridges) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bridges.ProtoReflect.Descriptor instead.
+func (*Bridges) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Bridges) GetBridges() []*Bridge {
+	if x != nil {
+		return x.Bridges
+	}
+	return nil
+}
+
+func (x *Bridges) GetNetworks() map[string]string {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+type Bridge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Up            bool                   `protobuf:"varint,2,opt,name=up,proto3" json:"up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bridge) Reset() {
+	*x = Bridge{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bridge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bridge) ProtoMessage() {}
+
+func (x *Bridge) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
+func (*Bridge) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Bridge) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Bridge) GetUp() bool {
+	if x != nil {
+		return x.Up
+	}
+	return false
+}
+
 // CpuModel is a processor model as one node has it.
 type CpuModel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1381,7 +1563,7 @@ type CpuModel struct {
 
 func (x *CpuModel) Reset() {
 	*x = CpuModel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1575,7 @@ func (x *CpuModel) String() string {
 func (*CpuModel) ProtoMessage() {}
 
 func (x *CpuModel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1588,7 @@ func (x *CpuModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuModel.ProtoReflect.Descriptor instead.
 func (*CpuModel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CpuModel) GetName() string {
@@ -1435,7 +1617,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1629,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1642,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{10}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Proof) GetKind() ProofKind {
@@ -1506,7 +1688,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1700,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1713,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Fence) GetEpoch() uint64 {
@@ -1603,7 +1785,7 @@ type Quorum struct {
 
 func (x *Quorum) Reset() {
 	*x = Quorum{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1797,7 @@ func (x *Quorum) String() string {
 func (*Quorum) ProtoMessage() {}
 
 func (x *Quorum) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1810,7 @@ func (x *Quorum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quorum.ProtoReflect.Descriptor instead.
 func (*Quorum) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Quorum) GetMode() QuorumMode {
@@ -1718,7 +1900,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1912,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1925,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Disk) GetId() string {
@@ -1821,7 +2003,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +2015,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +2028,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Claim) GetId() uint64 {
@@ -1909,7 +2091,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2103,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2116,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Volume) GetName() string {
@@ -2113,7 +2295,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2125,7 +2307,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2138,7 +2320,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VolumeStatus) GetState() string {
@@ -2187,7 +2369,7 @@ type HeldUp struct {
 
 func (x *HeldUp) Reset() {
 	*x = HeldUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2381,7 @@ func (x *HeldUp) String() string {
 func (*HeldUp) ProtoMessage() {}
 
 func (x *HeldUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2394,7 @@ func (x *HeldUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldUp.ProtoReflect.Descriptor instead.
 func (*HeldUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HeldUp) GetNode() uint64 {
@@ -2241,7 +2423,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2435,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2448,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -2306,6 +2488,7 @@ type Group struct {
 	NotBeforeMs   int64                  `protobuf:"varint,12,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"` // no further start before
 	HardStop      bool                   `protobuf:"varint,13,opt,name=hard_stop,json=hardStop,proto3" json:"hard_stop,omitempty"`
 	Address       string                 `protobuf:"bytes,50,opt,name=address,proto3" json:"address,omitempty"`                    // of the cluster group
+	Cards         *Cards                 `protobuf:"bytes,170,opt,name=cards,proto3" json:"cards,omitempty"`                       // unset: not known
 	Saving        *Saving                `protobuf:"bytes,160,opt,name=saving,proto3" json:"saving,omitempty"`                     // set while its memory is written to its volume
 	Saved         *SavedState            `protobuf:"bytes,161,opt,name=saved,proto3" json:"saved,omitempty"`                       // set while it is to go on from there
 	NotSaved      string                 `protobuf:"bytes,162,opt,name=not_saved,json=notSaved,proto3" json:"not_saved,omitempty"` // why the latest save, or the move that it was for, came to nothing; empty: it did not
@@ -2316,7 +2499,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2511,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2524,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Group) GetName() string {
@@ -2442,6 +2625,13 @@ func (x *Group) GetAddress() string {
 	return ""
 }
 
+func (x *Group) GetCards() *Cards {
+	if x != nil {
+		return x.Cards
+	}
+	return nil
+}
+
 func (x *Group) GetSaving() *Saving {
 	if x != nil {
 		return x.Saving
@@ -2482,7 +2672,7 @@ type Saving struct {
 
 func (x *Saving) Reset() {
 	*x = Saving{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2684,7 @@ func (x *Saving) String() string {
 func (*Saving) ProtoMessage() {}
 
 func (x *Saving) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2697,7 @@ func (x *Saving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Saving.ProtoReflect.Descriptor instead.
 func (*Saving) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Saving) GetId() uint64 {
@@ -2550,7 +2740,7 @@ type SavedState struct {
 
 func (x *SavedState) Reset() {
 	*x = SavedState{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2752,7 @@ func (x *SavedState) String() string {
 func (*SavedState) ProtoMessage() {}
 
 func (x *SavedState) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2575,7 +2765,7 @@ func (x *SavedState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SavedState.ProtoReflect.Descriptor instead.
 func (*SavedState) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SavedState) GetId() uint64 {
@@ -2669,7 +2859,7 @@ type SavedBy struct {
 
 func (x *SavedBy) Reset() {
 	*x = SavedBy{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2871,7 @@ func (x *SavedBy) String() string {
 func (*SavedBy) ProtoMessage() {}
 
 func (x *SavedBy) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2884,7 @@ func (x *SavedBy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SavedBy.ProtoReflect.Descriptor instead.
 func (*SavedBy) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SavedBy) GetNode() string {
@@ -2774,6 +2964,51 @@ func (x *SavedBy) GetCpuFeatures() []string {
 	return nil
 }
 
+// Cards are what a machine is plugged into.
+type Cards struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Networks      []string               `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cards) Reset() {
+	*x = Cards{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cards) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cards) ProtoMessage() {}
+
+func (x *Cards) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cards.ProtoReflect.Descriptor instead.
+func (*Cards) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Cards) GetNetworks() []string {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
 // GroupStatus is what the owner's agent saw.
 type GroupStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2784,13 +3019,14 @@ type GroupStatus struct {
 	AtMs          int64                  `protobuf:"varint,5,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
 	CpuModel      string                 `protobuf:"bytes,170,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"` // that the machine was started with
 	CpuFrom       string                 `protobuf:"bytes,171,opt,name=cpu_from,json=cpuFrom,proto3" json:"cpu_from,omitempty"`    // "cluster" where it was the cluster's
+	Cards         *Cards                 `protobuf:"bytes,172,opt,name=cards,proto3" json:"cards,omitempty"`                       // that it runs with; unset: none, or not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2802,7 +3038,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2815,7 +3051,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GroupStatus) GetState() GroupState {
@@ -2867,6 +3103,13 @@ func (x *GroupStatus) GetCpuFrom() string {
 	return ""
 }
 
+func (x *GroupStatus) GetCards() *Cards {
+	if x != nil {
+		return x.Cards
+	}
+	return nil
+}
+
 type Migration struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2884,7 +3127,7 @@ type Migration struct {
 
 func (x *Migration) Reset() {
 	*x = Migration{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2896,7 +3139,7 @@ func (x *Migration) String() string {
 func (*Migration) ProtoMessage() {}
 
 func (x *Migration) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2909,7 +3152,7 @@ func (x *Migration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Migration.ProtoReflect.Descriptor instead.
 func (*Migration) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Migration) GetId() uint64 {
@@ -2989,7 +3232,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3001,7 +3244,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3014,7 +3257,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Event) GetId() uint64 {
@@ -3069,7 +3312,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3324,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3337,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Applied) GetId() uint64 {
@@ -3122,7 +3365,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3134,7 +3377,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3147,7 +3390,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Result) GetCode() Code {
@@ -3228,6 +3471,8 @@ type Command struct {
 	//	*Command_GroupResume
 	//	*Command_GroupDiscard
 	//	*Command_GroupMove
+	//	*Command_VirtualNetworkSet
+	//	*Command_VirtualNetworkRemove
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3235,7 +3480,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3247,7 +3492,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3260,7 +3505,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Command) GetId() uint64 {
@@ -3730,6 +3975,24 @@ func (x *Command) GetGroupMove() *GroupMove {
 	return nil
 }
 
+func (x *Command) GetVirtualNetworkSet() *VirtualNetworkSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_VirtualNetworkSet); ok {
+			return x.VirtualNetworkSet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetVirtualNetworkRemove() *VirtualNetworkRemove {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_VirtualNetworkRemove); ok {
+			return x.VirtualNetworkRemove
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3926,6 +4189,14 @@ type Command_GroupMove struct {
 	GroupMove *GroupMove `protobuf:"bytes,165,opt,name=group_move,json=groupMove,proto3,oneof"`
 }
 
+type Command_VirtualNetworkSet struct {
+	VirtualNetworkSet *VirtualNetworkSet `protobuf:"bytes,170,opt,name=virtual_network_set,json=virtualNetworkSet,proto3,oneof"`
+}
+
+type Command_VirtualNetworkRemove struct {
+	VirtualNetworkRemove *VirtualNetworkRemove `protobuf:"bytes,171,opt,name=virtual_network_remove,json=virtualNetworkRemove,proto3,oneof"`
+}
+
 func (*Command_NodeAdd) isCommand_Kind() {}
 
 func (*Command_NodeDown) isCommand_Kind() {}
@@ -4022,6 +4293,10 @@ func (*Command_GroupDiscard) isCommand_Kind() {}
 
 func (*Command_GroupMove) isCommand_Kind() {}
 
+func (*Command_VirtualNetworkSet) isCommand_Kind() {}
+
+func (*Command_VirtualNetworkRemove) isCommand_Kind() {}
+
 // ClusterUpgrade moves the format of the database forward.
 type ClusterUpgrade struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4032,7 +4307,7 @@ type ClusterUpgrade struct {
 
 func (x *ClusterUpgrade) Reset() {
 	*x = ClusterUpgrade{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4044,7 +4319,7 @@ func (x *ClusterUpgrade) String() string {
 func (*ClusterUpgrade) ProtoMessage() {}
 
 func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +4332,7 @@ func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgrade.ProtoReflect.Descriptor instead.
 func (*ClusterUpgrade) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ClusterUpgrade) GetFormat() uint32 {
@@ -4076,7 +4351,7 @@ type NodeAdd struct {
 
 func (x *NodeAdd) Reset() {
 	*x = NodeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4088,7 +4363,7 @@ func (x *NodeAdd) String() string {
 func (*NodeAdd) ProtoMessage() {}
 
 func (x *NodeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4101,7 +4376,7 @@ func (x *NodeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdd.ProtoReflect.Descriptor instead.
 func (*NodeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NodeAdd) GetNode() *Node {
@@ -4120,7 +4395,7 @@ type NodeRemove struct {
 
 func (x *NodeRemove) Reset() {
 	*x = NodeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4132,7 +4407,7 @@ func (x *NodeRemove) String() string {
 func (*NodeRemove) ProtoMessage() {}
 
 func (x *NodeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4145,7 +4420,7 @@ func (x *NodeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemove.ProtoReflect.Descriptor instead.
 func (*NodeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NodeRemove) GetNode() uint64 {
@@ -4165,7 +4440,7 @@ type NodeLeave struct {
 
 func (x *NodeLeave) Reset() {
 	*x = NodeLeave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4177,7 +4452,7 @@ func (x *NodeLeave) String() string {
 func (*NodeLeave) ProtoMessage() {}
 
 func (x *NodeLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4190,7 +4465,7 @@ func (x *NodeLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeLeave.ProtoReflect.Descriptor instead.
 func (*NodeLeave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NodeLeave) GetNode() uint64 {
@@ -4217,7 +4492,7 @@ type NodeSet struct {
 
 func (x *NodeSet) Reset() {
 	*x = NodeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4229,7 +4504,7 @@ func (x *NodeSet) String() string {
 func (*NodeSet) ProtoMessage() {}
 
 func (x *NodeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4242,7 +4517,7 @@ func (x *NodeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSet.ProtoReflect.Descriptor instead.
 func (*NodeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeSet) GetNode() uint64 {
@@ -4272,7 +4547,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4284,7 +4559,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4297,7 +4572,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NodeDown) GetNode() uint64 {
@@ -4346,7 +4621,7 @@ type FenceProof struct {
 
 func (x *FenceProof) Reset() {
 	*x = FenceProof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4358,7 +4633,7 @@ func (x *FenceProof) String() string {
 func (*FenceProof) ProtoMessage() {}
 
 func (x *FenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4371,7 +4646,7 @@ func (x *FenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceProof.ProtoReflect.Descriptor instead.
 func (*FenceProof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FenceProof) GetNode() uint64 {
@@ -4405,7 +4680,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4417,7 +4692,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4430,7 +4705,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NodeUp) GetNode() uint64 {
@@ -4459,7 +4734,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4471,7 +4746,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4484,7 +4759,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NodeReport) GetNode() uint64 {
@@ -4524,7 +4799,7 @@ type DiskAdd struct {
 
 func (x *DiskAdd) Reset() {
 	*x = DiskAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4536,7 +4811,7 @@ func (x *DiskAdd) String() string {
 func (*DiskAdd) ProtoMessage() {}
 
 func (x *DiskAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4549,7 +4824,7 @@ func (x *DiskAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAdd.ProtoReflect.Descriptor instead.
 func (*DiskAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DiskAdd) GetDisk() *Disk {
@@ -4571,7 +4846,7 @@ type DiskClaim struct {
 
 func (x *DiskClaim) Reset() {
 	*x = DiskClaim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4583,7 +4858,7 @@ func (x *DiskClaim) String() string {
 func (*DiskClaim) ProtoMessage() {}
 
 func (x *DiskClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4596,7 +4871,7 @@ func (x *DiskClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskClaim.ProtoReflect.Descriptor instead.
 func (*DiskClaim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DiskClaim) GetDisk() string {
@@ -4629,7 +4904,7 @@ type PortalAdd struct {
 
 func (x *PortalAdd) Reset() {
 	*x = PortalAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4641,7 +4916,7 @@ func (x *PortalAdd) String() string {
 func (*PortalAdd) ProtoMessage() {}
 
 func (x *PortalAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4654,7 +4929,7 @@ func (x *PortalAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortalAdd.ProtoReflect.Descriptor instead.
 func (*PortalAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PortalAdd) GetPortal() string {
@@ -4677,7 +4952,7 @@ type QuorumSet struct {
 
 func (x *QuorumSet) Reset() {
 	*x = QuorumSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4689,7 +4964,7 @@ func (x *QuorumSet) String() string {
 func (*QuorumSet) ProtoMessage() {}
 
 func (x *QuorumSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4702,7 +4977,7 @@ func (x *QuorumSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSet.ProtoReflect.Descriptor instead.
 func (*QuorumSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *QuorumSet) GetMode() QuorumMode {
@@ -4751,7 +5026,7 @@ type WitnessHosted struct {
 
 func (x *WitnessHosted) Reset() {
 	*x = WitnessHosted{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4763,7 +5038,7 @@ func (x *WitnessHosted) String() string {
 func (*WitnessHosted) ProtoMessage() {}
 
 func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4776,7 +5051,7 @@ func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHosted.ProtoReflect.Descriptor instead.
 func (*WitnessHosted) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WitnessHosted) GetNode() uint64 {
@@ -4809,7 +5084,7 @@ type WitnessDropped struct {
 
 func (x *WitnessDropped) Reset() {
 	*x = WitnessDropped{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4821,7 +5096,7 @@ func (x *WitnessDropped) String() string {
 func (*WitnessDropped) ProtoMessage() {}
 
 func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4834,7 +5109,7 @@ func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessDropped.ProtoReflect.Descriptor instead.
 func (*WitnessDropped) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WitnessDropped) GetVoter() uint64 {
@@ -4853,7 +5128,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4865,7 +5140,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4878,7 +5153,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -4903,7 +5178,7 @@ type VolumeAdd struct {
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4915,7 +5190,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4928,7 +5203,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -4992,7 +5267,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5004,7 +5279,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5017,7 +5292,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -5065,7 +5340,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5077,7 +5352,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5090,7 +5365,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -5169,7 +5444,7 @@ type VolumeMove struct {
 
 func (x *VolumeMove) Reset() {
 	*x = VolumeMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5181,7 +5456,7 @@ func (x *VolumeMove) String() string {
 func (*VolumeMove) ProtoMessage() {}
 
 func (x *VolumeMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5194,7 +5469,7 @@ func (x *VolumeMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMove.ProtoReflect.Descriptor instead.
 func (*VolumeMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *VolumeMove) GetName() string {
@@ -5241,7 +5516,7 @@ type VolumeReleased struct {
 
 func (x *VolumeReleased) Reset() {
 	*x = VolumeReleased{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5253,7 +5528,7 @@ func (x *VolumeReleased) String() string {
 func (*VolumeReleased) ProtoMessage() {}
 
 func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5266,7 +5541,7 @@ func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReleased.ProtoReflect.Descriptor instead.
 func (*VolumeReleased) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *VolumeReleased) GetName() string {
@@ -5317,7 +5592,7 @@ type VolumeMaintenance struct {
 
 func (x *VolumeMaintenance) Reset() {
 	*x = VolumeMaintenance{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5329,7 +5604,7 @@ func (x *VolumeMaintenance) String() string {
 func (*VolumeMaintenance) ProtoMessage() {}
 
 func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5342,7 +5617,7 @@ func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMaintenance.ProtoReflect.Descriptor instead.
 func (*VolumeMaintenance) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VolumeMaintenance) GetName() string {
@@ -5383,7 +5658,7 @@ type VolumeRemove struct {
 
 func (x *VolumeRemove) Reset() {
 	*x = VolumeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5395,7 +5670,7 @@ func (x *VolumeRemove) String() string {
 func (*VolumeRemove) ProtoMessage() {}
 
 func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5408,7 +5683,7 @@ func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemove.ProtoReflect.Descriptor instead.
 func (*VolumeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *VolumeRemove) GetName() string {
@@ -5428,7 +5703,7 @@ type VolumeRemoved struct {
 
 func (x *VolumeRemoved) Reset() {
 	*x = VolumeRemoved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5440,7 +5715,7 @@ func (x *VolumeRemoved) String() string {
 func (*VolumeRemoved) ProtoMessage() {}
 
 func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5453,7 +5728,7 @@ func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemoved.ProtoReflect.Descriptor instead.
 func (*VolumeRemoved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *VolumeRemoved) GetName() string {
@@ -5480,7 +5755,7 @@ type VolumeSet struct {
 
 func (x *VolumeSet) Reset() {
 	*x = VolumeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5492,7 +5767,7 @@ func (x *VolumeSet) String() string {
 func (*VolumeSet) ProtoMessage() {}
 
 func (x *VolumeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5505,7 +5780,7 @@ func (x *VolumeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeSet.ProtoReflect.Descriptor instead.
 func (*VolumeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *VolumeSet) GetName() string {
@@ -5535,7 +5810,7 @@ type VolumeGrown struct {
 
 func (x *VolumeGrown) Reset() {
 	*x = VolumeGrown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5547,7 +5822,7 @@ func (x *VolumeGrown) String() string {
 func (*VolumeGrown) ProtoMessage() {}
 
 func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5560,7 +5835,7 @@ func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
 func (*VolumeGrown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VolumeGrown) GetName() string {
@@ -5600,7 +5875,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5612,7 +5887,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5625,7 +5900,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -5645,7 +5920,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5657,7 +5932,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5670,7 +5945,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -5698,7 +5973,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5710,7 +5985,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5723,7 +5998,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -5759,7 +6034,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5771,7 +6046,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5784,7 +6059,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -5826,7 +6101,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5838,7 +6113,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5851,7 +6126,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GroupReport) GetName() string {
@@ -5886,7 +6161,7 @@ type GroupSave struct {
 
 func (x *GroupSave) Reset() {
 	*x = GroupSave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5898,7 +6173,7 @@ func (x *GroupSave) String() string {
 func (*GroupSave) ProtoMessage() {}
 
 func (x *GroupSave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5911,7 +6186,7 @@ func (x *GroupSave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSave.ProtoReflect.Descriptor instead.
 func (*GroupSave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GroupSave) GetName() string {
@@ -5945,7 +6220,7 @@ type GroupSaved struct {
 
 func (x *GroupSaved) Reset() {
 	*x = GroupSaved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5957,7 +6232,7 @@ func (x *GroupSaved) String() string {
 func (*GroupSaved) ProtoMessage() {}
 
 func (x *GroupSaved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5970,7 +6245,7 @@ func (x *GroupSaved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSaved.ProtoReflect.Descriptor instead.
 func (*GroupSaved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GroupSaved) GetName() string {
@@ -6034,7 +6309,7 @@ type GroupSaveEnd struct {
 
 func (x *GroupSaveEnd) Reset() {
 	*x = GroupSaveEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6046,7 +6321,7 @@ func (x *GroupSaveEnd) String() string {
 func (*GroupSaveEnd) ProtoMessage() {}
 
 func (x *GroupSaveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6059,7 +6334,7 @@ func (x *GroupSaveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSaveEnd.ProtoReflect.Descriptor instead.
 func (*GroupSaveEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GroupSaveEnd) GetName() string {
@@ -6098,7 +6373,7 @@ type GroupResume struct {
 
 func (x *GroupResume) Reset() {
 	*x = GroupResume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6110,7 +6385,7 @@ func (x *GroupResume) String() string {
 func (*GroupResume) ProtoMessage() {}
 
 func (x *GroupResume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6123,7 +6398,7 @@ func (x *GroupResume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupResume.ProtoReflect.Descriptor instead.
 func (*GroupResume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GroupResume) GetName() string {
@@ -6171,7 +6446,7 @@ type GroupDiscard struct {
 
 func (x *GroupDiscard) Reset() {
 	*x = GroupDiscard{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6183,7 +6458,7 @@ func (x *GroupDiscard) String() string {
 func (*GroupDiscard) ProtoMessage() {}
 
 func (x *GroupDiscard) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6196,7 +6471,7 @@ func (x *GroupDiscard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDiscard.ProtoReflect.Descriptor instead.
 func (*GroupDiscard) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GroupDiscard) GetName() string {
@@ -6217,7 +6492,7 @@ type GroupMove struct {
 
 func (x *GroupMove) Reset() {
 	*x = GroupMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6229,7 +6504,7 @@ func (x *GroupMove) String() string {
 func (*GroupMove) ProtoMessage() {}
 
 func (x *GroupMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6242,7 +6517,7 @@ func (x *GroupMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMove.ProtoReflect.Descriptor instead.
 func (*GroupMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GroupMove) GetName() string {
@@ -6271,7 +6546,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6283,7 +6558,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6296,7 +6571,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -6338,7 +6613,7 @@ type MigrationBegin struct {
 
 func (x *MigrationBegin) Reset() {
 	*x = MigrationBegin{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6350,7 +6625,7 @@ func (x *MigrationBegin) String() string {
 func (*MigrationBegin) ProtoMessage() {}
 
 func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6363,7 +6638,7 @@ func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationBegin.ProtoReflect.Descriptor instead.
 func (*MigrationBegin) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *MigrationBegin) GetGroup() string {
@@ -6389,7 +6664,7 @@ type MigrationSet struct {
 
 func (x *MigrationSet) Reset() {
 	*x = MigrationSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6401,7 +6676,7 @@ func (x *MigrationSet) String() string {
 func (*MigrationSet) ProtoMessage() {}
 
 func (x *MigrationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6414,7 +6689,7 @@ func (x *MigrationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSet.ProtoReflect.Descriptor instead.
 func (*MigrationSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *MigrationSet) GetSettings() *MigrationSettings {
@@ -6435,7 +6710,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6447,7 +6722,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6460,7 +6735,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -6495,7 +6770,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6507,7 +6782,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6520,7 +6795,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -6554,7 +6829,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6566,7 +6841,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6579,7 +6854,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -6608,7 +6883,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6620,7 +6895,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6633,7 +6908,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Note) GetLevel() string {
@@ -6677,7 +6952,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6689,7 +6964,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6702,7 +6977,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -6749,7 +7024,7 @@ type MigrationOrder struct {
 
 func (x *MigrationOrder) Reset() {
 	*x = MigrationOrder{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6761,7 +7036,7 @@ func (x *MigrationOrder) String() string {
 func (*MigrationOrder) ProtoMessage() {}
 
 func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6774,7 +7049,7 @@ func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOrder.ProtoReflect.Descriptor instead.
 func (*MigrationOrder) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *MigrationOrder) GetOrder() uint32 {
@@ -6795,7 +7070,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6807,7 +7082,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6820,7 +7095,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{75}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -6855,7 +7130,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6867,7 +7142,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6880,7 +7155,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{76}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -6914,7 +7189,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6926,7 +7201,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6939,7 +7214,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{77}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -6956,11 +7231,124 @@ func (x *ProfileReport) GetSensitivityEpoch() uint64 {
 	return 0
 }
 
+type VirtualNetworkSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Add           bool                   `protobuf:"varint,2,opt,name=add,proto3" json:"add,omitempty"` // there is none of that name yet
+	Bridge        *string                `protobuf:"bytes,3,opt,name=bridge,proto3,oneof" json:"bridge,omitempty"`
+	Nodes         map[uint64]string      `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // empty: the same as elsewhere
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualNetworkSet) Reset() {
+	*x = VirtualNetworkSet{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualNetworkSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualNetworkSet) ProtoMessage() {}
+
+func (x *VirtualNetworkSet) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualNetworkSet.ProtoReflect.Descriptor instead.
+func (*VirtualNetworkSet) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *VirtualNetworkSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VirtualNetworkSet) GetAdd() bool {
+	if x != nil {
+		return x.Add
+	}
+	return false
+}
+
+func (x *VirtualNetworkSet) GetBridge() string {
+	if x != nil && x.Bridge != nil {
+		return *x.Bridge
+	}
+	return ""
+}
+
+func (x *VirtualNetworkSet) GetNodes() map[uint64]string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type VirtualNetworkRemove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualNetworkRemove) Reset() {
+	*x = VirtualNetworkRemove{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualNetworkRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualNetworkRemove) ProtoMessage() {}
+
+func (x *VirtualNetworkRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualNetworkRemove.ProtoReflect.Descriptor instead.
+func (*VirtualNetworkRemove) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *VirtualNetworkRemove) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 var File_cluster_clusterpb_cluster_proto protoreflect.FileDescriptor
 
 const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcluster/clusterpb/cluster.proto\x12\x12quorate.cluster.v1\"\xe3\b\n" +
+	"\x1fcluster/clusterpb/cluster.proto\x12\x12quorate.cluster.v1\"\xa7\n" +
+	"\n" +
 	"\x05State\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.cluster.v1.ClusterR\acluster\x12:\n" +
 	"\x05nodes\x18\x02 \x03(\v2$.quorate.cluster.v1.State.NodesEntryR\x05nodes\x122\n" +
@@ -6977,7 +7365,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x0enext_migration\x18\v \x01(\x04R\rnextMigration\x12\x18\n" +
 	"\aportals\x18\f \x03(\tR\aportals\x12C\n" +
 	"\bnetworks\x182 \x03(\v2'.quorate.cluster.v1.State.NetworksEntryR\bnetworks\x12\x1c\n" +
-	"\tnext_save\x18\xa0\x01 \x01(\x04R\bnextSave\x1aR\n" +
+	"\tnext_save\x18\xa0\x01 \x01(\x04R\bnextSave\x12Z\n" +
+	"\x10virtual_networks\x18\xaa\x01 \x03(\v2..quorate.cluster.v1.State.VirtualNetworksEntryR\x0fvirtualNetworks\x1aR\n" +
 	"\n" +
 	"NodesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12.\n" +
@@ -6994,7 +7383,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05value:\x028\x01\x1aX\n" +
 	"\rNetworksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
-	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\"\xf4\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\x1af\n" +
+	"\x14VirtualNetworksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
+	"\x05value\x18\x02 \x01(\v2\".quorate.cluster.v1.VirtualNetworkR\x05value:\x028\x01\"\xf4\x02\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -7036,7 +7428,15 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04role\x18\x03 \x01(\x0e2\x1f.quorate.cluster.v1.NetworkRoleR\x04role\x12\x16\n" +
 	"\x06metric\x18\x04 \x01(\rR\x06metric\x12\x12\n" +
 	"\x04kept\x18\x05 \x01(\bR\x04kept\x12(\n" +
-	"\x0fmigration_order\x18\x96\x01 \x01(\rR\x0emigrationOrder\"\xa0\x04\n" +
+	"\x0fmigration_order\x18\x96\x01 \x01(\rR\x0emigrationOrder\"\xbb\x01\n" +
+	"\x0eVirtualNetwork\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x12C\n" +
+	"\x05nodes\x18\x03 \x03(\v2-.quorate.cluster.v1.VirtualNetwork.NodesEntryR\x05nodes\x1a8\n" +
+	"\n" +
+	"NodesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa0\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12=\n" +
@@ -7062,7 +7462,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vNodeAddress\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x10\n" +
-	"\x03mac\x182 \x01(\tR\x03mac\"\x92\x03\n" +
+	"\x03mac\x182 \x01(\tR\x03mac\"\xca\x03\n" +
 	"\tNodeFacts\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x1d\n" +
@@ -7080,7 +7480,17 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	" \x01(\tR\vqemuVersion\x12\x16\n" +
 	"\x06format\x18n \x01(\rR\x06format\x12<\n" +
 	"\n" +
-	"cpu_models\x18\xaa\x01 \x03(\v2\x1c.quorate.cluster.v1.CpuModelR\tcpuModels\"8\n" +
+	"cpu_models\x18\xaa\x01 \x03(\v2\x1c.quorate.cluster.v1.CpuModelR\tcpuModels\x126\n" +
+	"\abridges\x18\xab\x01 \x01(\v2\x1b.quorate.cluster.v1.BridgesR\abridges\"\xc3\x01\n" +
+	"\aBridges\x124\n" +
+	"\abridges\x18\x01 \x03(\v2\x1a.quorate.cluster.v1.BridgeR\abridges\x12E\n" +
+	"\bnetworks\x18\x02 \x03(\v2).quorate.cluster.v1.Bridges.NetworksEntryR\bnetworks\x1a;\n" +
+	"\rNetworksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\",\n" +
+	"\x06Bridge\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02up\x18\x02 \x01(\bR\x02up\"8\n" +
 	"\bCpuModel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amissing\x18\x02 \x03(\tR\amissing\"\x83\x01\n" +
@@ -7173,7 +7583,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
 	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
 	"\n" +
-	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\xf0\x04\n" +
+	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\xa2\x05\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -7190,7 +7600,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\brestarts\x18\v \x01(\rR\brestarts\x12\"\n" +
 	"\rnot_before_ms\x18\f \x01(\x03R\vnotBeforeMs\x12\x1b\n" +
 	"\thard_stop\x18\r \x01(\bR\bhardStop\x12\x18\n" +
-	"\aaddress\x182 \x01(\tR\aaddress\x123\n" +
+	"\aaddress\x182 \x01(\tR\aaddress\x120\n" +
+	"\x05cards\x18\xaa\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\x123\n" +
 	"\x06saving\x18\xa0\x01 \x01(\v2\x1a.quorate.cluster.v1.SavingR\x06saving\x125\n" +
 	"\x05saved\x18\xa1\x01 \x01(\v2\x1e.quorate.cluster.v1.SavedStateR\x05saved\x12\x1c\n" +
 	"\tnot_saved\x18\xa2\x01 \x01(\tR\bnotSaved\x12\x19\n" +
@@ -7227,7 +7638,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vcpu_missing\x18\n" +
 	" \x03(\tR\n" +
 	"cpuMissing\x12!\n" +
-	"\fcpu_features\x18\v \x03(\tR\vcpuFeatures\"\xd4\x01\n" +
+	"\fcpu_features\x18\v \x03(\tR\vcpuFeatures\"#\n" +
+	"\x05Cards\x12\x1a\n" +
+	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"\x86\x02\n" +
 	"\vGroupStatus\x124\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1e.quorate.cluster.v1.GroupStateR\x05state\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x12\x14\n" +
@@ -7235,7 +7648,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x13\n" +
 	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\x12\x1c\n" +
 	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\x12\x1a\n" +
-	"\bcpu_from\x18\xab\x01 \x01(\tR\acpuFrom\"\x8d\x02\n" +
+	"\bcpu_from\x18\xab\x01 \x01(\tR\acpuFrom\x120\n" +
+	"\x05cards\x18\xac\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\"\x8d\x02\n" +
 	"\tMigration\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x0e\n" +
@@ -7260,7 +7674,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xe8\x1a\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xa5\x1c\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -7330,7 +7744,9 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\fgroup_resume\x18\xa3\x01 \x01(\v2\x1f.quorate.cluster.v1.GroupResumeH\x00R\vgroupResume\x12H\n" +
 	"\rgroup_discard\x18\xa4\x01 \x01(\v2 .quorate.cluster.v1.GroupDiscardH\x00R\fgroupDiscard\x12?\n" +
 	"\n" +
-	"group_move\x18\xa5\x01 \x01(\v2\x1d.quorate.cluster.v1.GroupMoveH\x00R\tgroupMoveB\x06\n" +
+	"group_move\x18\xa5\x01 \x01(\v2\x1d.quorate.cluster.v1.GroupMoveH\x00R\tgroupMove\x12X\n" +
+	"\x13virtual_network_set\x18\xaa\x01 \x01(\v2%.quorate.cluster.v1.VirtualNetworkSetH\x00R\x11virtualNetworkSet\x12a\n" +
+	"\x16virtual_network_remove\x18\xab\x01 \x01(\v2(.quorate.cluster.v1.VirtualNetworkRemoveH\x00R\x14virtualNetworkRemoveB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"(\n" +
 	"\x0eClusterUpgrade\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"7\n" +
@@ -7545,7 +7961,19 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"_cpu_model\"P\n" +
 	"\rProfileReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12+\n" +
-	"\x11sensitivity_epoch\x18\x02 \x01(\x04R\x10sensitivityEpoch*\x81\x01\n" +
+	"\x11sensitivity_epoch\x18\x02 \x01(\x04R\x10sensitivityEpoch\"\xe3\x01\n" +
+	"\x11VirtualNetworkSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03add\x18\x02 \x01(\bR\x03add\x12\x1b\n" +
+	"\x06bridge\x18\x03 \x01(\tH\x00R\x06bridge\x88\x01\x01\x12F\n" +
+	"\x05nodes\x18\x04 \x03(\v20.quorate.cluster.v1.VirtualNetworkSet.NodesEntryR\x05nodes\x1a8\n" +
+	"\n" +
+	"NodesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_bridge\"*\n" +
+	"\x14VirtualNetworkRemove\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name*\x81\x01\n" +
 	"\vNetworkRole\x12\x1c\n" +
 	"\x18NETWORK_ROLE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11NETWORK_ROLE_NONE\x10\x01\x12\x18\n" +
@@ -7607,216 +8035,237 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 95)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
-	(NetworkRole)(0),          // 0: quorate.cluster.v1.NetworkRole
-	(NodeState)(0),            // 1: quorate.cluster.v1.NodeState
-	(ProofKind)(0),            // 2: quorate.cluster.v1.ProofKind
-	(QuorumMode)(0),           // 3: quorate.cluster.v1.QuorumMode
-	(DiskRole)(0),             // 4: quorate.cluster.v1.DiskRole
-	(Desire)(0),               // 5: quorate.cluster.v1.Desire
-	(GroupState)(0),           // 6: quorate.cluster.v1.GroupState
-	(Code)(0),                 // 7: quorate.cluster.v1.Code
-	(*State)(nil),             // 8: quorate.cluster.v1.State
-	(*Cluster)(nil),           // 9: quorate.cluster.v1.Cluster
-	(*MigrationSettings)(nil), // 10: quorate.cluster.v1.MigrationSettings
-	(*MigrationOptions)(nil),  // 11: quorate.cluster.v1.MigrationOptions
-	(*Network)(nil),           // 12: quorate.cluster.v1.Network
-	(*Node)(nil),              // 13: quorate.cluster.v1.Node
-	(*Unreached)(nil),         // 14: quorate.cluster.v1.Unreached
-	(*NodeAddress)(nil),       // 15: quorate.cluster.v1.NodeAddress
-	(*NodeFacts)(nil),         // 16: quorate.cluster.v1.NodeFacts
-	(*CpuModel)(nil),          // 17: quorate.cluster.v1.CpuModel
-	(*Proof)(nil),             // 18: quorate.cluster.v1.Proof
-	(*Fence)(nil),             // 19: quorate.cluster.v1.Fence
-	(*Quorum)(nil),            // 20: quorate.cluster.v1.Quorum
-	(*Disk)(nil),              // 21: quorate.cluster.v1.Disk
-	(*Claim)(nil),             // 22: quorate.cluster.v1.Claim
-	(*Volume)(nil),            // 23: quorate.cluster.v1.Volume
-	(*VolumeStatus)(nil),      // 24: quorate.cluster.v1.VolumeStatus
-	(*HeldUp)(nil),            // 25: quorate.cluster.v1.HeldUp
-	(*Pauses)(nil),            // 26: quorate.cluster.v1.Pauses
-	(*Group)(nil),             // 27: quorate.cluster.v1.Group
-	(*Saving)(nil),            // 28: quorate.cluster.v1.Saving
-	(*SavedState)(nil),        // 29: quorate.cluster.v1.SavedState
-	(*SavedBy)(nil),           // 30: quorate.cluster.v1.SavedBy
-	(*GroupStatus)(nil),       // 31: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),         // 32: quorate.cluster.v1.Migration
-	(*Event)(nil),             // 33: quorate.cluster.v1.Event
-	(*Applied)(nil),           // 34: quorate.cluster.v1.Applied
-	(*Result)(nil),            // 35: quorate.cluster.v1.Result
-	(*Command)(nil),           // 36: quorate.cluster.v1.Command
-	(*ClusterUpgrade)(nil),    // 37: quorate.cluster.v1.ClusterUpgrade
-	(*NodeAdd)(nil),           // 38: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),        // 39: quorate.cluster.v1.NodeRemove
-	(*NodeLeave)(nil),         // 40: quorate.cluster.v1.NodeLeave
-	(*NodeSet)(nil),           // 41: quorate.cluster.v1.NodeSet
-	(*NodeDown)(nil),          // 42: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),        // 43: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),            // 44: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),        // 45: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),           // 46: quorate.cluster.v1.DiskAdd
-	(*DiskClaim)(nil),         // 47: quorate.cluster.v1.DiskClaim
-	(*PortalAdd)(nil),         // 48: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),         // 49: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),     // 50: quorate.cluster.v1.WitnessHosted
-	(*WitnessDropped)(nil),    // 51: quorate.cluster.v1.WitnessDropped
-	(*CsvEnable)(nil),         // 52: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),         // 53: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),      // 54: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),      // 55: quorate.cluster.v1.VolumeReport
-	(*VolumeMove)(nil),        // 56: quorate.cluster.v1.VolumeMove
-	(*VolumeReleased)(nil),    // 57: quorate.cluster.v1.VolumeReleased
-	(*VolumeMaintenance)(nil), // 58: quorate.cluster.v1.VolumeMaintenance
-	(*VolumeRemove)(nil),      // 59: quorate.cluster.v1.VolumeRemove
-	(*VolumeRemoved)(nil),     // 60: quorate.cluster.v1.VolumeRemoved
-	(*VolumeSet)(nil),         // 61: quorate.cluster.v1.VolumeSet
-	(*VolumeGrown)(nil),       // 62: quorate.cluster.v1.VolumeGrown
-	(*GroupAdd)(nil),          // 63: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),       // 64: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),       // 65: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),       // 66: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),       // 67: quorate.cluster.v1.GroupReport
-	(*GroupSave)(nil),         // 68: quorate.cluster.v1.GroupSave
-	(*GroupSaved)(nil),        // 69: quorate.cluster.v1.GroupSaved
-	(*GroupSaveEnd)(nil),      // 70: quorate.cluster.v1.GroupSaveEnd
-	(*GroupResume)(nil),       // 71: quorate.cluster.v1.GroupResume
-	(*GroupDiscard)(nil),      // 72: quorate.cluster.v1.GroupDiscard
-	(*GroupMove)(nil),         // 73: quorate.cluster.v1.GroupMove
-	(*MigrationStart)(nil),    // 74: quorate.cluster.v1.MigrationStart
-	(*MigrationBegin)(nil),    // 75: quorate.cluster.v1.MigrationBegin
-	(*MigrationSet)(nil),      // 76: quorate.cluster.v1.MigrationSet
-	(*MigrationSwitch)(nil),   // 77: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),      // 78: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil),   // 79: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),              // 80: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),        // 81: quorate.cluster.v1.NetworkSet
-	(*MigrationOrder)(nil),    // 82: quorate.cluster.v1.MigrationOrder
-	(*PathsReport)(nil),       // 83: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),        // 84: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),     // 85: quorate.cluster.v1.ProfileReport
-	nil,                       // 86: quorate.cluster.v1.State.NodesEntry
-	nil,                       // 87: quorate.cluster.v1.State.DisksEntry
-	nil,                       // 88: quorate.cluster.v1.State.VolumesEntry
-	nil,                       // 89: quorate.cluster.v1.State.GroupsEntry
-	nil,                       // 90: quorate.cluster.v1.State.NetworksEntry
-	nil,                       // 91: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                       // 92: quorate.cluster.v1.Volume.StatusEntry
+	(NetworkRole)(0),             // 0: quorate.cluster.v1.NetworkRole
+	(NodeState)(0),               // 1: quorate.cluster.v1.NodeState
+	(ProofKind)(0),               // 2: quorate.cluster.v1.ProofKind
+	(QuorumMode)(0),              // 3: quorate.cluster.v1.QuorumMode
+	(DiskRole)(0),                // 4: quorate.cluster.v1.DiskRole
+	(Desire)(0),                  // 5: quorate.cluster.v1.Desire
+	(GroupState)(0),              // 6: quorate.cluster.v1.GroupState
+	(Code)(0),                    // 7: quorate.cluster.v1.Code
+	(*State)(nil),                // 8: quorate.cluster.v1.State
+	(*Cluster)(nil),              // 9: quorate.cluster.v1.Cluster
+	(*MigrationSettings)(nil),    // 10: quorate.cluster.v1.MigrationSettings
+	(*MigrationOptions)(nil),     // 11: quorate.cluster.v1.MigrationOptions
+	(*Network)(nil),              // 12: quorate.cluster.v1.Network
+	(*VirtualNetwork)(nil),       // 13: quorate.cluster.v1.VirtualNetwork
+	(*Node)(nil),                 // 14: quorate.cluster.v1.Node
+	(*Unreached)(nil),            // 15: quorate.cluster.v1.Unreached
+	(*NodeAddress)(nil),          // 16: quorate.cluster.v1.NodeAddress
+	(*NodeFacts)(nil),            // 17: quorate.cluster.v1.NodeFacts
+	(*Bridges)(nil),              // 18: quorate.cluster.v1.Bridges
+	(*Bridge)(nil),               // 19: quorate.cluster.v1.Bridge
+	(*CpuModel)(nil),             // 20: quorate.cluster.v1.CpuModel
+	(*Proof)(nil),                // 21: quorate.cluster.v1.Proof
+	(*Fence)(nil),                // 22: quorate.cluster.v1.Fence
+	(*Quorum)(nil),               // 23: quorate.cluster.v1.Quorum
+	(*Disk)(nil),                 // 24: quorate.cluster.v1.Disk
+	(*Claim)(nil),                // 25: quorate.cluster.v1.Claim
+	(*Volume)(nil),               // 26: quorate.cluster.v1.Volume
+	(*VolumeStatus)(nil),         // 27: quorate.cluster.v1.VolumeStatus
+	(*HeldUp)(nil),               // 28: quorate.cluster.v1.HeldUp
+	(*Pauses)(nil),               // 29: quorate.cluster.v1.Pauses
+	(*Group)(nil),                // 30: quorate.cluster.v1.Group
+	(*Saving)(nil),               // 31: quorate.cluster.v1.Saving
+	(*SavedState)(nil),           // 32: quorate.cluster.v1.SavedState
+	(*SavedBy)(nil),              // 33: quorate.cluster.v1.SavedBy
+	(*Cards)(nil),                // 34: quorate.cluster.v1.Cards
+	(*GroupStatus)(nil),          // 35: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),            // 36: quorate.cluster.v1.Migration
+	(*Event)(nil),                // 37: quorate.cluster.v1.Event
+	(*Applied)(nil),              // 38: quorate.cluster.v1.Applied
+	(*Result)(nil),               // 39: quorate.cluster.v1.Result
+	(*Command)(nil),              // 40: quorate.cluster.v1.Command
+	(*ClusterUpgrade)(nil),       // 41: quorate.cluster.v1.ClusterUpgrade
+	(*NodeAdd)(nil),              // 42: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),           // 43: quorate.cluster.v1.NodeRemove
+	(*NodeLeave)(nil),            // 44: quorate.cluster.v1.NodeLeave
+	(*NodeSet)(nil),              // 45: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),             // 46: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),           // 47: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),               // 48: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),           // 49: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),              // 50: quorate.cluster.v1.DiskAdd
+	(*DiskClaim)(nil),            // 51: quorate.cluster.v1.DiskClaim
+	(*PortalAdd)(nil),            // 52: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),            // 53: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),        // 54: quorate.cluster.v1.WitnessHosted
+	(*WitnessDropped)(nil),       // 55: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),            // 56: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),            // 57: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),         // 58: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),         // 59: quorate.cluster.v1.VolumeReport
+	(*VolumeMove)(nil),           // 60: quorate.cluster.v1.VolumeMove
+	(*VolumeReleased)(nil),       // 61: quorate.cluster.v1.VolumeReleased
+	(*VolumeMaintenance)(nil),    // 62: quorate.cluster.v1.VolumeMaintenance
+	(*VolumeRemove)(nil),         // 63: quorate.cluster.v1.VolumeRemove
+	(*VolumeRemoved)(nil),        // 64: quorate.cluster.v1.VolumeRemoved
+	(*VolumeSet)(nil),            // 65: quorate.cluster.v1.VolumeSet
+	(*VolumeGrown)(nil),          // 66: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),             // 67: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),          // 68: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),          // 69: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),          // 70: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),          // 71: quorate.cluster.v1.GroupReport
+	(*GroupSave)(nil),            // 72: quorate.cluster.v1.GroupSave
+	(*GroupSaved)(nil),           // 73: quorate.cluster.v1.GroupSaved
+	(*GroupSaveEnd)(nil),         // 74: quorate.cluster.v1.GroupSaveEnd
+	(*GroupResume)(nil),          // 75: quorate.cluster.v1.GroupResume
+	(*GroupDiscard)(nil),         // 76: quorate.cluster.v1.GroupDiscard
+	(*GroupMove)(nil),            // 77: quorate.cluster.v1.GroupMove
+	(*MigrationStart)(nil),       // 78: quorate.cluster.v1.MigrationStart
+	(*MigrationBegin)(nil),       // 79: quorate.cluster.v1.MigrationBegin
+	(*MigrationSet)(nil),         // 80: quorate.cluster.v1.MigrationSet
+	(*MigrationSwitch)(nil),      // 81: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),         // 82: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil),      // 83: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),                 // 84: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),           // 85: quorate.cluster.v1.NetworkSet
+	(*MigrationOrder)(nil),       // 86: quorate.cluster.v1.MigrationOrder
+	(*PathsReport)(nil),          // 87: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),           // 88: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),        // 89: quorate.cluster.v1.ProfileReport
+	(*VirtualNetworkSet)(nil),    // 90: quorate.cluster.v1.VirtualNetworkSet
+	(*VirtualNetworkRemove)(nil), // 91: quorate.cluster.v1.VirtualNetworkRemove
+	nil,                          // 92: quorate.cluster.v1.State.NodesEntry
+	nil,                          // 93: quorate.cluster.v1.State.DisksEntry
+	nil,                          // 94: quorate.cluster.v1.State.VolumesEntry
+	nil,                          // 95: quorate.cluster.v1.State.GroupsEntry
+	nil,                          // 96: quorate.cluster.v1.State.NetworksEntry
+	nil,                          // 97: quorate.cluster.v1.State.VirtualNetworksEntry
+	nil,                          // 98: quorate.cluster.v1.VirtualNetwork.NodesEntry
+	nil,                          // 99: quorate.cluster.v1.Bridges.NetworksEntry
+	nil,                          // 100: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                          // 101: quorate.cluster.v1.Volume.StatusEntry
+	nil,                          // 102: quorate.cluster.v1.VirtualNetworkSet.NodesEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
 	9,   // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	86,  // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
-	20,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	87,  // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	88,  // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	89,  // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
-	33,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
-	34,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	90,  // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
-	10,  // 9: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
-	11,  // 10: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
-	0,   // 11: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
-	15,  // 12: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	1,   // 13: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
-	19,  // 14: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
-	16,  // 15: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
-	14,  // 16: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
-	17,  // 17: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
-	2,   // 18: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
-	18,  // 19: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
-	3,   // 20: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
-	4,   // 21: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	91,  // 22: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	22,  // 23: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	92,  // 24: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
-	26,  // 25: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
-	25,  // 26: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
-	5,   // 27: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
-	31,  // 28: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
-	32,  // 29: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
-	28,  // 30: quorate.cluster.v1.Group.saving:type_name -> quorate.cluster.v1.Saving
-	29,  // 31: quorate.cluster.v1.Group.saved:type_name -> quorate.cluster.v1.SavedState
-	30,  // 32: quorate.cluster.v1.SavedState.by:type_name -> quorate.cluster.v1.SavedBy
-	6,   // 33: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
-	11,  // 34: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
-	35,  // 35: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
-	7,   // 36: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
-	38,  // 37: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	42,  // 38: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	43,  // 39: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	44,  // 40: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	45,  // 41: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
-	39,  // 42: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	46,  // 43: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	49,  // 44: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	50,  // 45: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	48,  // 46: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	52,  // 47: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	53,  // 48: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	54,  // 49: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	55,  // 50: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	41,  // 51: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	63,  // 52: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	64,  // 53: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	65,  // 54: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	66,  // 55: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	67,  // 56: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	74,  // 57: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	77,  // 58: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	78,  // 59: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	79,  // 60: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	80,  // 61: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	51,  // 62: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
-	40,  // 63: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	81,  // 64: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	83,  // 65: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	84,  // 66: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	85,  // 67: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
-	37,  // 68: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
-	47,  // 69: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
-	56,  // 70: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
-	57,  // 71: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	62,  // 72: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
-	58,  // 73: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
-	59,  // 74: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
-	60,  // 75: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
-	75,  // 76: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
-	76,  // 77: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
-	61,  // 78: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
-	68,  // 79: quorate.cluster.v1.Command.group_save:type_name -> quorate.cluster.v1.GroupSave
-	69,  // 80: quorate.cluster.v1.Command.group_saved:type_name -> quorate.cluster.v1.GroupSaved
-	70,  // 81: quorate.cluster.v1.Command.group_save_end:type_name -> quorate.cluster.v1.GroupSaveEnd
-	71,  // 82: quorate.cluster.v1.Command.group_resume:type_name -> quorate.cluster.v1.GroupResume
-	72,  // 83: quorate.cluster.v1.Command.group_discard:type_name -> quorate.cluster.v1.GroupDiscard
-	73,  // 84: quorate.cluster.v1.Command.group_move:type_name -> quorate.cluster.v1.GroupMove
-	13,  // 85: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	18,  // 86: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	16,  // 87: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	15,  // 88: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	21,  // 89: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	22,  // 90: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
-	3,   // 91: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	24,  // 92: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	27,  // 93: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,   // 94: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	31,  // 95: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	30,  // 96: quorate.cluster.v1.GroupSaved.by:type_name -> quorate.cluster.v1.SavedBy
-	11,  // 97: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
-	10,  // 98: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
-	0,   // 99: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	82,  // 100: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
-	14,  // 101: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	13,  // 102: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	21,  // 103: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	23,  // 104: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	27,  // 105: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	12,  // 106: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	24,  // 107: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	108, // [108:108] is the sub-list for method output_type
-	108, // [108:108] is the sub-list for method input_type
-	108, // [108:108] is the sub-list for extension type_name
-	108, // [108:108] is the sub-list for extension extendee
-	0,   // [0:108] is the sub-list for field type_name
+	92,  // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	23,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
+	93,  // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	94,  // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	95,  // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	37,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
+	38,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
+	96,  // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	97,  // 9: quorate.cluster.v1.State.virtual_networks:type_name -> quorate.cluster.v1.State.VirtualNetworksEntry
+	10,  // 10: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
+	11,  // 11: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
+	0,   // 12: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
+	98,  // 13: quorate.cluster.v1.VirtualNetwork.nodes:type_name -> quorate.cluster.v1.VirtualNetwork.NodesEntry
+	16,  // 14: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	1,   // 15: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
+	22,  // 16: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
+	17,  // 17: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
+	15,  // 18: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
+	20,  // 19: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
+	18,  // 20: quorate.cluster.v1.NodeFacts.bridges:type_name -> quorate.cluster.v1.Bridges
+	19,  // 21: quorate.cluster.v1.Bridges.bridges:type_name -> quorate.cluster.v1.Bridge
+	99,  // 22: quorate.cluster.v1.Bridges.networks:type_name -> quorate.cluster.v1.Bridges.NetworksEntry
+	2,   // 23: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
+	21,  // 24: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
+	3,   // 25: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
+	4,   // 26: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
+	100, // 27: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	25,  // 28: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
+	101, // 29: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	29,  // 30: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
+	28,  // 31: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
+	5,   // 32: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
+	35,  // 33: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
+	36,  // 34: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
+	34,  // 35: quorate.cluster.v1.Group.cards:type_name -> quorate.cluster.v1.Cards
+	31,  // 36: quorate.cluster.v1.Group.saving:type_name -> quorate.cluster.v1.Saving
+	32,  // 37: quorate.cluster.v1.Group.saved:type_name -> quorate.cluster.v1.SavedState
+	33,  // 38: quorate.cluster.v1.SavedState.by:type_name -> quorate.cluster.v1.SavedBy
+	6,   // 39: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
+	34,  // 40: quorate.cluster.v1.GroupStatus.cards:type_name -> quorate.cluster.v1.Cards
+	11,  // 41: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
+	39,  // 42: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
+	7,   // 43: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
+	42,  // 44: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
+	46,  // 45: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	47,  // 46: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	48,  // 47: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	49,  // 48: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	43,  // 49: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
+	50,  // 50: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	53,  // 51: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	54,  // 52: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	52,  // 53: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	56,  // 54: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	57,  // 55: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	58,  // 56: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	59,  // 57: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	45,  // 58: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
+	67,  // 59: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	68,  // 60: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	69,  // 61: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	70,  // 62: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	71,  // 63: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	78,  // 64: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	81,  // 65: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	82,  // 66: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	83,  // 67: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	84,  // 68: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	55,  // 69: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	44,  // 70: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
+	85,  // 71: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	87,  // 72: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	88,  // 73: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	89,  // 74: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	41,  // 75: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
+	51,  // 76: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
+	60,  // 77: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
+	61,  // 78: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
+	66,  // 79: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	62,  // 80: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
+	63,  // 81: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
+	64,  // 82: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
+	79,  // 83: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
+	80,  // 84: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
+	65,  // 85: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
+	72,  // 86: quorate.cluster.v1.Command.group_save:type_name -> quorate.cluster.v1.GroupSave
+	73,  // 87: quorate.cluster.v1.Command.group_saved:type_name -> quorate.cluster.v1.GroupSaved
+	74,  // 88: quorate.cluster.v1.Command.group_save_end:type_name -> quorate.cluster.v1.GroupSaveEnd
+	75,  // 89: quorate.cluster.v1.Command.group_resume:type_name -> quorate.cluster.v1.GroupResume
+	76,  // 90: quorate.cluster.v1.Command.group_discard:type_name -> quorate.cluster.v1.GroupDiscard
+	77,  // 91: quorate.cluster.v1.Command.group_move:type_name -> quorate.cluster.v1.GroupMove
+	90,  // 92: quorate.cluster.v1.Command.virtual_network_set:type_name -> quorate.cluster.v1.VirtualNetworkSet
+	91,  // 93: quorate.cluster.v1.Command.virtual_network_remove:type_name -> quorate.cluster.v1.VirtualNetworkRemove
+	14,  // 94: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	21,  // 95: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	17,  // 96: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	16,  // 97: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	24,  // 98: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	25,  // 99: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	3,   // 100: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	27,  // 101: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	30,  // 102: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,   // 103: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	35,  // 104: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	33,  // 105: quorate.cluster.v1.GroupSaved.by:type_name -> quorate.cluster.v1.SavedBy
+	11,  // 106: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
+	10,  // 107: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
+	0,   // 108: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	86,  // 109: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
+	15,  // 110: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	102, // 111: quorate.cluster.v1.VirtualNetworkSet.nodes:type_name -> quorate.cluster.v1.VirtualNetworkSet.NodesEntry
+	14,  // 112: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	24,  // 113: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	26,  // 114: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	30,  // 115: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	12,  // 116: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	13,  // 117: quorate.cluster.v1.State.VirtualNetworksEntry.value:type_name -> quorate.cluster.v1.VirtualNetwork
+	27,  // 118: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	119, // [119:119] is the sub-list for method output_type
+	119, // [119:119] is the sub-list for method input_type
+	119, // [119:119] is the sub-list for extension type_name
+	119, // [119:119] is the sub-list for extension extendee
+	0,   // [0:119] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -7825,7 +8274,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		return
 	}
 	file_cluster_clusterpb_cluster_proto_msgTypes[3].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[28].OneofWrappers = []any{
+	file_cluster_clusterpb_cluster_proto_msgTypes[32].OneofWrappers = []any{
 		(*Command_NodeAdd)(nil),
 		(*Command_NodeDown)(nil),
 		(*Command_FenceProof)(nil),
@@ -7874,16 +8323,19 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_GroupResume)(nil),
 		(*Command_GroupDiscard)(nil),
 		(*Command_GroupMove)(nil),
+		(*Command_VirtualNetworkSet)(nil),
+		(*Command_VirtualNetworkRemove)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[47].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[76].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[51].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[80].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[82].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   85,
+			NumMessages:   95,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

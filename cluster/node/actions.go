@@ -201,6 +201,9 @@ func (a *nodeAgent) groupReport(name string, epoch uint64, state pb.GroupState, 
 	st := &pb.GroupStatus{State: state, Node: a.m.id.NodeID, Epoch: epoch, Detail: detail}
 	if mc := a.machine(name); mc != nil && state == pb.GroupState_GROUP_STATE_ONLINE {
 		st.CpuModel, st.CpuFrom = mc.Settings().CPUModel, mc.Settings().CPUFrom
+		if networks := networksOf(mc.Settings()); len(networks) > 0 {
+			st.Cards = &pb.Cards{Networks: networks}
+		}
 	}
 	return &pb.Command{Kind: &pb.Command_GroupReport{GroupReport: &pb.GroupReport{Name: name, Status: st}}}
 }

@@ -222,7 +222,7 @@ func (a *nodeAgent) machine(name string) *vm.Machine {
 func (a *nodeAgent) lookMachine(ctx context.Context, mc *vm.Machine) cluster.LocalMachine {
 	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
 	defer cancel()
-	lm := cluster.LocalMachine{Incoming: mc.Incoming(), CPUModel: mc.Settings().CPUModel, CPUFrom: mc.Settings().CPUFrom}
+	lm := cluster.LocalMachine{Incoming: mc.Incoming(), CPUModel: mc.Settings().CPUModel, CPUFrom: mc.Settings().CPUFrom, Networks: networksOf(mc.Settings())}
 	st, err := mc.Status(ctx)
 	if err != nil {
 		lm.Hung, lm.Running = true, true // what cannot be asked is not touched

@@ -315,6 +315,9 @@ func (m *member) admit(ctx context.Context, others []*enrollee, tell teller) err
 		if text := m.processorLacks(o.name); text != "" {
 			tell.warn("processor", "%s", text)
 		}
+		for _, text := range m.networksLack(o.name) {
+			tell.warn("network", "%s", text)
+		}
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -30,7 +29,16 @@ func (n *Node) facts(ctx context.Context) *pb.NodeFacts {
 	f.QemuVersion = qemuVersion(ctx)
 	f.Accelerator, f.AcceleratorNote = n.acceleration(ctx)
 	f.CpuModels = n.cpuModels(ctx)
+	n.lookBridges(f)
 	return f
+}
+
+// lookBridges sees which bridges this node has, which may be others at any time.
+func (n *Node) lookBridges(f *pb.NodeFacts) {
+	var err error
+	if f.Bridges, err = n.opt.bridges(); err != nil {
+		n.log.Warn("it is not known which bridges this node has", zap.Error(err))
+	}
 }
 
 // vmHost is what runs machines here, also before this node is a member.
@@ -105,24 +113,13 @@ func qemuVersion(ctx context.Context) string {
 	return strings.TrimPrefix(line, "QEMU emulator version ")
 }
 
-// bridge is this node's bridge for a network of the cluster: as configured, or
-// the bridge of that very name.
-func (o Options) bridge(network string) (string, error) {
-	if b := o.Networks[network]; b != "" {
-		return b, nil
-	}
-	if _, err := os.Stat("/sys/class/net/" + network + "/bridge"); err == nil {
-		return network, nil
-	}
-	return "", fmt.Errorf("this node has no bridge for the network %q: name one under `networks` in clusterd.yaml", network)
-}
-
 // describe keeps the database's picture of this node true.
 func (m *member) describe() {
 	ticker := time.NewTicker(5 * time.Second)
 	defer ticker.Stop()
 	facts := m.n.facts(m.ctx)
 	for {
+		m.n.lookBridges(facts)
 		addrs, err := m.n.addresses()
 		stale := false
 		m.db.view(func(s *pb.State) {
@@ -131,7 +128,7 @@ func (m *member) describe() {
 			}
 		})
 		if stale {
-			cmd := &pb.Command{Kind: &pb.Command_NodeReport{NodeReport: &pb.NodeReport{Node: m.id.NodeID, Facts: facts, Addresses: addrs}}}
+			cmd := &pb.Command{Kind: &pb.Command_NodeReport{NodeReport: &pb.NodeReport{Node: m.id.NodeID, Facts: proto.CloneOf(facts), Addresses: addrs}}}
 			if _, err := m.propose(m.ctx, cmd); err != nil && m.ctx.Err() == nil {
 				m.log.Debug("facts not reported", zap.Error(err))
 			}

@@ -62,6 +62,8 @@ func (m *member) moveTarget(name, node string) (to, from uint64, err error) {
 			candidates[i].Unfit = "it is there already"
 		} else if lacks := cluster.CannotRun(g, s.Nodes[candidates[i].ID]); lacks != "" {
 			candidates[i].Unfit = fmt.Sprintf("it runs with the processor model %s, and %s", g.Status.CpuModel, lacks)
+		} else {
+			candidates[i].Unfit = cluster.NetworkLacks(s, g, s.Nodes[candidates[i].ID])
 		}
 	}
 	p := resources.Place(resources.Need{Group: name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, candidates)

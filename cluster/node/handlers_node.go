@@ -60,7 +60,7 @@ func (n *Node) describe(ctx context.Context) (*apipb.NodeDescription, error) {
 		Name: n.opt.Name, Version: cluster.Version, Format: cluster.Format, Fingerprint: n.self.Fingerprint(), ClockMs: time.Now().UnixMilli(), BootId: facts.BootId,
 		CpuVendor: facts.CpuVendor, CpuFamily: facts.CpuFamily, CpuModel: facts.CpuModel, Cpus: facts.Cpus, MemoryMib: facts.MemoryMib,
 		Accelerator: facts.Accelerator, AcceleratorNote: facts.AcceleratorNote, QemuVersion: facts.QemuVersion,
-		CpuModels: describedModels(facts.CpuModels), Os: osName(), Kernel: kernelName(),
+		CpuModels: describedModels(facts.CpuModels), Bridges: describedBridges(facts.Bridges), Os: osName(), Kernel: kernelName(),
 		ApiPort: uint32(port), KeeperPort: uint32(n.opt.KeeperPort), GossipPort: uint32(n.opt.GossipPort),
 	}
 	for _, a := range addrs {
@@ -68,7 +68,9 @@ func (n *Node) describe(ctx context.Context) (*apipb.NodeDescription, error) {
 	}
 	if m := n.current(); m != nil {
 		d.Joined, d.ClusterId, d.NodeId = true, m.id.ClusterID, m.id.NodeID
-		m.db.view(func(s *pb.State) { d.ClusterName, d.ClusterCpuModel = s.GetCluster().GetName(), cluster.CPUModelOf(s) })
+		m.db.view(func(s *pb.State) {
+			d.ClusterName, d.ClusterCpuModel, d.VirtualNetworks = s.GetCluster().GetName(), cluster.CPUModelOf(s), virtualNetworks(s)
+		})
 	}
 	return d, nil
 }

@@ -74,9 +74,15 @@ func (h *handlers) VmCreate(ctx context.Context, r *connect.Request[apipb.VmCrea
 	if err != nil {
 		return nil, err
 	}
+	networks := make([]string, len(r.Msg.Networks))
+	for i, n := range r.Msg.Networks {
+		if networks[i], err = m.networkFor(n); err != nil {
+			return nil, err
+		}
+	}
 	_, err = vm.Create(ctx, filepath.Join(h.n.opt.StorageDir, volume), vm.Spec{
 		Name: r.Msg.Name, MemoryMiB: r.Msg.MemoryMib, CPUs: int(r.Msg.Cpus), DiskSize: r.Msg.DiskSize,
-		Image: r.Msg.Image, ISO: r.Msg.Iso, Networks: r.Msg.Networks, CPUModel: model,
+		Image: r.Msg.Image, ISO: r.Msg.Iso, Networks: networks, CPUModel: model,
 	})
 	switch {
 	case errors.Is(err, vm.ErrExists):
@@ -136,7 +142,7 @@ func (h *handlers) VmAdd(ctx context.Context, r *connect.Request[apipb.VmAddRequ
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s runs: a machine must be off when it is made highly available", r.Msg.Name))
 	}
 	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_GroupAdd{GroupAdd: &pb.GroupAdd{Group: &pb.Group{
-		Name: r.Msg.Name, Type: "vm", Volume: volume, Folder: r.Msg.Name, Owner: m.id.NodeID, MemoryMib: uint64(settings.MemoryMiB),
+		Name: r.Msg.Name, Type: "vm", Volume: volume, Folder: r.Msg.Name, Owner: m.id.NodeID, MemoryMib: uint64(settings.MemoryMiB), Cards: &pb.Cards{Networks: networksOf(settings)},
 	}}}}); err != nil {
 		return nil, err
 	}

@@ -148,7 +148,7 @@ func (m *member) start(fresh bool) error {
 	if err := m.startReplica(log, state, fresh); err != nil {
 		return err
 	}
-	if m.host, err = vm.NewHost(vm.Options{RunDir: opt.machinesDir(), Accel: opt.Accel, Bridges: opt.bridge, Log: m.log.Named("vm")}); err != nil {
+	if m.host, err = vm.NewHost(vm.Options{RunDir: opt.machinesDir(), Accel: opt.Accel, Bridges: m.bridge, Log: m.log.Named("vm")}); err != nil {
 		return err
 	}
 	m.leases = newLeases(m)

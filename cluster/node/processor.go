@@ -71,7 +71,7 @@ func describedModels(models []*pb.CpuModel) (out []*apipb.CpuModel) {
 
 // factsBefore are what is known of a node before it is a member.
 func factsBefore(d *apipb.NodeDescription) *pb.NodeFacts {
-	f := &pb.NodeFacts{Version: d.Version, Format: d.Format, CpuVendor: d.CpuVendor, CpuFamily: d.CpuFamily, CpuModel: d.CpuModel, Accelerator: d.Accelerator, AcceleratorNote: d.AcceleratorNote}
+	f := &pb.NodeFacts{Version: d.Version, Format: d.Format, CpuVendor: d.CpuVendor, CpuFamily: d.CpuFamily, CpuModel: d.CpuModel, Accelerator: d.Accelerator, AcceleratorNote: d.AcceleratorNote, Bridges: bridgesBefore(d.Bridges)}
 	for _, m := range d.CpuModels {
 		f.CpuModels = append(f.CpuModels, &pb.CpuModel{Name: m.Name, Missing: m.Missing})
 	}

@@ -56,6 +56,7 @@ func (m *member) status() *apipb.StatusResponse {
 	for _, n := range cluster.Networks(s) {
 		res.Networks = append(res.Networks, networkInfo(s, n))
 	}
+	res.VirtualNetworks = virtualNetworks(s)
 	for _, d := range sortedBy(s.Disks, func(d *pb.Disk) string { return d.Name }) {
 		res.Disks = append(res.Disks, diskInfo(s, d))
 	}

@@ -85,9 +85,17 @@ func (m *member) migrationFacts(ctx context.Context, r *apipb.MigrationFactsRequ
 	if r.CpuModel != "" {
 		f.Cpu = m.n.cpuVerdict(ctx, r.CpuModel)
 	}
+	f.NetworkNotes = map[string]string{}
 	for _, n := range r.Networks {
-		if _, err := m.n.opt.bridge(n); err == nil {
+		there, why, err := m.networkAt(n)
+		if err != nil {
+			return nil, err
+		}
+		if there {
 			f.Networks = append(f.Networks, n)
+		}
+		if why != "" {
+			f.NetworkNotes[n] = why
 		}
 	}
 	return f, errors.Join(cpuOf(f), freeMemory(f))
@@ -141,7 +149,7 @@ func fields(path, sep string, take func(key, value string) bool) error {
 func factsOf(f *apipb.MigrationFactsResponse) migration.NodeFacts {
 	out := migration.NodeFacts{
 		Name: f.Name, CPUVendor: f.CpuVendor, CPUFamily: int(f.CpuFamily), CPUModelNumber: int(f.CpuModelNumber), KVM: f.Kvm,
-		FreeMemoryMiB: f.FreeMemoryMib, MachineTypes: f.MachineTypes, Volumes: f.Volumes, Networks: f.Networks,
+		FreeMemoryMiB: f.FreeMemoryMib, MachineTypes: f.MachineTypes, Volumes: f.Volumes, Networks: f.Networks, NetworkNotes: f.NetworkNotes,
 	}
 	if f.Cpu != nil {
 		out.CPU = &migration.CPUVerdict{Known: f.Cpu.Known, Missing: f.Cpu.Missing, Features: f.Cpu.Features}
@@ -156,10 +164,7 @@ func factsOf(f *apipb.MigrationFactsResponse) migration.NodeFacts {
 // suits says what stands against a machine's move to another node: what both nodes say
 // of themselves, compared.
 func (m *member) suits(ctx context.Context, s vm.Settings, volume string, to uint64) ([]migration.Finding, error) {
-	needs := migration.Needs{Name: s.Name, MemoryMiB: s.MemoryMiB, CPUModel: s.CPUModel, MachineType: s.MachineType, Volume: volume}
-	for _, n := range s.Networks {
-		needs.Networks = append(needs.Networks, n.Name)
-	}
+	needs := migration.Needs{Name: s.Name, MemoryMiB: s.MemoryMiB, CPUModel: s.CPUModel, MachineType: s.MachineType, Volume: volume, Networks: networksOf(s)}
 	ask := &apipb.MigrationFactsRequest{Networks: needs.Networks, CpuModel: needs.CPUModel}
 	here, err := m.migrationFacts(ctx, ask)
 	if err != nil {

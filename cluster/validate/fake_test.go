@@ -52,6 +52,7 @@ func pair() (*fake, *fake) {
 			desc: &apipb.NodeDescription{
 				Name: name, Version: "1", CpuVendor: "GenuineIntel", CpuFamily: "6", CpuModel: "Xeon", Accelerator: "kvm", QemuVersion: "7.2.22", ApiPort: 7400,
 				CpuModels: []*apipb.CpuModel{{Name: "x86-64-v2"}, {Name: "Haswell-noTSX"}},
+				Bridges:   &apipb.Bridges{Bridges: []*apipb.Bridge{{Name: fmt.Sprintf("br%d", i), Up: true}}},
 				Addresses: []*apipb.Address{
 					{Network: "192.168.0.0/24", Host: fmt.Sprintf("192.168.0.1%d", i)}, {Network: "192.168.101.0/24", Host: fmt.Sprintf("192.168.101.1%d", i)},
 				},

@@ -28,6 +28,7 @@ func (r *run) network(ctx context.Context) {
 	r.checkAddresses()
 	subnets := r.subnets()
 	r.checkSubnets(subnets)
+	r.virtualNetworks()
 	r.reach(ctx, subnets)
 }
 

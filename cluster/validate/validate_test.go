@@ -70,6 +70,19 @@ func TestFindings(t *testing.T) {
 			a.desc.CpuModels, b.desc.CpuModels = a.desc.CpuModels[:1], b.desc.CpuModels[1:]
 		}, "Processor model", Warning, "lack something of every model", nil},
 		{"an older version", func(_, b *fake) { b.desc.CpuModels = nil }, "Processor model", Warning, "of s2 it is not known", nil},
+		{"no bridge for a machine", func(a, b *fake) {
+			a.desc.VirtualNetworks, b.desc.VirtualNetworks = external("s2=br7"), external("s2=br7")
+		}, "Virtual network", Failed, "s2 has no bridge br7", nil},
+		{"no bridge of a new node's, and no machine", func(a, _ *fake) {
+			a.desc.VirtualNetworks = external()
+			a.desc.VirtualNetworks[0].Machines = nil
+		}, "Virtual network", Warning, "s2 has no bridge br0", nil},
+		{"a bridge that is down", func(a, b *fake) {
+			a.desc.VirtualNetworks, b.desc.Bridges.Bridges[0].Up = external("s2=br1"), false
+		}, "Virtual network", Warning, "the bridge br1 of s2 is down", nil},
+		{"bridges not known", func(a, b *fake) {
+			a.desc.VirtualNetworks, b.desc.Bridges = external("s2=br1"), nil
+		}, "Virtual network", Warning, "s2 does not say which bridges it has", nil},
 		{
 			"one name twice", func(_, b *fake) { b.desc.Name = "s1" }, "Names", Failed, "two nodes are named s1",
 			[]string{"Reservations", "Addresses", "Witness", "Volume"},
@@ -193,4 +206,29 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s is not named in %v", field, err)
 		}
 	}
+}
+
+// external is a virtual network on br0, with the bridges NODE=BRIDGE of nodes.
+func external(own ...string) []*apipb.VirtualNetworkInfo {
+	v := &apipb.VirtualNetworkInfo{Name: "External Virtual Network", Bridge: "br0", Machines: []string{"sql"}}
+	for _, text := range own {
+		node, bridge, _ := strings.Cut(text, "=")
+		v.Nodes = append(v.Nodes, &apipb.VirtualNetworkNode{Node: node, Bridge: bridge})
+	}
+	return []*apipb.VirtualNetworkInfo{v}
+}
+
+// TestVirtualNetworkOnEveryNode passes, by another name on one.
+func TestVirtualNetworkOnEveryNode(t *testing.T) {
+	a, b := pair()
+	a.desc.VirtualNetworks = external("s2=br1")
+	for _, c := range validated(t, Options{}, a, b).Checks {
+		if c.Name == "Virtual network" {
+			if c.Result != Passed || c.Text != "its bridge is on every node, and up" {
+				t.Errorf("%v", c)
+			}
+			return
+		}
+	}
+	t.Error("it was not looked for")
 }

@@ -45,6 +45,11 @@ var lasting = map[string]string{
 	"cluster_cpu_set":      "cluster cpu set auto",
 	"network_list":         "network list",
 	"network_set":          "network set 192.168.100.0/24 --metric 500",
+	"vnet_add":             "vnet add External --bridge br0 --bridge s2=ext0",
+	"vnet_set":             "vnet set External --bridge s2=ext0",
+	"vnet_list":            "vnet list",
+	"vnet_show":            "vnet show external",
+	"vnet_remove":          "vnet remove Backup",
 	"csv_enable":           "csv enable",
 	"csv_add":              "csv add",
 	"csv_list":             "csv list",
@@ -100,7 +105,7 @@ func TestOutputWithoutQuorumIsAsItWas(t *testing.T) {
 
 func TestHelpIsAsItWas(t *testing.T) {
 	f := newFake(t)
-	for _, name := range []string{"", "create", "vm", "vm save", "vm discard-state", "vm move", "quick-migrate", "quorum set", "cluster", "cluster cpu", "cluster cpu set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
+	for _, name := range []string{"", "create", "vm", "vm save", "vm discard-state", "vm move", "quick-migrate", "quorum set", "cluster", "cluster cpu", "cluster cpu set", "vnet", "vnet add", "vnet set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
 		golden(t, strings.TrimSpace("help "+name), show(t, f, name+" --help"))
 	}
 }

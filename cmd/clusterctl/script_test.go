@@ -72,7 +72,7 @@ func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*
 		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true, Format: 1, FormatReachable: 2, FormatWaits: []string{"s2 has version 0.1, which can format 2"}},
 		Quorum:  q, Nodes: nodes, Disks: disks, Volumes: []*apipb.VolumeInfo{volume1},
 		Groups: []*apipb.GroupInfo{web, {Name: clusterGroup, Type: "cluster", State: "online", Owner: "s1", Epoch: 2, Desired: "started"}, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
-		Stale:  f.stale, AnsweredBy: "s1", Networks: networks,
+		Stale:  f.stale, AnsweredBy: "s1", Networks: networks, VirtualNetworks: vnets,
 		Profile: &apipb.Profile{Name: "normal", RaftHeartbeatMs: 150, ElectionMs: 1500, WitnessHeartbeatMs: 200, ChallengeMs: 1200, LeaseHeartbeatMs: 250, LeaseMs: 3000},
 	}), nil
 }
@@ -86,6 +86,25 @@ var networks = []*apipb.NetworkInfo{
 		Name: "Cluster Network 1", Subnet: "192.168.100.0/24", Role: "cluster-and-client", Metric: 10000, State: "up",
 		Addresses: []*apipb.NetworkAddress{{Node: "s1", Host: "192.168.100.11"}, {Node: "s2", Host: "192.168.100.12"}},
 	},
+}
+
+var vnets = []*apipb.VirtualNetworkInfo{
+	{Name: "Backup", Bridge: "br1", Nodes: []*apipb.VirtualNetworkNode{{Node: "s1", Bridge: "br1"}, {Node: "s2", Bridge: "br1"}}},
+	{
+		Name: "External", Bridge: "br0", Machines: []string{"vWS08-SQL01", "web1"},
+		Nodes: []*apipb.VirtualNetworkNode{
+			{Node: "s1", Bridge: "br0"},
+			{Node: "s2", Bridge: "ext0", Own: true, Lacks: "the bridge ext0 of s2, which is its network External, is down: set it up there (`ip link set ext0 up`)"},
+		},
+	},
+}
+
+func (f *fake) VirtualNetworkSet(context.Context, *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error) {
+	return connect.NewResponse(&apipb.VirtualNetworkSetResponse{Network: vnets[1]}), nil
+}
+
+func (f *fake) VirtualNetworkRemove(context.Context, *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error) {
+	return connect.NewResponse(&apipb.VirtualNetworkRemoveResponse{}), nil
 }
 
 func (f *fake) NetworkSet(_ context.Context, r *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {

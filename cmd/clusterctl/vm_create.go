@@ -25,7 +25,7 @@ empty one to install an operating system on from --iso, or a copy of --image.
 Files are those of the node that this runs on. The machine stays off; add it with
 ` + "`clusterctl vm add`" + ` and start it.`,
 		Example: `  clusterctl vm create vWS08-SQL01 --memory 2GiB --cpus 2 --disk-size 40GiB --iso /srv/install.iso
-  clusterctl vm create web1 --image /srv/debian-12.qcow2 --network br-clients`,
+  clusterctl vm create web1 --image /srv/debian-12.qcow2 --network "External Virtual Network"`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              c.app.long(c.run),
 	}
@@ -38,11 +38,11 @@ Files are those of the node that this runs on. The machine stays off; add it wit
 	f.Var(&c.disk, "disk-size", "size of its disk, as in 40GiB (default with --image: the image's)")
 	f.StringVar(&c.req.Image, "image", "", "`file` to copy the disk from, raw or qcow2")
 	f.StringVar(&c.req.Iso, "iso", "", "`file` of a medium to install from")
-	f.StringArrayVar(&c.req.Networks, "network", nil, "`network` to plug a card into; repeat it")
+	f.StringArrayVar(&c.req.Networks, "network", nil, "virtual `network` to plug a card into, or a bridge that all nodes have; repeat it")
 	cmd.MarkFlagsOneRequired("image", "disk-size")
 	complete(cmd, "volume", c.app.names(volumeNames))
 	complete(cmd, "cpu-model", cobra.FixedCompletions([]string{"cluster", "host", "x86-64-v2"}, cobra.ShellCompDirectiveNoFileComp))
-	complete(cmd, "network", cobra.NoFileCompletions)
+	complete(cmd, "network", c.app.names(vnetNames))
 	return cmd
 }
 

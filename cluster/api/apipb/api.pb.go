@@ -436,6 +436,8 @@ type NodeDescription struct {
 	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"`                                           // the newest of the database that it can
 	CpuModels       []*CpuModel            `protobuf:"bytes,170,rep,name=cpu_models,json=cpuModels,proto3" json:"cpu_models,omitempty"`                     // none: not known
 	ClusterCpuModel string                 `protobuf:"bytes,171,opt,name=cluster_cpu_model,json=clusterCpuModel,proto3" json:"cluster_cpu_model,omitempty"` // of the cluster that it is in
+	Bridges         *Bridges               `protobuf:"bytes,172,opt,name=bridges,proto3" json:"bridges,omitempty"`                                          // unset: not known
+	VirtualNetworks []*VirtualNetworkInfo  `protobuf:"bytes,173,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty"`   // of the cluster that it is in
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -652,6 +654,117 @@ func (x *NodeDescription) GetClusterCpuModel() string {
 	return ""
 }
 
+func (x *NodeDescription) GetBridges() *Bridges {
+	if x != nil {
+		return x.Bridges
+	}
+	return nil
+}
+
+func (x *NodeDescription) GetVirtualNetworks() []*VirtualNetworkInfo {
+	if x != nil {
+		return x.VirtualNetworks
+	}
+	return nil
+}
+
+// Bridges are those of a node.
+type Bridges struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bridges       []*Bridge              `protobuf:"bytes,1,rep,name=bridges,proto3" json:"bridges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bridges) Reset() {
+	*x = Bridges{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bridges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bridges) ProtoMessage() {}
+
+func (x *Bridges) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bridges.ProtoReflect.Descriptor instead.
+func (*Bridges) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Bridges) GetBridges() []*Bridge {
+	if x != nil {
+		return x.Bridges
+	}
+	return nil
+}
+
+type Bridge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Up            bool                   `protobuf:"varint,2,opt,name=up,proto3" json:"up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bridge) Reset() {
+	*x = Bridge{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bridge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bridge) ProtoMessage() {}
+
+func (x *Bridge) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
+func (*Bridge) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Bridge) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Bridge) GetUp() bool {
+	if x != nil {
+		return x.Up
+	}
+	return false
+}
+
 // CpuModel is a processor model as a node has it.
 type CpuModel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -663,7 +776,7 @@ type CpuModel struct {
 
 func (x *CpuModel) Reset() {
 	*x = CpuModel{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +788,7 @@ func (x *CpuModel) String() string {
 func (*CpuModel) ProtoMessage() {}
 
 func (x *CpuModel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[8]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +801,7 @@ func (x *CpuModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuModel.ProtoReflect.Descriptor instead.
 func (*CpuModel) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{8}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CpuModel) GetName() string {
@@ -714,7 +827,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +839,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[9]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +852,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{9}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnrollRequest) GetAddress() string {
@@ -758,7 +871,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +883,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[10]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +896,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{10}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EnrollResponse) GetLine() string {
@@ -809,7 +922,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +934,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[11]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +947,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{11}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JoinRequest) GetCaCert() []byte {
@@ -903,7 +1016,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1028,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[12]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1041,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{12}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Peer) GetId() uint64 {
@@ -953,7 +1066,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1078,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[13]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1091,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{13}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{15}
 }
 
 type Chap struct {
@@ -993,7 +1106,7 @@ type Chap struct {
 
 func (x *Chap) Reset() {
 	*x = Chap{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1118,7 @@ func (x *Chap) String() string {
 func (*Chap) ProtoMessage() {}
 
 func (x *Chap) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[14]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1131,7 @@ func (x *Chap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chap.ProtoReflect.Descriptor instead.
 func (*Chap) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{14}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Chap) GetUser() string {
@@ -1059,7 +1172,7 @@ type SanDiscoverRequest struct {
 
 func (x *SanDiscoverRequest) Reset() {
 	*x = SanDiscoverRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1184,7 @@ func (x *SanDiscoverRequest) String() string {
 func (*SanDiscoverRequest) ProtoMessage() {}
 
 func (x *SanDiscoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[15]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1197,7 @@ func (x *SanDiscoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanDiscoverRequest.ProtoReflect.Descriptor instead.
 func (*SanDiscoverRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{15}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SanDiscoverRequest) GetPortal() string {
@@ -1110,7 +1223,7 @@ type SanDiscoverResponse struct {
 
 func (x *SanDiscoverResponse) Reset() {
 	*x = SanDiscoverResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1235,7 @@ func (x *SanDiscoverResponse) String() string {
 func (*SanDiscoverResponse) ProtoMessage() {}
 
 func (x *SanDiscoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[16]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1248,7 @@ func (x *SanDiscoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanDiscoverResponse.ProtoReflect.Descriptor instead.
 func (*SanDiscoverResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{16}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SanDiscoverResponse) GetTargets() []*SanTarget {
@@ -1158,7 +1271,7 @@ type SanTarget struct {
 
 func (x *SanTarget) Reset() {
 	*x = SanTarget{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1283,7 @@ func (x *SanTarget) String() string {
 func (*SanTarget) ProtoMessage() {}
 
 func (x *SanTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[17]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1296,7 @@ func (x *SanTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanTarget.ProtoReflect.Descriptor instead.
 func (*SanTarget) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{17}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SanTarget) GetIqn() string {
@@ -1237,7 +1350,7 @@ type Lun struct {
 
 func (x *Lun) Reset() {
 	*x = Lun{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1362,7 @@ func (x *Lun) String() string {
 func (*Lun) ProtoMessage() {}
 
 func (x *Lun) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[18]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1375,7 @@ func (x *Lun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lun.ProtoReflect.Descriptor instead.
 func (*Lun) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{18}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Lun) GetUrl() string {
@@ -1332,7 +1445,7 @@ type SanLoginRequest struct {
 
 func (x *SanLoginRequest) Reset() {
 	*x = SanLoginRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1457,7 @@ func (x *SanLoginRequest) String() string {
 func (*SanLoginRequest) ProtoMessage() {}
 
 func (x *SanLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[19]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1470,7 @@ func (x *SanLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanLoginRequest.ProtoReflect.Descriptor instead.
 func (*SanLoginRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{19}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SanLoginRequest) GetPortal() string {
@@ -1390,7 +1503,7 @@ type SanLoginResponse struct {
 
 func (x *SanLoginResponse) Reset() {
 	*x = SanLoginResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1515,7 @@ func (x *SanLoginResponse) String() string {
 func (*SanLoginResponse) ProtoMessage() {}
 
 func (x *SanLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[20]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1528,7 @@ func (x *SanLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanLoginResponse.ProtoReflect.Descriptor instead.
 func (*SanLoginResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{20}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SanLoginResponse) GetTargets() []*SanTarget {
@@ -1433,7 +1546,7 @@ type SanListRequest struct {
 
 func (x *SanListRequest) Reset() {
 	*x = SanListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1558,7 @@ func (x *SanListRequest) String() string {
 func (*SanListRequest) ProtoMessage() {}
 
 func (x *SanListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[21]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1571,7 @@ func (x *SanListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanListRequest.ProtoReflect.Descriptor instead.
 func (*SanListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{21}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{23}
 }
 
 type SanListResponse struct {
@@ -1470,7 +1583,7 @@ type SanListResponse struct {
 
 func (x *SanListResponse) Reset() {
 	*x = SanListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1595,7 @@ func (x *SanListResponse) String() string {
 func (*SanListResponse) ProtoMessage() {}
 
 func (x *SanListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[22]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1608,7 @@ func (x *SanListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SanListResponse.ProtoReflect.Descriptor instead.
 func (*SanListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{22}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SanListResponse) GetTargets() []*SanTarget {
@@ -1521,7 +1634,7 @@ type ProbeLunRequest struct {
 
 func (x *ProbeLunRequest) Reset() {
 	*x = ProbeLunRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1646,7 @@ func (x *ProbeLunRequest) String() string {
 func (*ProbeLunRequest) ProtoMessage() {}
 
 func (x *ProbeLunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[23]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1659,7 @@ func (x *ProbeLunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeLunRequest.ProtoReflect.Descriptor instead.
 func (*ProbeLunRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{23}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ProbeLunRequest) GetUrl() string {
@@ -1609,7 +1722,7 @@ type ProbeLunResponse struct {
 
 func (x *ProbeLunResponse) Reset() {
 	*x = ProbeLunResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1734,7 @@ func (x *ProbeLunResponse) String() string {
 func (*ProbeLunResponse) ProtoMessage() {}
 
 func (x *ProbeLunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[24]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1747,7 @@ func (x *ProbeLunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeLunResponse.ProtoReflect.Descriptor instead.
 func (*ProbeLunResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProbeLunResponse) GetConflict() bool {
@@ -1717,7 +1830,7 @@ type ProbeShareRequest struct {
 
 func (x *ProbeShareRequest) Reset() {
 	*x = ProbeShareRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1842,7 @@ func (x *ProbeShareRequest) String() string {
 func (*ProbeShareRequest) ProtoMessage() {}
 
 func (x *ProbeShareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[25]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1855,7 @@ func (x *ProbeShareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeShareRequest.ProtoReflect.Descriptor instead.
 func (*ProbeShareRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ProbeShareRequest) GetFolder() string {
@@ -1768,7 +1881,7 @@ type ProbeShareResponse struct {
 
 func (x *ProbeShareResponse) Reset() {
 	*x = ProbeShareResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1893,7 @@ func (x *ProbeShareResponse) String() string {
 func (*ProbeShareResponse) ProtoMessage() {}
 
 func (x *ProbeShareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[26]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1906,7 @@ func (x *ProbeShareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeShareResponse.ProtoReflect.Descriptor instead.
 func (*ProbeShareResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ProbeShareResponse) GetError() string {
@@ -1812,7 +1925,7 @@ type StandingRequest struct {
 
 func (x *StandingRequest) Reset() {
 	*x = StandingRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1937,7 @@ func (x *StandingRequest) String() string {
 func (*StandingRequest) ProtoMessage() {}
 
 func (x *StandingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[27]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1950,7 @@ func (x *StandingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingRequest.ProtoReflect.Descriptor instead.
 func (*StandingRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StandingRequest) GetNode() uint64 {
@@ -1858,7 +1971,7 @@ type StandingResponse struct {
 
 func (x *StandingResponse) Reset() {
 	*x = StandingResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1983,7 @@ func (x *StandingResponse) String() string {
 func (*StandingResponse) ProtoMessage() {}
 
 func (x *StandingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[28]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1996,7 @@ func (x *StandingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingResponse.ProtoReflect.Descriptor instead.
 func (*StandingResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StandingResponse) GetRemoved() bool {
@@ -1916,7 +2029,7 @@ type ReachRequest struct {
 
 func (x *ReachRequest) Reset() {
 	*x = ReachRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1928,7 +2041,7 @@ func (x *ReachRequest) String() string {
 func (*ReachRequest) ProtoMessage() {}
 
 func (x *ReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[29]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1941,7 +2054,7 @@ func (x *ReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRequest.ProtoReflect.Descriptor instead.
 func (*ReachRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReachRequest) GetAddresses() []string {
@@ -1960,7 +2073,7 @@ type ReachResponse struct {
 
 func (x *ReachResponse) Reset() {
 	*x = ReachResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2085,7 @@ func (x *ReachResponse) String() string {
 func (*ReachResponse) ProtoMessage() {}
 
 func (x *ReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[30]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2098,7 @@ func (x *ReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachResponse.ProtoReflect.Descriptor instead.
 func (*ReachResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReachResponse) GetResults() []*Reached {
@@ -2007,7 +2120,7 @@ type Reached struct {
 
 func (x *Reached) Reset() {
 	*x = Reached{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2132,7 @@ func (x *Reached) String() string {
 func (*Reached) ProtoMessage() {}
 
 func (x *Reached) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[31]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2145,7 @@ func (x *Reached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reached.ProtoReflect.Descriptor instead.
 func (*Reached) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Reached) GetAddress() string {
@@ -2072,7 +2185,7 @@ type MigrationsRequest struct {
 
 func (x *MigrationsRequest) Reset() {
 	*x = MigrationsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2197,7 @@ func (x *MigrationsRequest) String() string {
 func (*MigrationsRequest) ProtoMessage() {}
 
 func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[32]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2210,7 @@ func (x *MigrationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MigrationsRequest) GetId() uint64 {
@@ -2116,7 +2229,7 @@ type MigrationsResponse struct {
 
 func (x *MigrationsResponse) Reset() {
 	*x = MigrationsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2128,7 +2241,7 @@ func (x *MigrationsResponse) String() string {
 func (*MigrationsResponse) ProtoMessage() {}
 
 func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[33]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2141,7 +2254,7 @@ func (x *MigrationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MigrationsResponse) GetMoves() []*MigrationUpdate {
@@ -2163,7 +2276,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2288,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[34]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2301,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Progress) GetStep() string {
@@ -2227,7 +2340,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2352,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[35]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2365,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
 }
 
 type VersionResponse struct {
@@ -2264,7 +2377,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2389,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2402,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -2309,7 +2422,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2434,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2447,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ValidateRequest) GetNodes() []string {
@@ -2362,7 +2475,7 @@ type ValidateUpdate struct {
 
 func (x *ValidateUpdate) Reset() {
 	*x = ValidateUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2487,7 @@ func (x *ValidateUpdate) String() string {
 func (*ValidateUpdate) ProtoMessage() {}
 
 func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2500,7 @@ func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateUpdate.ProtoReflect.Descriptor instead.
 func (*ValidateUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ValidateUpdate) GetRunning() string {
@@ -2425,7 +2538,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2550,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2563,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Check) GetCategory() string {
@@ -2509,7 +2622,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +2634,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +2647,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Report) GetChecks() []*Check {
@@ -2595,7 +2708,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2607,7 +2720,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2620,7 +2733,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CreateRequest) GetName() string {
@@ -2688,7 +2801,7 @@ type NodeAddRequest struct {
 
 func (x *NodeAddRequest) Reset() {
 	*x = NodeAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2813,7 @@ func (x *NodeAddRequest) String() string {
 func (*NodeAddRequest) ProtoMessage() {}
 
 func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2826,7 @@ func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddRequest.ProtoReflect.Descriptor instead.
 func (*NodeAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NodeAddRequest) GetNodes() []string {
@@ -2733,7 +2846,7 @@ type NodeSetRequest struct {
 
 func (x *NodeSetRequest) Reset() {
 	*x = NodeSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +2858,7 @@ func (x *NodeSetRequest) String() string {
 func (*NodeSetRequest) ProtoMessage() {}
 
 func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +2871,7 @@ func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetRequest.ProtoReflect.Descriptor instead.
 func (*NodeSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeSetRequest) GetNode() string {
@@ -2783,7 +2896,7 @@ type NodeSetResponse struct {
 
 func (x *NodeSetResponse) Reset() {
 	*x = NodeSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +2908,7 @@ func (x *NodeSetResponse) String() string {
 func (*NodeSetResponse) ProtoMessage() {}
 
 func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +2921,7 @@ func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetResponse.ProtoReflect.Descriptor instead.
 func (*NodeSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
 }
 
 type NodeRemoveRequest struct {
@@ -2820,7 +2933,7 @@ type NodeRemoveRequest struct {
 
 func (x *NodeRemoveRequest) Reset() {
 	*x = NodeRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2832,7 +2945,7 @@ func (x *NodeRemoveRequest) String() string {
 func (*NodeRemoveRequest) ProtoMessage() {}
 
 func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +2958,7 @@ func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveRequest.ProtoReflect.Descriptor instead.
 func (*NodeRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NodeRemoveRequest) GetNode() string {
@@ -2864,7 +2977,7 @@ type NodeRemoveResponse struct {
 
 func (x *NodeRemoveResponse) Reset() {
 	*x = NodeRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +2989,7 @@ func (x *NodeRemoveResponse) String() string {
 func (*NodeRemoveResponse) ProtoMessage() {}
 
 func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +3002,7 @@ func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveResponse.ProtoReflect.Descriptor instead.
 func (*NodeRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeRemoveResponse) GetNode() string {
@@ -2907,7 +3020,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +3032,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,29 +3045,30 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
 }
 
 type StatusResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cluster       *ClusterInfo           `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Quorum        *QuorumInfo            `protobuf:"bytes,2,opt,name=quorum,proto3" json:"quorum,omitempty"`
-	Nodes         []*NodeInfo            `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Disks         []*DiskInfo            `protobuf:"bytes,4,rep,name=disks,proto3" json:"disks,omitempty"`
-	Volumes       []*VolumeInfo          `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty"`
-	Groups        []*GroupInfo           `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
-	Stale         bool                   `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"` // from this node's replica, without a majority
-	AnsweredBy    string                 `protobuf:"bytes,8,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
-	Portals       []string               `protobuf:"bytes,9,rep,name=portals,proto3" json:"portals,omitempty"`
-	Profile       *Profile               `protobuf:"bytes,10,opt,name=profile,proto3" json:"profile,omitempty"`
-	Networks      []*NetworkInfo         `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Cluster         *ClusterInfo           `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Quorum          *QuorumInfo            `protobuf:"bytes,2,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	Nodes           []*NodeInfo            `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Disks           []*DiskInfo            `protobuf:"bytes,4,rep,name=disks,proto3" json:"disks,omitempty"`
+	Volumes         []*VolumeInfo          `protobuf:"bytes,5,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	Groups          []*GroupInfo           `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
+	Stale           bool                   `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"` // from this node's replica, without a majority
+	AnsweredBy      string                 `protobuf:"bytes,8,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	Portals         []string               `protobuf:"bytes,9,rep,name=portals,proto3" json:"portals,omitempty"`
+	Profile         *Profile               `protobuf:"bytes,10,opt,name=profile,proto3" json:"profile,omitempty"`
+	Networks        []*NetworkInfo         `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty"`
+	VirtualNetworks []*VirtualNetworkInfo  `protobuf:"bytes,170,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3080,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3093,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *StatusResponse) GetCluster() *ClusterInfo {
@@ -3059,6 +3173,342 @@ func (x *StatusResponse) GetNetworks() []*NetworkInfo {
 	return nil
 }
 
+func (x *StatusResponse) GetVirtualNetworks() []*VirtualNetworkInfo {
+	if x != nil {
+		return x.VirtualNetworks
+	}
+	return nil
+}
+
+// VirtualNetworkInfo is what machines' cards are plugged into.
+type VirtualNetworkInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Bridge        string                 `protobuf:"bytes,2,opt,name=bridge,proto3" json:"bridge,omitempty"` // on nodes without one of their own
+	Nodes         []*VirtualNetworkNode  `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Machines      []string               `protobuf:"bytes,4,rep,name=machines,proto3" json:"machines,omitempty"` // that have a card there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualNetworkInfo) Reset() {
+	*x = VirtualNetworkInfo{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualNetworkInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualNetworkInfo) ProtoMessage() {}
+
+func (x *VirtualNetworkInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualNetworkInfo.ProtoReflect.Descriptor instead.
+func (*VirtualNetworkInfo) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *VirtualNetworkInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VirtualNetworkInfo) GetBridge() string {
+	if x != nil {
+		return x.Bridge
+	}
+	return ""
+}
+
+func (x *VirtualNetworkInfo) GetNodes() []*VirtualNetworkNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *VirtualNetworkInfo) GetMachines() []string {
+	if x != nil {
+		return x.Machines
+	}
+	return nil
+}
+
+type VirtualNetworkNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Bridge        string                 `protobuf:"bytes,2,opt,name=bridge,proto3" json:"bridge,omitempty"`
+	Own           bool                   `protobuf:"varint,3,opt,name=own,proto3" json:"own,omitempty"`    // set for this node
+	Lacks         string                 `protobuf:"bytes,4,opt,name=lacks,proto3" json:"lacks,omitempty"` // why it is not to be had there, or not in order
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualNetworkNode) Reset() {
+	*x = VirtualNetworkNode{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualNetworkNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualNetworkNode) ProtoMessage() {}
+
+func (x *VirtualNetworkNode) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualNetworkNode.ProtoReflect.Descriptor instead.
+func (*VirtualNetworkNode) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *VirtualNetworkNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *VirtualNetworkNode) GetBridge() string {
+	if x != nil {
+		return x.Bridge
+	}
+	return ""
+}
+
+func (x *VirtualNetworkNode) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
+func (x *VirtualNetworkNode) GetLacks() string {
+	if x != nil {
+		return x.Lacks
+	}
+	return ""
+}
+
+type VirtualNetworkSetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Add           bool                   `protobuf:"varint,2,opt,name=add,proto3" json:"add,omitempty"`
+	Bridge        *string                `protobuf:"bytes,3,opt,name=bridge,proto3,oneof" json:"bridge,omitempty"`
+	Nodes         map[string]string      `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // bridges by node; empty: the same as elsewhere
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualNetworkSetRequest) Reset() {
+	*x = VirtualNetworkSetRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualNetworkSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualNetworkSetRequest) ProtoMessage() {}
+
+func (x *VirtualNetworkSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualNetworkSetRequest.ProtoReflect.Descriptor instead.
+func (*VirtualNetworkSetRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *VirtualNetworkSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VirtualNetworkSetRequest) GetAdd() bool {
+	if x != nil {
+		return x.Add
+	}
+	return false
+}
+
+func (x *VirtualNetworkSetRequest) GetBridge() string {
+	if x != nil && x.Bridge != nil {
+		return *x.Bridge
+	}
+	return ""
+}
+
+func (x *VirtualNetworkSetRequest) GetNodes() map[string]string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type VirtualNetworkSetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       *VirtualNetworkInfo    `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualNetworkSetResponse) Reset() {
+	*x = VirtualNetworkSetResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualNetworkSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualNetworkSetResponse) ProtoMessage() {}
+
+func (x *VirtualNetworkSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualNetworkSetResponse.ProtoReflect.Descriptor instead.
+func (*VirtualNetworkSetResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *VirtualNetworkSetResponse) GetNetwork() *VirtualNetworkInfo {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+type VirtualNetworkRemoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualNetworkRemoveRequest) Reset() {
+	*x = VirtualNetworkRemoveRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualNetworkRemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualNetworkRemoveRequest) ProtoMessage() {}
+
+func (x *VirtualNetworkRemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualNetworkRemoveRequest.ProtoReflect.Descriptor instead.
+func (*VirtualNetworkRemoveRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *VirtualNetworkRemoveRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type VirtualNetworkRemoveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VirtualNetworkRemoveResponse) Reset() {
+	*x = VirtualNetworkRemoveResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VirtualNetworkRemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VirtualNetworkRemoveResponse) ProtoMessage() {}
+
+func (x *VirtualNetworkRemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VirtualNetworkRemoveResponse.ProtoReflect.Descriptor instead.
+func (*VirtualNetworkRemoveResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+}
+
 type NetworkInfo struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3075,7 +3525,7 @@ type NetworkInfo struct {
 
 func (x *NetworkInfo) Reset() {
 	*x = NetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3537,7 @@ func (x *NetworkInfo) String() string {
 func (*NetworkInfo) ProtoMessage() {}
 
 func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3550,7 @@ func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInfo.ProtoReflect.Descriptor instead.
 func (*NetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *NetworkInfo) GetName() string {
@@ -3169,7 +3619,7 @@ type NetworkAddress struct {
 
 func (x *NetworkAddress) Reset() {
 	*x = NetworkAddress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3631,7 @@ func (x *NetworkAddress) String() string {
 func (*NetworkAddress) ProtoMessage() {}
 
 func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3644,7 @@ func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAddress.ProtoReflect.Descriptor instead.
 func (*NetworkAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *NetworkAddress) GetNode() string {
@@ -3221,7 +3671,7 @@ type ClusterSetRequest struct {
 
 func (x *ClusterSetRequest) Reset() {
 	*x = ClusterSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3233,7 +3683,7 @@ func (x *ClusterSetRequest) String() string {
 func (*ClusterSetRequest) ProtoMessage() {}
 
 func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3246,7 +3696,7 @@ func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ClusterSetRequest) GetIp() string {
@@ -3272,7 +3722,7 @@ type ClusterSetResponse struct {
 
 func (x *ClusterSetResponse) Reset() {
 	*x = ClusterSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3284,7 +3734,7 @@ func (x *ClusterSetResponse) String() string {
 func (*ClusterSetResponse) ProtoMessage() {}
 
 func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3297,7 +3747,7 @@ func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetResponse.ProtoReflect.Descriptor instead.
 func (*ClusterSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
@@ -3315,7 +3765,7 @@ type ClusterCpuRequest struct {
 
 func (x *ClusterCpuRequest) Reset() {
 	*x = ClusterCpuRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3777,7 @@ func (x *ClusterCpuRequest) String() string {
 func (*ClusterCpuRequest) ProtoMessage() {}
 
 func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3790,7 @@ func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
 }
 
 type ClusterCpuSetRequest struct {
@@ -3353,7 +3803,7 @@ type ClusterCpuSetRequest struct {
 
 func (x *ClusterCpuSetRequest) Reset() {
 	*x = ClusterCpuSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3815,7 @@ func (x *ClusterCpuSetRequest) String() string {
 func (*ClusterCpuSetRequest) ProtoMessage() {}
 
 func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3828,7 @@ func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ClusterCpuSetRequest) GetModel() string {
@@ -3410,7 +3860,7 @@ type ClusterCpuResponse struct {
 
 func (x *ClusterCpuResponse) Reset() {
 	*x = ClusterCpuResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3422,7 +3872,7 @@ func (x *ClusterCpuResponse) String() string {
 func (*ClusterCpuResponse) ProtoMessage() {}
 
 func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3435,7 +3885,7 @@ func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuResponse.ProtoReflect.Descriptor instead.
 func (*ClusterCpuResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ClusterCpuResponse) GetModel() string {
@@ -3504,7 +3954,7 @@ type CpuNode struct {
 
 func (x *CpuNode) Reset() {
 	*x = CpuNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3516,7 +3966,7 @@ func (x *CpuNode) String() string {
 func (*CpuNode) ProtoMessage() {}
 
 func (x *CpuNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3529,7 +3979,7 @@ func (x *CpuNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuNode.ProtoReflect.Descriptor instead.
 func (*CpuNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CpuNode) GetName() string {
@@ -3609,7 +4059,7 @@ type CpuMachine struct {
 
 func (x *CpuMachine) Reset() {
 	*x = CpuMachine{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3621,7 +4071,7 @@ func (x *CpuMachine) String() string {
 func (*CpuMachine) ProtoMessage() {}
 
 func (x *CpuMachine) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3634,7 +4084,7 @@ func (x *CpuMachine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuMachine.ProtoReflect.Descriptor instead.
 func (*CpuMachine) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CpuMachine) GetName() string {
@@ -3687,7 +4137,7 @@ type ClusterUpgradeRequest struct {
 
 func (x *ClusterUpgradeRequest) Reset() {
 	*x = ClusterUpgradeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3699,7 +4149,7 @@ func (x *ClusterUpgradeRequest) String() string {
 func (*ClusterUpgradeRequest) ProtoMessage() {}
 
 func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3712,7 +4162,7 @@ func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
 }
 
 type ClusterUpgradeResponse struct {
@@ -3725,7 +4175,7 @@ type ClusterUpgradeResponse struct {
 
 func (x *ClusterUpgradeResponse) Reset() {
 	*x = ClusterUpgradeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3737,7 +4187,7 @@ func (x *ClusterUpgradeResponse) String() string {
 func (*ClusterUpgradeResponse) ProtoMessage() {}
 
 func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3750,7 +4200,7 @@ func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ClusterUpgradeResponse) GetFrom() uint32 {
@@ -3776,7 +4226,7 @@ type ConfigExportRequest struct {
 
 func (x *ConfigExportRequest) Reset() {
 	*x = ConfigExportRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3788,7 +4238,7 @@ func (x *ConfigExportRequest) String() string {
 func (*ConfigExportRequest) ProtoMessage() {}
 
 func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3801,7 +4251,7 @@ func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportRequest.ProtoReflect.Descriptor instead.
 func (*ConfigExportRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ConfigExportRequest) GetUser() string {
@@ -3825,7 +4275,7 @@ type ConfigExportResponse struct {
 
 func (x *ConfigExportResponse) Reset() {
 	*x = ConfigExportResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3837,7 +4287,7 @@ func (x *ConfigExportResponse) String() string {
 func (*ConfigExportResponse) ProtoMessage() {}
 
 func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3850,7 +4300,7 @@ func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportResponse.ProtoReflect.Descriptor instead.
 func (*ConfigExportResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ConfigExportResponse) GetCluster() string {
@@ -3908,7 +4358,7 @@ type NetworkSetRequest struct {
 
 func (x *NetworkSetRequest) Reset() {
 	*x = NetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3920,7 +4370,7 @@ func (x *NetworkSetRequest) String() string {
 func (*NetworkSetRequest) ProtoMessage() {}
 
 func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3933,7 +4383,7 @@ func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*NetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *NetworkSetRequest) GetNetwork() string {
@@ -3980,7 +4430,7 @@ type NetworkSetResponse struct {
 
 func (x *NetworkSetResponse) Reset() {
 	*x = NetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +4442,7 @@ func (x *NetworkSetResponse) String() string {
 func (*NetworkSetResponse) ProtoMessage() {}
 
 func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +4455,7 @@ func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*NetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
@@ -4030,7 +4480,7 @@ type ClusterInfo struct {
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4042,7 +4492,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4055,7 +4505,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -4126,7 +4576,7 @@ type QuorumInfo struct {
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4138,7 +4588,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4151,7 +4601,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -4245,7 +4695,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4257,7 +4707,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4270,7 +4720,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Vote) GetName() string {
@@ -4327,7 +4777,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4339,7 +4789,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4352,7 +4802,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Witness) GetDisk() string {
@@ -4409,7 +4859,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4421,7 +4871,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4434,7 +4884,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -4578,7 +5028,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4590,7 +5040,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4603,7 +5053,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -4678,7 +5128,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4690,7 +5140,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4703,7 +5153,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -4827,7 +5277,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4839,7 +5289,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4852,7 +5302,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -4916,7 +5366,7 @@ type PauseCount struct {
 
 func (x *PauseCount) Reset() {
 	*x = PauseCount{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4928,7 +5378,7 @@ func (x *PauseCount) String() string {
 func (*PauseCount) ProtoMessage() {}
 
 func (x *PauseCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4941,7 +5391,7 @@ func (x *PauseCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseCount.ProtoReflect.Descriptor instead.
 func (*PauseCount) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *PauseCount) GetUpToMs() int64 {
@@ -4979,7 +5429,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4991,7 +5441,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5004,7 +5454,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -5114,7 +5564,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5126,7 +5576,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5139,7 +5589,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Profile) GetName() string {
@@ -5210,7 +5660,7 @@ type QuorumSetRequest struct {
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5222,7 +5672,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5235,7 +5685,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -5275,7 +5725,7 @@ type QuorumForceRequest struct {
 
 func (x *QuorumForceRequest) Reset() {
 	*x = QuorumForceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5287,7 +5737,7 @@ func (x *QuorumForceRequest) String() string {
 func (*QuorumForceRequest) ProtoMessage() {}
 
 func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5300,7 +5750,7 @@ func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceRequest.ProtoReflect.Descriptor instead.
 func (*QuorumForceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *QuorumForceRequest) GetClusterName() string {
@@ -5321,7 +5771,7 @@ type QuorumForceResponse struct {
 
 func (x *QuorumForceResponse) Reset() {
 	*x = QuorumForceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5333,7 +5783,7 @@ func (x *QuorumForceResponse) String() string {
 func (*QuorumForceResponse) ProtoMessage() {}
 
 func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5346,7 +5796,7 @@ func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceResponse.ProtoReflect.Descriptor instead.
 func (*QuorumForceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *QuorumForceResponse) GetClusterName() string {
@@ -5380,7 +5830,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5392,7 +5842,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5405,7 +5855,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -5431,7 +5881,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5443,7 +5893,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5456,7 +5906,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -5476,7 +5926,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5488,7 +5938,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5501,7 +5951,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -5527,7 +5977,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5539,7 +5989,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5552,7 +6002,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -5570,7 +6020,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5582,7 +6032,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5595,7 +6045,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 type CsvAddRequest struct {
@@ -5611,7 +6061,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5623,7 +6073,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5636,7 +6086,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -5683,7 +6133,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5695,7 +6145,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5708,7 +6158,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -5728,7 +6178,7 @@ type CsvCheckRequest struct {
 
 func (x *CsvCheckRequest) Reset() {
 	*x = CsvCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5740,7 +6190,7 @@ func (x *CsvCheckRequest) String() string {
 func (*CsvCheckRequest) ProtoMessage() {}
 
 func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5753,7 +6203,7 @@ func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckRequest.ProtoReflect.Descriptor instead.
 func (*CsvCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CsvCheckRequest) GetVolume() string {
@@ -5783,7 +6233,7 @@ type CsvCheckResponse struct {
 
 func (x *CsvCheckResponse) Reset() {
 	*x = CsvCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5795,7 +6245,7 @@ func (x *CsvCheckResponse) String() string {
 func (*CsvCheckResponse) ProtoMessage() {}
 
 func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5808,7 +6258,7 @@ func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckResponse.ProtoReflect.Descriptor instead.
 func (*CsvCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CsvCheckResponse) GetNode() string {
@@ -5856,7 +6306,7 @@ type VolumeFinding struct {
 
 func (x *VolumeFinding) Reset() {
 	*x = VolumeFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5868,7 +6318,7 @@ func (x *VolumeFinding) String() string {
 func (*VolumeFinding) ProtoMessage() {}
 
 func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5881,7 +6331,7 @@ func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeFinding.ProtoReflect.Descriptor instead.
 func (*VolumeFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *VolumeFinding) GetWhat() string {
@@ -5910,7 +6360,7 @@ type CsvMaintenanceRequest struct {
 
 func (x *CsvMaintenanceRequest) Reset() {
 	*x = CsvMaintenanceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5922,7 +6372,7 @@ func (x *CsvMaintenanceRequest) String() string {
 func (*CsvMaintenanceRequest) ProtoMessage() {}
 
 func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5935,7 +6385,7 @@ func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *CsvMaintenanceRequest) GetVolume() string {
@@ -5975,7 +6425,7 @@ type CsvMaintenanceResponse struct {
 
 func (x *CsvMaintenanceResponse) Reset() {
 	*x = CsvMaintenanceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5987,7 +6437,7 @@ func (x *CsvMaintenanceResponse) String() string {
 func (*CsvMaintenanceResponse) ProtoMessage() {}
 
 func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6000,7 +6450,7 @@ func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *CsvMaintenanceResponse) GetVolume() *VolumeInfo {
@@ -6020,7 +6470,7 @@ type CsvSetRequest struct {
 
 func (x *CsvSetRequest) Reset() {
 	*x = CsvSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6032,7 +6482,7 @@ func (x *CsvSetRequest) String() string {
 func (*CsvSetRequest) ProtoMessage() {}
 
 func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6045,7 +6495,7 @@ func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetRequest.ProtoReflect.Descriptor instead.
 func (*CsvSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *CsvSetRequest) GetVolume() string {
@@ -6071,7 +6521,7 @@ type CsvSetResponse struct {
 
 func (x *CsvSetResponse) Reset() {
 	*x = CsvSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6083,7 +6533,7 @@ func (x *CsvSetResponse) String() string {
 func (*CsvSetResponse) ProtoMessage() {}
 
 func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6096,7 +6546,7 @@ func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetResponse.ProtoReflect.Descriptor instead.
 func (*CsvSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CsvSetResponse) GetVolume() *VolumeInfo {
@@ -6115,7 +6565,7 @@ type CsvRemoveRequest struct {
 
 func (x *CsvRemoveRequest) Reset() {
 	*x = CsvRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6127,7 +6577,7 @@ func (x *CsvRemoveRequest) String() string {
 func (*CsvRemoveRequest) ProtoMessage() {}
 
 func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6140,7 +6590,7 @@ func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CsvRemoveRequest) GetVolume() string {
@@ -6159,7 +6609,7 @@ type CsvRemoveResponse struct {
 
 func (x *CsvRemoveResponse) Reset() {
 	*x = CsvRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6171,7 +6621,7 @@ func (x *CsvRemoveResponse) String() string {
 func (*CsvRemoveResponse) ProtoMessage() {}
 
 func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6184,7 +6634,7 @@ func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CsvRemoveResponse) GetDisk() string {
@@ -6206,7 +6656,7 @@ type AnswerDirectoryRequest struct {
 
 func (x *AnswerDirectoryRequest) Reset() {
 	*x = AnswerDirectoryRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6218,7 +6668,7 @@ func (x *AnswerDirectoryRequest) String() string {
 func (*AnswerDirectoryRequest) ProtoMessage() {}
 
 func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6231,7 +6681,7 @@ func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *AnswerDirectoryRequest) GetPath() string {
@@ -6272,7 +6722,7 @@ type AnswerDirectoryResponse struct {
 
 func (x *AnswerDirectoryResponse) Reset() {
 	*x = AnswerDirectoryResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6284,7 +6734,7 @@ func (x *AnswerDirectoryResponse) String() string {
 func (*AnswerDirectoryResponse) ProtoMessage() {}
 
 func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6297,7 +6747,7 @@ func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryResponse.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *AnswerDirectoryResponse) GetKind() string {
@@ -6324,7 +6774,7 @@ type GrowVolumeRequest struct {
 
 func (x *GrowVolumeRequest) Reset() {
 	*x = GrowVolumeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6336,7 +6786,7 @@ func (x *GrowVolumeRequest) String() string {
 func (*GrowVolumeRequest) ProtoMessage() {}
 
 func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6349,7 +6799,7 @@ func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeRequest.ProtoReflect.Descriptor instead.
 func (*GrowVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *GrowVolumeRequest) GetVolume() string {
@@ -6377,7 +6827,7 @@ type GrowVolumeResponse struct {
 
 func (x *GrowVolumeResponse) Reset() {
 	*x = GrowVolumeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6389,7 +6839,7 @@ func (x *GrowVolumeResponse) String() string {
 func (*GrowVolumeResponse) ProtoMessage() {}
 
 func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6402,7 +6852,7 @@ func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeResponse.ProtoReflect.Descriptor instead.
 func (*GrowVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *GrowVolumeResponse) GetLunSize() int64 {
@@ -6435,7 +6885,7 @@ type CsvGrowRequest struct {
 
 func (x *CsvGrowRequest) Reset() {
 	*x = CsvGrowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6447,7 +6897,7 @@ func (x *CsvGrowRequest) String() string {
 func (*CsvGrowRequest) ProtoMessage() {}
 
 func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6460,7 +6910,7 @@ func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowRequest.ProtoReflect.Descriptor instead.
 func (*CsvGrowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *CsvGrowRequest) GetVolume() string {
@@ -6482,7 +6932,7 @@ type CsvGrowResponse struct {
 
 func (x *CsvGrowResponse) Reset() {
 	*x = CsvGrowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6494,7 +6944,7 @@ func (x *CsvGrowResponse) String() string {
 func (*CsvGrowResponse) ProtoMessage() {}
 
 func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6507,7 +6957,7 @@ func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowResponse.ProtoReflect.Descriptor instead.
 func (*CsvGrowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *CsvGrowResponse) GetVolume() *VolumeInfo {
@@ -6548,7 +6998,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6560,7 +7010,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6573,7 +7023,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -6599,7 +7049,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6611,7 +7061,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6624,7 +7074,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -6651,7 +7101,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6663,7 +7113,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6676,7 +7126,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -6752,7 +7202,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6764,7 +7214,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6777,7 +7227,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -6804,7 +7254,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6816,7 +7266,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6829,7 +7279,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -6855,7 +7305,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6867,7 +7317,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6880,7 +7330,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -6900,7 +7350,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6912,7 +7362,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6925,7 +7375,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -6950,7 +7400,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6962,7 +7412,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6975,7 +7425,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
 }
 
 type VmStartRequest struct {
@@ -6988,7 +7438,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7000,7 +7450,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7013,7 +7463,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -7039,7 +7489,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7051,7 +7501,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7064,7 +7514,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -7085,7 +7535,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7097,7 +7547,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7110,7 +7560,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -7143,7 +7593,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7155,7 +7605,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7168,7 +7618,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -7188,7 +7638,7 @@ type VmSaveRequest struct {
 
 func (x *VmSaveRequest) Reset() {
 	*x = VmSaveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7200,7 +7650,7 @@ func (x *VmSaveRequest) String() string {
 func (*VmSaveRequest) ProtoMessage() {}
 
 func (x *VmSaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7213,7 +7663,7 @@ func (x *VmSaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmSaveRequest.ProtoReflect.Descriptor instead.
 func (*VmSaveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *VmSaveRequest) GetName() string {
@@ -7239,7 +7689,7 @@ type VmSaveResponse struct {
 
 func (x *VmSaveResponse) Reset() {
 	*x = VmSaveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7251,7 +7701,7 @@ func (x *VmSaveResponse) String() string {
 func (*VmSaveResponse) ProtoMessage() {}
 
 func (x *VmSaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7264,7 +7714,7 @@ func (x *VmSaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmSaveResponse.ProtoReflect.Descriptor instead.
 func (*VmSaveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *VmSaveResponse) GetGroup() *GroupInfo {
@@ -7283,7 +7733,7 @@ type VmDiscardStateRequest struct {
 
 func (x *VmDiscardStateRequest) Reset() {
 	*x = VmDiscardStateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7295,7 +7745,7 @@ func (x *VmDiscardStateRequest) String() string {
 func (*VmDiscardStateRequest) ProtoMessage() {}
 
 func (x *VmDiscardStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7308,7 +7758,7 @@ func (x *VmDiscardStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmDiscardStateRequest.ProtoReflect.Descriptor instead.
 func (*VmDiscardStateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *VmDiscardStateRequest) GetName() string {
@@ -7327,7 +7777,7 @@ type VmDiscardStateResponse struct {
 
 func (x *VmDiscardStateResponse) Reset() {
 	*x = VmDiscardStateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7339,7 +7789,7 @@ func (x *VmDiscardStateResponse) String() string {
 func (*VmDiscardStateResponse) ProtoMessage() {}
 
 func (x *VmDiscardStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7352,7 +7802,7 @@ func (x *VmDiscardStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmDiscardStateResponse.ProtoReflect.Descriptor instead.
 func (*VmDiscardStateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *VmDiscardStateResponse) GetGroup() *GroupInfo {
@@ -7372,7 +7822,7 @@ type VmMoveRequest struct {
 
 func (x *VmMoveRequest) Reset() {
 	*x = VmMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7384,7 +7834,7 @@ func (x *VmMoveRequest) String() string {
 func (*VmMoveRequest) ProtoMessage() {}
 
 func (x *VmMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7397,7 +7847,7 @@ func (x *VmMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmMoveRequest.ProtoReflect.Descriptor instead.
 func (*VmMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *VmMoveRequest) GetName() string {
@@ -7423,7 +7873,7 @@ type VmMoveResponse struct {
 
 func (x *VmMoveResponse) Reset() {
 	*x = VmMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7435,7 +7885,7 @@ func (x *VmMoveResponse) String() string {
 func (*VmMoveResponse) ProtoMessage() {}
 
 func (x *VmMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7448,7 +7898,7 @@ func (x *VmMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmMoveResponse.ProtoReflect.Descriptor instead.
 func (*VmMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *VmMoveResponse) GetGroup() *GroupInfo {
@@ -7469,7 +7919,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7481,7 +7931,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7494,7 +7944,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -7530,7 +7980,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7542,7 +7992,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7555,7 +8005,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -7596,7 +8046,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7608,7 +8058,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7621,7 +8071,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *Chunk) GetName() string {
@@ -7648,7 +8098,7 @@ type QuickMigrateRequest struct {
 
 func (x *QuickMigrateRequest) Reset() {
 	*x = QuickMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7660,7 +8110,7 @@ func (x *QuickMigrateRequest) String() string {
 func (*QuickMigrateRequest) ProtoMessage() {}
 
 func (x *QuickMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7673,7 +8123,7 @@ func (x *QuickMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuickMigrateRequest.ProtoReflect.Descriptor instead.
 func (*QuickMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *QuickMigrateRequest) GetVm() string {
@@ -7702,7 +8152,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7714,7 +8164,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7727,7 +8177,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -7774,7 +8224,7 @@ type MigrationOptions struct {
 
 func (x *MigrationOptions) Reset() {
 	*x = MigrationOptions{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7786,7 +8236,7 @@ func (x *MigrationOptions) String() string {
 func (*MigrationOptions) ProtoMessage() {}
 
 func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7799,7 +8249,7 @@ func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
 func (*MigrationOptions) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
@@ -7854,7 +8304,7 @@ type MigrationFactsRequest struct {
 
 func (x *MigrationFactsRequest) Reset() {
 	*x = MigrationFactsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7866,7 +8316,7 @@ func (x *MigrationFactsRequest) String() string {
 func (*MigrationFactsRequest) ProtoMessage() {}
 
 func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7879,7 +8329,7 @@ func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationFactsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *MigrationFactsRequest) GetNetworks() []string {
@@ -7908,14 +8358,15 @@ type MigrationFactsResponse struct {
 	MachineTypes   []string               `protobuf:"bytes,8,rep,name=machine_types,json=machineTypes,proto3" json:"machine_types,omitempty"`
 	Volumes        []string               `protobuf:"bytes,9,rep,name=volumes,proto3" json:"volumes,omitempty"`
 	Networks       []string               `protobuf:"bytes,10,rep,name=networks,proto3" json:"networks,omitempty"`
-	Cpu            *CpuVerdict            `protobuf:"bytes,170,opt,name=cpu,proto3" json:"cpu,omitempty"` // of the model; unset where it is not known
+	Cpu            *CpuVerdict            `protobuf:"bytes,170,opt,name=cpu,proto3" json:"cpu,omitempty"`                                                                                                                 // of the model; unset where it is not known
+	NetworkNotes   map[string]string      `protobuf:"bytes,171,rep,name=network_notes,json=networkNotes,proto3" json:"network_notes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what is not in order with a network
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *MigrationFactsResponse) Reset() {
 	*x = MigrationFactsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7927,7 +8378,7 @@ func (x *MigrationFactsResponse) String() string {
 func (*MigrationFactsResponse) ProtoMessage() {}
 
 func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7940,7 +8391,7 @@ func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationFactsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *MigrationFactsResponse) GetName() string {
@@ -8020,6 +8471,13 @@ func (x *MigrationFactsResponse) GetCpu() *CpuVerdict {
 	return nil
 }
 
+func (x *MigrationFactsResponse) GetNetworkNotes() map[string]string {
+	if x != nil {
+		return x.NetworkNotes
+	}
+	return nil
+}
+
 // CpuVerdict is what a node says of a processor model.
 type CpuVerdict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -8032,7 +8490,7 @@ type CpuVerdict struct {
 
 func (x *CpuVerdict) Reset() {
 	*x = CpuVerdict{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8044,7 +8502,7 @@ func (x *CpuVerdict) String() string {
 func (*CpuVerdict) ProtoMessage() {}
 
 func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8057,7 +8515,7 @@ func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuVerdict.ProtoReflect.Descriptor instead.
 func (*CpuVerdict) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *CpuVerdict) GetKnown() bool {
@@ -8091,7 +8549,7 @@ type MigrationCheckRequest struct {
 
 func (x *MigrationCheckRequest) Reset() {
 	*x = MigrationCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8103,7 +8561,7 @@ func (x *MigrationCheckRequest) String() string {
 func (*MigrationCheckRequest) ProtoMessage() {}
 
 func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8116,7 +8574,7 @@ func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *MigrationCheckRequest) GetVm() string {
@@ -8152,7 +8610,7 @@ type MigrationCheckResponse struct {
 
 func (x *MigrationCheckResponse) Reset() {
 	*x = MigrationCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8164,7 +8622,7 @@ func (x *MigrationCheckResponse) String() string {
 func (*MigrationCheckResponse) ProtoMessage() {}
 
 func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8177,7 +8635,7 @@ func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *MigrationCheckResponse) GetVm() string {
@@ -8268,7 +8726,7 @@ type MigrationFinding struct {
 
 func (x *MigrationFinding) Reset() {
 	*x = MigrationFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8280,7 +8738,7 @@ func (x *MigrationFinding) String() string {
 func (*MigrationFinding) ProtoMessage() {}
 
 func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8293,7 +8751,7 @@ func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFinding.ProtoReflect.Descriptor instead.
 func (*MigrationFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *MigrationFinding) GetSeverity() string {
@@ -8325,7 +8783,7 @@ type MigrationListRequest struct {
 
 func (x *MigrationListRequest) Reset() {
 	*x = MigrationListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8337,7 +8795,7 @@ func (x *MigrationListRequest) String() string {
 func (*MigrationListRequest) ProtoMessage() {}
 
 func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8350,7 +8808,7 @@ func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListRequest.ProtoReflect.Descriptor instead.
 func (*MigrationListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
 }
 
 type MigrationListResponse struct {
@@ -8362,7 +8820,7 @@ type MigrationListResponse struct {
 
 func (x *MigrationListResponse) Reset() {
 	*x = MigrationListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8374,7 +8832,7 @@ func (x *MigrationListResponse) String() string {
 func (*MigrationListResponse) ProtoMessage() {}
 
 func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8387,7 +8845,7 @@ func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListResponse.ProtoReflect.Descriptor instead.
 func (*MigrationListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *MigrationListResponse) GetMoves() []*MigrationUpdate {
@@ -8406,7 +8864,7 @@ type MigrationCancelRequest struct {
 
 func (x *MigrationCancelRequest) Reset() {
 	*x = MigrationCancelRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8418,7 +8876,7 @@ func (x *MigrationCancelRequest) String() string {
 func (*MigrationCancelRequest) ProtoMessage() {}
 
 func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8431,7 +8889,7 @@ func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *MigrationCancelRequest) GetVm() string {
@@ -8449,7 +8907,7 @@ type MigrationCancelResponse struct {
 
 func (x *MigrationCancelResponse) Reset() {
 	*x = MigrationCancelResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8461,7 +8919,7 @@ func (x *MigrationCancelResponse) String() string {
 func (*MigrationCancelResponse) ProtoMessage() {}
 
 func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8474,7 +8932,7 @@ func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCancelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
 }
 
 type MigrationSettings struct {
@@ -8489,7 +8947,7 @@ type MigrationSettings struct {
 
 func (x *MigrationSettings) Reset() {
 	*x = MigrationSettings{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8501,7 +8959,7 @@ func (x *MigrationSettings) String() string {
 func (*MigrationSettings) ProtoMessage() {}
 
 func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8514,7 +8972,7 @@ func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
 func (*MigrationSettings) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *MigrationSettings) GetOut() uint32 {
@@ -8557,7 +9015,7 @@ type MigrationSetRequest struct {
 
 func (x *MigrationSetRequest) Reset() {
 	*x = MigrationSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8569,7 +9027,7 @@ func (x *MigrationSetRequest) String() string {
 func (*MigrationSetRequest) ProtoMessage() {}
 
 func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8582,7 +9040,7 @@ func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetRequest.ProtoReflect.Descriptor instead.
 func (*MigrationSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *MigrationSetRequest) GetOut() uint32 {
@@ -8622,7 +9080,7 @@ type MigrationSetResponse struct {
 
 func (x *MigrationSetResponse) Reset() {
 	*x = MigrationSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8634,7 +9092,7 @@ func (x *MigrationSetResponse) String() string {
 func (*MigrationSetResponse) ProtoMessage() {}
 
 func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8647,7 +9105,7 @@ func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetResponse.ProtoReflect.Descriptor instead.
 func (*MigrationSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *MigrationSetResponse) GetSettings() *MigrationSettings {
@@ -8689,7 +9147,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8701,7 +9159,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8714,7 +9172,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -8894,7 +9352,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8906,7 +9364,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8919,7 +9377,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -8937,7 +9395,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8949,7 +9407,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8962,7 +9420,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{147}
 }
 
 type EventsRequest struct {
@@ -8975,7 +9433,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8987,7 +9445,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9000,7 +9458,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -9031,7 +9489,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9043,7 +9501,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9056,7 +9514,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *Event) GetId() uint64 {
@@ -9131,7 +9589,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\"\x11\n" +
-	"\x0fDescribeRequest\"\xc1\x06\n" +
+	"\x0fDescribeRequest\"\xc5\a\n" +
 	"\x0fNodeDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -9166,7 +9624,14 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06format\x18n \x01(\rR\x06format\x128\n" +
 	"\n" +
 	"cpu_models\x18\xaa\x01 \x03(\v2\x18.quorate.api.v1.CpuModelR\tcpuModels\x12+\n" +
-	"\x11cluster_cpu_model\x18\xab\x01 \x01(\tR\x0fclusterCpuModel\"8\n" +
+	"\x11cluster_cpu_model\x18\xab\x01 \x01(\tR\x0fclusterCpuModel\x122\n" +
+	"\abridges\x18\xac\x01 \x01(\v2\x17.quorate.api.v1.BridgesR\abridges\x12N\n" +
+	"\x10virtual_networks\x18\xad\x01 \x03(\v2\".quorate.api.v1.VirtualNetworkInfoR\x0fvirtualNetworks\";\n" +
+	"\aBridges\x120\n" +
+	"\abridges\x18\x01 \x03(\v2\x16.quorate.api.v1.BridgeR\abridges\",\n" +
+	"\x06Bridge\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02up\x18\x02 \x01(\bR\x02up\"8\n" +
 	"\bCpuModel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amissing\x18\x02 \x03(\tR\amissing\")\n" +
@@ -9319,7 +9784,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"(\n" +
 	"\x12NodeRemoveResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"\x0f\n" +
-	"\rStatusRequest\"\x81\x04\n" +
+	"\rStatusRequest\"\xd1\x04\n" +
 	"\x0eStatusResponse\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\x122\n" +
 	"\x06quorum\x18\x02 \x01(\v2\x1a.quorate.api.v1.QuorumInfoR\x06quorum\x12.\n" +
@@ -9333,7 +9798,33 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\aportals\x18\t \x03(\tR\aportals\x121\n" +
 	"\aprofile\x18\n" +
 	" \x01(\v2\x17.quorate.api.v1.ProfileR\aprofile\x127\n" +
-	"\bnetworks\x182 \x03(\v2\x1b.quorate.api.v1.NetworkInfoR\bnetworks\"\xfa\x01\n" +
+	"\bnetworks\x182 \x03(\v2\x1b.quorate.api.v1.NetworkInfoR\bnetworks\x12N\n" +
+	"\x10virtual_networks\x18\xaa\x01 \x03(\v2\".quorate.api.v1.VirtualNetworkInfoR\x0fvirtualNetworks\"\x96\x01\n" +
+	"\x12VirtualNetworkInfo\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x128\n" +
+	"\x05nodes\x18\x03 \x03(\v2\".quorate.api.v1.VirtualNetworkNodeR\x05nodes\x12\x1a\n" +
+	"\bmachines\x18\x04 \x03(\tR\bmachines\"h\n" +
+	"\x12VirtualNetworkNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x12\x10\n" +
+	"\x03own\x18\x03 \x01(\bR\x03own\x12\x14\n" +
+	"\x05lacks\x18\x04 \x01(\tR\x05lacks\"\xed\x01\n" +
+	"\x18VirtualNetworkSetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03add\x18\x02 \x01(\bR\x03add\x12\x1b\n" +
+	"\x06bridge\x18\x03 \x01(\tH\x00R\x06bridge\x88\x01\x01\x12I\n" +
+	"\x05nodes\x18\x04 \x03(\v23.quorate.api.v1.VirtualNetworkSetRequest.NodesEntryR\x05nodes\x1a8\n" +
+	"\n" +
+	"NodesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_bridge\"Y\n" +
+	"\x19VirtualNetworkSetResponse\x12<\n" +
+	"\anetwork\x18\x01 \x01(\v2\".quorate.api.v1.VirtualNetworkInfoR\anetwork\"1\n" +
+	"\x1bVirtualNetworkRemoveRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x1e\n" +
+	"\x1cVirtualNetworkRemoveResponse\"\xfa\x01\n" +
 	"\vNetworkInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06subnet\x18\x02 \x01(\tR\x06subnet\x12\x12\n" +
@@ -9696,7 +10187,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\r_max_pause_ms\"Q\n" +
 	"\x15MigrationFactsRequest\x12\x1a\n" +
 	"\bnetworks\x18\x01 \x03(\tR\bnetworks\x12\x1c\n" +
-	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\"\xfb\x02\n" +
+	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\"\x9c\x04\n" +
 	"\x16MigrationFactsResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -9711,7 +10202,11 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\avolumes\x18\t \x03(\tR\avolumes\x12\x1a\n" +
 	"\bnetworks\x18\n" +
 	" \x03(\tR\bnetworks\x12-\n" +
-	"\x03cpu\x18\xaa\x01 \x01(\v2\x1a.quorate.api.v1.CpuVerdictR\x03cpu\"X\n" +
+	"\x03cpu\x18\xaa\x01 \x01(\v2\x1a.quorate.api.v1.CpuVerdictR\x03cpu\x12^\n" +
+	"\rnetwork_notes\x18\xab\x01 \x03(\v28.quorate.api.v1.MigrationFactsResponse.NetworkNotesEntryR\fnetworkNotes\x1a?\n" +
+	"\x11NetworkNotesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"X\n" +
 	"\n" +
 	"CpuVerdict\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x18\n" +
@@ -9824,7 +10319,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12b\n" +
 	"\x0fAnswerDirectory\x12&.quorate.api.v1.AnswerDirectoryRequest\x1a'.quorate.api.v1.AnswerDirectoryResponse\x12S\n" +
 	"\n" +
-	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\x97\x1b\n" +
+	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xf4\x1c\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -9865,7 +10360,9 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06Events\x12\x1d.quorate.api.v1.EventsRequest\x1a\x15.quorate.api.v1.Event0\x01\x12M\n" +
 	"\bEventAdd\x12\x1f.quorate.api.v1.EventAddRequest\x1a .quorate.api.v1.EventAddResponse\x12S\n" +
 	"\n" +
-	"NetworkSet\x12!.quorate.api.v1.NetworkSetRequest\x1a\".quorate.api.v1.NetworkSetResponse\x12S\n" +
+	"NetworkSet\x12!.quorate.api.v1.NetworkSetRequest\x1a\".quorate.api.v1.NetworkSetResponse\x12h\n" +
+	"\x11VirtualNetworkSet\x12(.quorate.api.v1.VirtualNetworkSetRequest\x1a).quorate.api.v1.VirtualNetworkSetResponse\x12q\n" +
+	"\x14VirtualNetworkRemove\x12+.quorate.api.v1.VirtualNetworkRemoveRequest\x1a,.quorate.api.v1.VirtualNetworkRemoveResponse\x12S\n" +
 	"\n" +
 	"ClusterSet\x12!.quorate.api.v1.ClusterSetRequest\x1a\".quorate.api.v1.ClusterSetResponse\x12S\n" +
 	"\n" +
@@ -9886,333 +10383,355 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 142)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 152)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
-	(*QuorumLost)(nil),              // 0: quorate.api.v1.QuorumLost
-	(*ChallengeRequest)(nil),        // 1: quorate.api.v1.ChallengeRequest
-	(*ChallengeResponse)(nil),       // 2: quorate.api.v1.ChallengeResponse
-	(*OpenRequest)(nil),             // 3: quorate.api.v1.OpenRequest
-	(*OpenResponse)(nil),            // 4: quorate.api.v1.OpenResponse
-	(*Address)(nil),                 // 5: quorate.api.v1.Address
-	(*DescribeRequest)(nil),         // 6: quorate.api.v1.DescribeRequest
-	(*NodeDescription)(nil),         // 7: quorate.api.v1.NodeDescription
-	(*CpuModel)(nil),                // 8: quorate.api.v1.CpuModel
-	(*EnrollRequest)(nil),           // 9: quorate.api.v1.EnrollRequest
-	(*EnrollResponse)(nil),          // 10: quorate.api.v1.EnrollResponse
-	(*JoinRequest)(nil),             // 11: quorate.api.v1.JoinRequest
-	(*Peer)(nil),                    // 12: quorate.api.v1.Peer
-	(*JoinResponse)(nil),            // 13: quorate.api.v1.JoinResponse
-	(*Chap)(nil),                    // 14: quorate.api.v1.Chap
-	(*SanDiscoverRequest)(nil),      // 15: quorate.api.v1.SanDiscoverRequest
-	(*SanDiscoverResponse)(nil),     // 16: quorate.api.v1.SanDiscoverResponse
-	(*SanTarget)(nil),               // 17: quorate.api.v1.SanTarget
-	(*Lun)(nil),                     // 18: quorate.api.v1.Lun
-	(*SanLoginRequest)(nil),         // 19: quorate.api.v1.SanLoginRequest
-	(*SanLoginResponse)(nil),        // 20: quorate.api.v1.SanLoginResponse
-	(*SanListRequest)(nil),          // 21: quorate.api.v1.SanListRequest
-	(*SanListResponse)(nil),         // 22: quorate.api.v1.SanListResponse
-	(*ProbeLunRequest)(nil),         // 23: quorate.api.v1.ProbeLunRequest
-	(*ProbeLunResponse)(nil),        // 24: quorate.api.v1.ProbeLunResponse
-	(*ProbeShareRequest)(nil),       // 25: quorate.api.v1.ProbeShareRequest
-	(*ProbeShareResponse)(nil),      // 26: quorate.api.v1.ProbeShareResponse
-	(*StandingRequest)(nil),         // 27: quorate.api.v1.StandingRequest
-	(*StandingResponse)(nil),        // 28: quorate.api.v1.StandingResponse
-	(*ReachRequest)(nil),            // 29: quorate.api.v1.ReachRequest
-	(*ReachResponse)(nil),           // 30: quorate.api.v1.ReachResponse
-	(*Reached)(nil),                 // 31: quorate.api.v1.Reached
-	(*MigrationsRequest)(nil),       // 32: quorate.api.v1.MigrationsRequest
-	(*MigrationsResponse)(nil),      // 33: quorate.api.v1.MigrationsResponse
-	(*Progress)(nil),                // 34: quorate.api.v1.Progress
-	(*VersionRequest)(nil),          // 35: quorate.api.v1.VersionRequest
-	(*VersionResponse)(nil),         // 36: quorate.api.v1.VersionResponse
-	(*ValidateRequest)(nil),         // 37: quorate.api.v1.ValidateRequest
-	(*ValidateUpdate)(nil),          // 38: quorate.api.v1.ValidateUpdate
-	(*Check)(nil),                   // 39: quorate.api.v1.Check
-	(*Report)(nil),                  // 40: quorate.api.v1.Report
-	(*CreateRequest)(nil),           // 41: quorate.api.v1.CreateRequest
-	(*NodeAddRequest)(nil),          // 42: quorate.api.v1.NodeAddRequest
-	(*NodeSetRequest)(nil),          // 43: quorate.api.v1.NodeSetRequest
-	(*NodeSetResponse)(nil),         // 44: quorate.api.v1.NodeSetResponse
-	(*NodeRemoveRequest)(nil),       // 45: quorate.api.v1.NodeRemoveRequest
-	(*NodeRemoveResponse)(nil),      // 46: quorate.api.v1.NodeRemoveResponse
-	(*StatusRequest)(nil),           // 47: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),          // 48: quorate.api.v1.StatusResponse
-	(*NetworkInfo)(nil),             // 49: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),          // 50: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),       // 51: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),      // 52: quorate.api.v1.ClusterSetResponse
-	(*ClusterCpuRequest)(nil),       // 53: quorate.api.v1.ClusterCpuRequest
-	(*ClusterCpuSetRequest)(nil),    // 54: quorate.api.v1.ClusterCpuSetRequest
-	(*ClusterCpuResponse)(nil),      // 55: quorate.api.v1.ClusterCpuResponse
-	(*CpuNode)(nil),                 // 56: quorate.api.v1.CpuNode
-	(*CpuMachine)(nil),              // 57: quorate.api.v1.CpuMachine
-	(*ClusterUpgradeRequest)(nil),   // 58: quorate.api.v1.ClusterUpgradeRequest
-	(*ClusterUpgradeResponse)(nil),  // 59: quorate.api.v1.ClusterUpgradeResponse
-	(*ConfigExportRequest)(nil),     // 60: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil),    // 61: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),       // 62: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),      // 63: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),             // 64: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),              // 65: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                    // 66: quorate.api.v1.Vote
-	(*Witness)(nil),                 // 67: quorate.api.v1.Witness
-	(*NodeInfo)(nil),                // 68: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),                // 69: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),              // 70: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),            // 71: quorate.api.v1.VolumeOnNode
-	(*PauseCount)(nil),              // 72: quorate.api.v1.PauseCount
-	(*GroupInfo)(nil),               // 73: quorate.api.v1.GroupInfo
-	(*Profile)(nil),                 // 74: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),        // 75: quorate.api.v1.QuorumSetRequest
-	(*QuorumForceRequest)(nil),      // 76: quorate.api.v1.QuorumForceRequest
-	(*QuorumForceResponse)(nil),     // 77: quorate.api.v1.QuorumForceResponse
-	(*QuorumSetResponse)(nil),       // 78: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),          // 79: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),         // 80: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),        // 81: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),       // 82: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),           // 83: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),          // 84: quorate.api.v1.CsvAddResponse
-	(*CsvCheckRequest)(nil),         // 85: quorate.api.v1.CsvCheckRequest
-	(*CsvCheckResponse)(nil),        // 86: quorate.api.v1.CsvCheckResponse
-	(*VolumeFinding)(nil),           // 87: quorate.api.v1.VolumeFinding
-	(*CsvMaintenanceRequest)(nil),   // 88: quorate.api.v1.CsvMaintenanceRequest
-	(*CsvMaintenanceResponse)(nil),  // 89: quorate.api.v1.CsvMaintenanceResponse
-	(*CsvSetRequest)(nil),           // 90: quorate.api.v1.CsvSetRequest
-	(*CsvSetResponse)(nil),          // 91: quorate.api.v1.CsvSetResponse
-	(*CsvRemoveRequest)(nil),        // 92: quorate.api.v1.CsvRemoveRequest
-	(*CsvRemoveResponse)(nil),       // 93: quorate.api.v1.CsvRemoveResponse
-	(*AnswerDirectoryRequest)(nil),  // 94: quorate.api.v1.AnswerDirectoryRequest
-	(*AnswerDirectoryResponse)(nil), // 95: quorate.api.v1.AnswerDirectoryResponse
-	(*GrowVolumeRequest)(nil),       // 96: quorate.api.v1.GrowVolumeRequest
-	(*GrowVolumeResponse)(nil),      // 97: quorate.api.v1.GrowVolumeResponse
-	(*CsvGrowRequest)(nil),          // 98: quorate.api.v1.CsvGrowRequest
-	(*CsvGrowResponse)(nil),         // 99: quorate.api.v1.CsvGrowResponse
-	(*CsvMoveRequest)(nil),          // 100: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),         // 101: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),         // 102: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),        // 103: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),            // 104: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),           // 105: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),         // 106: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),        // 107: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),          // 108: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),         // 109: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),           // 110: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),          // 111: quorate.api.v1.VmStopResponse
-	(*VmSaveRequest)(nil),           // 112: quorate.api.v1.VmSaveRequest
-	(*VmSaveResponse)(nil),          // 113: quorate.api.v1.VmSaveResponse
-	(*VmDiscardStateRequest)(nil),   // 114: quorate.api.v1.VmDiscardStateRequest
-	(*VmDiscardStateResponse)(nil),  // 115: quorate.api.v1.VmDiscardStateResponse
-	(*VmMoveRequest)(nil),           // 116: quorate.api.v1.VmMoveRequest
-	(*VmMoveResponse)(nil),          // 117: quorate.api.v1.VmMoveResponse
-	(*VmShowRequest)(nil),           // 118: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),          // 119: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                   // 120: quorate.api.v1.Chunk
-	(*QuickMigrateRequest)(nil),     // 121: quorate.api.v1.QuickMigrateRequest
-	(*LiveMigrateRequest)(nil),      // 122: quorate.api.v1.LiveMigrateRequest
-	(*MigrationOptions)(nil),        // 123: quorate.api.v1.MigrationOptions
-	(*MigrationFactsRequest)(nil),   // 124: quorate.api.v1.MigrationFactsRequest
-	(*MigrationFactsResponse)(nil),  // 125: quorate.api.v1.MigrationFactsResponse
-	(*CpuVerdict)(nil),              // 126: quorate.api.v1.CpuVerdict
-	(*MigrationCheckRequest)(nil),   // 127: quorate.api.v1.MigrationCheckRequest
-	(*MigrationCheckResponse)(nil),  // 128: quorate.api.v1.MigrationCheckResponse
-	(*MigrationFinding)(nil),        // 129: quorate.api.v1.MigrationFinding
-	(*MigrationListRequest)(nil),    // 130: quorate.api.v1.MigrationListRequest
-	(*MigrationListResponse)(nil),   // 131: quorate.api.v1.MigrationListResponse
-	(*MigrationCancelRequest)(nil),  // 132: quorate.api.v1.MigrationCancelRequest
-	(*MigrationCancelResponse)(nil), // 133: quorate.api.v1.MigrationCancelResponse
-	(*MigrationSettings)(nil),       // 134: quorate.api.v1.MigrationSettings
-	(*MigrationSetRequest)(nil),     // 135: quorate.api.v1.MigrationSetRequest
-	(*MigrationSetResponse)(nil),    // 136: quorate.api.v1.MigrationSetResponse
-	(*MigrationUpdate)(nil),         // 137: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),         // 138: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),        // 139: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),           // 140: quorate.api.v1.EventsRequest
-	(*Event)(nil),                   // 141: quorate.api.v1.Event
+	(*QuorumLost)(nil),                   // 0: quorate.api.v1.QuorumLost
+	(*ChallengeRequest)(nil),             // 1: quorate.api.v1.ChallengeRequest
+	(*ChallengeResponse)(nil),            // 2: quorate.api.v1.ChallengeResponse
+	(*OpenRequest)(nil),                  // 3: quorate.api.v1.OpenRequest
+	(*OpenResponse)(nil),                 // 4: quorate.api.v1.OpenResponse
+	(*Address)(nil),                      // 5: quorate.api.v1.Address
+	(*DescribeRequest)(nil),              // 6: quorate.api.v1.DescribeRequest
+	(*NodeDescription)(nil),              // 7: quorate.api.v1.NodeDescription
+	(*Bridges)(nil),                      // 8: quorate.api.v1.Bridges
+	(*Bridge)(nil),                       // 9: quorate.api.v1.Bridge
+	(*CpuModel)(nil),                     // 10: quorate.api.v1.CpuModel
+	(*EnrollRequest)(nil),                // 11: quorate.api.v1.EnrollRequest
+	(*EnrollResponse)(nil),               // 12: quorate.api.v1.EnrollResponse
+	(*JoinRequest)(nil),                  // 13: quorate.api.v1.JoinRequest
+	(*Peer)(nil),                         // 14: quorate.api.v1.Peer
+	(*JoinResponse)(nil),                 // 15: quorate.api.v1.JoinResponse
+	(*Chap)(nil),                         // 16: quorate.api.v1.Chap
+	(*SanDiscoverRequest)(nil),           // 17: quorate.api.v1.SanDiscoverRequest
+	(*SanDiscoverResponse)(nil),          // 18: quorate.api.v1.SanDiscoverResponse
+	(*SanTarget)(nil),                    // 19: quorate.api.v1.SanTarget
+	(*Lun)(nil),                          // 20: quorate.api.v1.Lun
+	(*SanLoginRequest)(nil),              // 21: quorate.api.v1.SanLoginRequest
+	(*SanLoginResponse)(nil),             // 22: quorate.api.v1.SanLoginResponse
+	(*SanListRequest)(nil),               // 23: quorate.api.v1.SanListRequest
+	(*SanListResponse)(nil),              // 24: quorate.api.v1.SanListResponse
+	(*ProbeLunRequest)(nil),              // 25: quorate.api.v1.ProbeLunRequest
+	(*ProbeLunResponse)(nil),             // 26: quorate.api.v1.ProbeLunResponse
+	(*ProbeShareRequest)(nil),            // 27: quorate.api.v1.ProbeShareRequest
+	(*ProbeShareResponse)(nil),           // 28: quorate.api.v1.ProbeShareResponse
+	(*StandingRequest)(nil),              // 29: quorate.api.v1.StandingRequest
+	(*StandingResponse)(nil),             // 30: quorate.api.v1.StandingResponse
+	(*ReachRequest)(nil),                 // 31: quorate.api.v1.ReachRequest
+	(*ReachResponse)(nil),                // 32: quorate.api.v1.ReachResponse
+	(*Reached)(nil),                      // 33: quorate.api.v1.Reached
+	(*MigrationsRequest)(nil),            // 34: quorate.api.v1.MigrationsRequest
+	(*MigrationsResponse)(nil),           // 35: quorate.api.v1.MigrationsResponse
+	(*Progress)(nil),                     // 36: quorate.api.v1.Progress
+	(*VersionRequest)(nil),               // 37: quorate.api.v1.VersionRequest
+	(*VersionResponse)(nil),              // 38: quorate.api.v1.VersionResponse
+	(*ValidateRequest)(nil),              // 39: quorate.api.v1.ValidateRequest
+	(*ValidateUpdate)(nil),               // 40: quorate.api.v1.ValidateUpdate
+	(*Check)(nil),                        // 41: quorate.api.v1.Check
+	(*Report)(nil),                       // 42: quorate.api.v1.Report
+	(*CreateRequest)(nil),                // 43: quorate.api.v1.CreateRequest
+	(*NodeAddRequest)(nil),               // 44: quorate.api.v1.NodeAddRequest
+	(*NodeSetRequest)(nil),               // 45: quorate.api.v1.NodeSetRequest
+	(*NodeSetResponse)(nil),              // 46: quorate.api.v1.NodeSetResponse
+	(*NodeRemoveRequest)(nil),            // 47: quorate.api.v1.NodeRemoveRequest
+	(*NodeRemoveResponse)(nil),           // 48: quorate.api.v1.NodeRemoveResponse
+	(*StatusRequest)(nil),                // 49: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),               // 50: quorate.api.v1.StatusResponse
+	(*VirtualNetworkInfo)(nil),           // 51: quorate.api.v1.VirtualNetworkInfo
+	(*VirtualNetworkNode)(nil),           // 52: quorate.api.v1.VirtualNetworkNode
+	(*VirtualNetworkSetRequest)(nil),     // 53: quorate.api.v1.VirtualNetworkSetRequest
+	(*VirtualNetworkSetResponse)(nil),    // 54: quorate.api.v1.VirtualNetworkSetResponse
+	(*VirtualNetworkRemoveRequest)(nil),  // 55: quorate.api.v1.VirtualNetworkRemoveRequest
+	(*VirtualNetworkRemoveResponse)(nil), // 56: quorate.api.v1.VirtualNetworkRemoveResponse
+	(*NetworkInfo)(nil),                  // 57: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),               // 58: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),            // 59: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),           // 60: quorate.api.v1.ClusterSetResponse
+	(*ClusterCpuRequest)(nil),            // 61: quorate.api.v1.ClusterCpuRequest
+	(*ClusterCpuSetRequest)(nil),         // 62: quorate.api.v1.ClusterCpuSetRequest
+	(*ClusterCpuResponse)(nil),           // 63: quorate.api.v1.ClusterCpuResponse
+	(*CpuNode)(nil),                      // 64: quorate.api.v1.CpuNode
+	(*CpuMachine)(nil),                   // 65: quorate.api.v1.CpuMachine
+	(*ClusterUpgradeRequest)(nil),        // 66: quorate.api.v1.ClusterUpgradeRequest
+	(*ClusterUpgradeResponse)(nil),       // 67: quorate.api.v1.ClusterUpgradeResponse
+	(*ConfigExportRequest)(nil),          // 68: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil),         // 69: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),            // 70: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),           // 71: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),                  // 72: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),                   // 73: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                         // 74: quorate.api.v1.Vote
+	(*Witness)(nil),                      // 75: quorate.api.v1.Witness
+	(*NodeInfo)(nil),                     // 76: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),                     // 77: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),                   // 78: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),                 // 79: quorate.api.v1.VolumeOnNode
+	(*PauseCount)(nil),                   // 80: quorate.api.v1.PauseCount
+	(*GroupInfo)(nil),                    // 81: quorate.api.v1.GroupInfo
+	(*Profile)(nil),                      // 82: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),             // 83: quorate.api.v1.QuorumSetRequest
+	(*QuorumForceRequest)(nil),           // 84: quorate.api.v1.QuorumForceRequest
+	(*QuorumForceResponse)(nil),          // 85: quorate.api.v1.QuorumForceResponse
+	(*QuorumSetResponse)(nil),            // 86: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),               // 87: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),              // 88: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),             // 89: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),            // 90: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),                // 91: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),               // 92: quorate.api.v1.CsvAddResponse
+	(*CsvCheckRequest)(nil),              // 93: quorate.api.v1.CsvCheckRequest
+	(*CsvCheckResponse)(nil),             // 94: quorate.api.v1.CsvCheckResponse
+	(*VolumeFinding)(nil),                // 95: quorate.api.v1.VolumeFinding
+	(*CsvMaintenanceRequest)(nil),        // 96: quorate.api.v1.CsvMaintenanceRequest
+	(*CsvMaintenanceResponse)(nil),       // 97: quorate.api.v1.CsvMaintenanceResponse
+	(*CsvSetRequest)(nil),                // 98: quorate.api.v1.CsvSetRequest
+	(*CsvSetResponse)(nil),               // 99: quorate.api.v1.CsvSetResponse
+	(*CsvRemoveRequest)(nil),             // 100: quorate.api.v1.CsvRemoveRequest
+	(*CsvRemoveResponse)(nil),            // 101: quorate.api.v1.CsvRemoveResponse
+	(*AnswerDirectoryRequest)(nil),       // 102: quorate.api.v1.AnswerDirectoryRequest
+	(*AnswerDirectoryResponse)(nil),      // 103: quorate.api.v1.AnswerDirectoryResponse
+	(*GrowVolumeRequest)(nil),            // 104: quorate.api.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),           // 105: quorate.api.v1.GrowVolumeResponse
+	(*CsvGrowRequest)(nil),               // 106: quorate.api.v1.CsvGrowRequest
+	(*CsvGrowResponse)(nil),              // 107: quorate.api.v1.CsvGrowResponse
+	(*CsvMoveRequest)(nil),               // 108: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),              // 109: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),              // 110: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),             // 111: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),                 // 112: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),                // 113: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),              // 114: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),             // 115: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),               // 116: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),              // 117: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),                // 118: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),               // 119: quorate.api.v1.VmStopResponse
+	(*VmSaveRequest)(nil),                // 120: quorate.api.v1.VmSaveRequest
+	(*VmSaveResponse)(nil),               // 121: quorate.api.v1.VmSaveResponse
+	(*VmDiscardStateRequest)(nil),        // 122: quorate.api.v1.VmDiscardStateRequest
+	(*VmDiscardStateResponse)(nil),       // 123: quorate.api.v1.VmDiscardStateResponse
+	(*VmMoveRequest)(nil),                // 124: quorate.api.v1.VmMoveRequest
+	(*VmMoveResponse)(nil),               // 125: quorate.api.v1.VmMoveResponse
+	(*VmShowRequest)(nil),                // 126: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),               // 127: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                        // 128: quorate.api.v1.Chunk
+	(*QuickMigrateRequest)(nil),          // 129: quorate.api.v1.QuickMigrateRequest
+	(*LiveMigrateRequest)(nil),           // 130: quorate.api.v1.LiveMigrateRequest
+	(*MigrationOptions)(nil),             // 131: quorate.api.v1.MigrationOptions
+	(*MigrationFactsRequest)(nil),        // 132: quorate.api.v1.MigrationFactsRequest
+	(*MigrationFactsResponse)(nil),       // 133: quorate.api.v1.MigrationFactsResponse
+	(*CpuVerdict)(nil),                   // 134: quorate.api.v1.CpuVerdict
+	(*MigrationCheckRequest)(nil),        // 135: quorate.api.v1.MigrationCheckRequest
+	(*MigrationCheckResponse)(nil),       // 136: quorate.api.v1.MigrationCheckResponse
+	(*MigrationFinding)(nil),             // 137: quorate.api.v1.MigrationFinding
+	(*MigrationListRequest)(nil),         // 138: quorate.api.v1.MigrationListRequest
+	(*MigrationListResponse)(nil),        // 139: quorate.api.v1.MigrationListResponse
+	(*MigrationCancelRequest)(nil),       // 140: quorate.api.v1.MigrationCancelRequest
+	(*MigrationCancelResponse)(nil),      // 141: quorate.api.v1.MigrationCancelResponse
+	(*MigrationSettings)(nil),            // 142: quorate.api.v1.MigrationSettings
+	(*MigrationSetRequest)(nil),          // 143: quorate.api.v1.MigrationSetRequest
+	(*MigrationSetResponse)(nil),         // 144: quorate.api.v1.MigrationSetResponse
+	(*MigrationUpdate)(nil),              // 145: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),              // 146: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),             // 147: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),                // 148: quorate.api.v1.EventsRequest
+	(*Event)(nil),                        // 149: quorate.api.v1.Event
+	nil,                                  // 150: quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
+	nil,                                  // 151: quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
-	8,   // 1: quorate.api.v1.NodeDescription.cpu_models:type_name -> quorate.api.v1.CpuModel
-	12,  // 2: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
-	14,  // 3: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
-	17,  // 4: quorate.api.v1.SanDiscoverResponse.targets:type_name -> quorate.api.v1.SanTarget
-	18,  // 5: quorate.api.v1.SanTarget.luns:type_name -> quorate.api.v1.Lun
-	14,  // 6: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
-	17,  // 7: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
-	17,  // 8: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
-	31,  // 9: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	137, // 10: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	39,  // 11: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
-	40,  // 12: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
-	39,  // 13: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	64,  // 14: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	65,  // 15: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	68,  // 16: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	69,  // 17: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	70,  // 18: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	73,  // 19: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	74,  // 20: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	49,  // 21: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
-	50,  // 22: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	64,  // 23: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	56,  // 24: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
-	57,  // 25: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
-	49,  // 26: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	67,  // 27: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	66,  // 28: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
-	5,   // 29: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	71,  // 30: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	72,  // 31: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
-	65,  // 32: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	69,  // 33: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	70,  // 34: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	87,  // 35: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
-	70,  // 36: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	70,  // 37: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	70,  // 38: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	70,  // 39: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	73,  // 40: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	73,  // 41: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	73,  // 42: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	73,  // 43: quorate.api.v1.VmSaveResponse.group:type_name -> quorate.api.v1.GroupInfo
-	73,  // 44: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
-	73,  // 45: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
-	73,  // 46: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	123, // 47: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	126, // 48: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
-	129, // 49: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
-	137, // 50: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	123, // 51: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
-	123, // 52: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	134, // 53: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
-	1,   // 54: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
-	3,   // 55: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
-	6,   // 56: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
-	9,   // 57: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
-	11,  // 58: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
-	15,  // 59: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
-	19,  // 60: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
-	21,  // 61: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
-	23,  // 62: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	25,  // 63: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
-	29,  // 64: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	27,  // 65: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
-	32,  // 66: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	124, // 67: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
-	127, // 68: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
-	85,  // 69: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
-	94,  // 70: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
-	96,  // 71: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
-	35,  // 72: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	37,  // 73: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	41,  // 74: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	42,  // 75: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	43,  // 76: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	45,  // 77: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	47,  // 78: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	75,  // 79: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	76,  // 80: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	79,  // 81: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	81,  // 82: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	83,  // 83: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	85,  // 84: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
-	100, // 85: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	88,  // 86: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
-	92,  // 87: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
-	90,  // 88: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
-	98,  // 89: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
-	102, // 90: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	104, // 91: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	106, // 92: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	108, // 93: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	110, // 94: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	112, // 95: quorate.api.v1.ClusterService.VmSave:input_type -> quorate.api.v1.VmSaveRequest
-	114, // 96: quorate.api.v1.ClusterService.VmDiscardState:input_type -> quorate.api.v1.VmDiscardStateRequest
-	116, // 97: quorate.api.v1.ClusterService.VmMove:input_type -> quorate.api.v1.VmMoveRequest
-	118, // 98: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	120, // 99: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	120, // 100: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	122, // 101: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	121, // 102: quorate.api.v1.ClusterService.QuickMigrate:input_type -> quorate.api.v1.QuickMigrateRequest
-	127, // 103: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
-	130, // 104: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
-	132, // 105: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
-	135, // 106: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
-	140, // 107: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	138, // 108: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	62,  // 109: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	51,  // 110: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	53,  // 111: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
-	54,  // 112: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
-	58,  // 113: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	60,  // 114: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 115: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 116: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 117: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	10,  // 118: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	13,  // 119: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	16,  // 120: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	20,  // 121: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	22,  // 122: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	24,  // 123: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	26,  // 124: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	30,  // 125: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	28,  // 126: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	33,  // 127: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	125, // 128: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
-	128, // 129: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
-	86,  // 130: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	95,  // 131: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
-	97,  // 132: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
-	36,  // 133: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	38,  // 134: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	34,  // 135: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	34,  // 136: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	44,  // 137: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	46,  // 138: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	48,  // 139: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	78,  // 140: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	77,  // 141: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	80,  // 142: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	82,  // 143: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	84,  // 144: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	86,  // 145: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	101, // 146: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	89,  // 147: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
-	93,  // 148: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
-	91,  // 149: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
-	99,  // 150: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
-	103, // 151: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	105, // 152: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	107, // 153: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	109, // 154: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	111, // 155: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	113, // 156: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
-	115, // 157: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
-	117, // 158: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
-	119, // 159: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	120, // 160: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	120, // 161: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	137, // 162: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	137, // 163: quorate.api.v1.ClusterService.QuickMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	128, // 164: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
-	131, // 165: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
-	133, // 166: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
-	136, // 167: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
-	141, // 168: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	139, // 169: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	63,  // 170: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	52,  // 171: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	55,  // 172: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
-	55,  // 173: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
-	59,  // 174: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	61,  // 175: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	115, // [115:176] is the sub-list for method output_type
-	54,  // [54:115] is the sub-list for method input_type
-	54,  // [54:54] is the sub-list for extension type_name
-	54,  // [54:54] is the sub-list for extension extendee
-	0,   // [0:54] is the sub-list for field type_name
+	10,  // 1: quorate.api.v1.NodeDescription.cpu_models:type_name -> quorate.api.v1.CpuModel
+	8,   // 2: quorate.api.v1.NodeDescription.bridges:type_name -> quorate.api.v1.Bridges
+	51,  // 3: quorate.api.v1.NodeDescription.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
+	9,   // 4: quorate.api.v1.Bridges.bridges:type_name -> quorate.api.v1.Bridge
+	14,  // 5: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
+	16,  // 6: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
+	19,  // 7: quorate.api.v1.SanDiscoverResponse.targets:type_name -> quorate.api.v1.SanTarget
+	20,  // 8: quorate.api.v1.SanTarget.luns:type_name -> quorate.api.v1.Lun
+	16,  // 9: quorate.api.v1.SanLoginRequest.chap:type_name -> quorate.api.v1.Chap
+	19,  // 10: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
+	19,  // 11: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
+	33,  // 12: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
+	145, // 13: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	41,  // 14: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
+	42,  // 15: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
+	41,  // 16: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
+	72,  // 17: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	73,  // 18: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	76,  // 19: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	77,  // 20: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	78,  // 21: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	81,  // 22: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	82,  // 23: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	57,  // 24: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
+	51,  // 25: quorate.api.v1.StatusResponse.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
+	52,  // 26: quorate.api.v1.VirtualNetworkInfo.nodes:type_name -> quorate.api.v1.VirtualNetworkNode
+	150, // 27: quorate.api.v1.VirtualNetworkSetRequest.nodes:type_name -> quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
+	51,  // 28: quorate.api.v1.VirtualNetworkSetResponse.network:type_name -> quorate.api.v1.VirtualNetworkInfo
+	58,  // 29: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
+	72,  // 30: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	64,  // 31: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
+	65,  // 32: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
+	57,  // 33: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
+	75,  // 34: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	74,  // 35: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	5,   // 36: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
+	79,  // 37: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	80,  // 38: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
+	73,  // 39: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	77,  // 40: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	78,  // 41: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	95,  // 42: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
+	78,  // 43: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	78,  // 44: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	78,  // 45: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	78,  // 46: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	81,  // 47: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	81,  // 48: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	81,  // 49: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	81,  // 50: quorate.api.v1.VmSaveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	81,  // 51: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
+	81,  // 52: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	81,  // 53: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	131, // 54: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	134, // 55: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
+	151, // 56: quorate.api.v1.MigrationFactsResponse.network_notes:type_name -> quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
+	137, // 57: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
+	145, // 58: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	131, // 59: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
+	131, // 60: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	142, // 61: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
+	1,   // 62: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
+	3,   // 63: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
+	6,   // 64: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
+	11,  // 65: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
+	13,  // 66: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
+	17,  // 67: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
+	21,  // 68: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
+	23,  // 69: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
+	25,  // 70: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
+	27,  // 71: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
+	31,  // 72: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	29,  // 73: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	34,  // 74: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	132, // 75: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
+	135, // 76: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
+	93,  // 77: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
+	102, // 78: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
+	104, // 79: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
+	37,  // 80: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	39,  // 81: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	43,  // 82: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	44,  // 83: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	45,  // 84: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	47,  // 85: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	49,  // 86: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	83,  // 87: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	84,  // 88: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	87,  // 89: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	89,  // 90: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	91,  // 91: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	93,  // 92: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	108, // 93: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	96,  // 94: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
+	100, // 95: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
+	98,  // 96: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
+	106, // 97: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
+	110, // 98: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	112, // 99: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	114, // 100: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	116, // 101: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	118, // 102: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	120, // 103: quorate.api.v1.ClusterService.VmSave:input_type -> quorate.api.v1.VmSaveRequest
+	122, // 104: quorate.api.v1.ClusterService.VmDiscardState:input_type -> quorate.api.v1.VmDiscardStateRequest
+	124, // 105: quorate.api.v1.ClusterService.VmMove:input_type -> quorate.api.v1.VmMoveRequest
+	126, // 106: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	128, // 107: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	128, // 108: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	130, // 109: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	129, // 110: quorate.api.v1.ClusterService.QuickMigrate:input_type -> quorate.api.v1.QuickMigrateRequest
+	135, // 111: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
+	138, // 112: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
+	140, // 113: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
+	143, // 114: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
+	148, // 115: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	146, // 116: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	70,  // 117: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	53,  // 118: quorate.api.v1.ClusterService.VirtualNetworkSet:input_type -> quorate.api.v1.VirtualNetworkSetRequest
+	55,  // 119: quorate.api.v1.ClusterService.VirtualNetworkRemove:input_type -> quorate.api.v1.VirtualNetworkRemoveRequest
+	59,  // 120: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	61,  // 121: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
+	62,  // 122: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
+	66,  // 123: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	68,  // 124: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 125: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 126: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 127: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	12,  // 128: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	15,  // 129: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	18,  // 130: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	22,  // 131: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	24,  // 132: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	26,  // 133: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	28,  // 134: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	32,  // 135: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	30,  // 136: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	35,  // 137: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	133, // 138: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
+	136, // 139: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
+	94,  // 140: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	103, // 141: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
+	105, // 142: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	38,  // 143: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	40,  // 144: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	36,  // 145: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	36,  // 146: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	46,  // 147: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	48,  // 148: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	50,  // 149: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	86,  // 150: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	85,  // 151: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	88,  // 152: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	90,  // 153: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	92,  // 154: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	94,  // 155: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	109, // 156: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	97,  // 157: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
+	101, // 158: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
+	99,  // 159: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
+	107, // 160: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	111, // 161: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	113, // 162: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	115, // 163: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	117, // 164: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	119, // 165: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	121, // 166: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
+	123, // 167: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
+	125, // 168: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
+	127, // 169: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	128, // 170: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	128, // 171: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	145, // 172: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	145, // 173: quorate.api.v1.ClusterService.QuickMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	136, // 174: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
+	139, // 175: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
+	141, // 176: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
+	144, // 177: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
+	149, // 178: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	147, // 179: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	71,  // 180: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	54,  // 181: quorate.api.v1.ClusterService.VirtualNetworkSet:output_type -> quorate.api.v1.VirtualNetworkSetResponse
+	56,  // 182: quorate.api.v1.ClusterService.VirtualNetworkRemove:output_type -> quorate.api.v1.VirtualNetworkRemoveResponse
+	60,  // 183: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	63,  // 184: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
+	63,  // 185: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
+	67,  // 186: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	69,  // 187: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	125, // [125:188] is the sub-list for method output_type
+	62,  // [62:125] is the sub-list for method input_type
+	62,  // [62:62] is the sub-list for extension type_name
+	62,  // [62:62] is the sub-list for extension extendee
+	0,   // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_apipb_api_proto_init() }
@@ -10220,17 +10739,18 @@ func file_cluster_api_apipb_api_proto_init() {
 	if File_cluster_api_apipb_api_proto != nil {
 		return
 	}
-	file_cluster_api_apipb_api_proto_msgTypes[51].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[62].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[123].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[135].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[53].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[59].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[70].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[131].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[143].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   142,
+			NumMessages:   152,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -171,6 +171,12 @@ const (
 	// ClusterServiceNetworkSetProcedure is the fully-qualified name of the ClusterService's NetworkSet
 	// RPC.
 	ClusterServiceNetworkSetProcedure = "/quorate.api.v1.ClusterService/NetworkSet"
+	// ClusterServiceVirtualNetworkSetProcedure is the fully-qualified name of the ClusterService's
+	// VirtualNetworkSet RPC.
+	ClusterServiceVirtualNetworkSetProcedure = "/quorate.api.v1.ClusterService/VirtualNetworkSet"
+	// ClusterServiceVirtualNetworkRemoveProcedure is the fully-qualified name of the ClusterService's
+	// VirtualNetworkRemove RPC.
+	ClusterServiceVirtualNetworkRemoveProcedure = "/quorate.api.v1.ClusterService/VirtualNetworkRemove"
 	// ClusterServiceClusterSetProcedure is the fully-qualified name of the ClusterService's ClusterSet
 	// RPC.
 	ClusterServiceClusterSetProcedure = "/quorate.api.v1.ClusterService/ClusterSet"
@@ -835,6 +841,9 @@ type ClusterServiceClient interface {
 	// EventAdd writes a note of an administrator's among the events, durably.
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
+	// VirtualNetworkSet makes a virtual network for machines, or changes one.
+	VirtualNetworkSet(context.Context, *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error)
+	VirtualNetworkRemove(context.Context, *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error)
 	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
 	// ClusterCpu tells which processor model machines get, and which would suit.
 	ClusterCpu(context.Context, *connect.Request[apipb.ClusterCpuRequest]) (*connect.Response[apipb.ClusterCpuResponse], error)
@@ -1084,6 +1093,18 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("NetworkSet")),
 			connect.WithClientOptions(opts...),
 		),
+		virtualNetworkSet: connect.NewClient[apipb.VirtualNetworkSetRequest, apipb.VirtualNetworkSetResponse](
+			httpClient,
+			baseURL+ClusterServiceVirtualNetworkSetProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("VirtualNetworkSet")),
+			connect.WithClientOptions(opts...),
+		),
+		virtualNetworkRemove: connect.NewClient[apipb.VirtualNetworkRemoveRequest, apipb.VirtualNetworkRemoveResponse](
+			httpClient,
+			baseURL+ClusterServiceVirtualNetworkRemoveProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("VirtualNetworkRemove")),
+			connect.WithClientOptions(opts...),
+		),
 		clusterSet: connect.NewClient[apipb.ClusterSetRequest, apipb.ClusterSetResponse](
 			httpClient,
 			baseURL+ClusterServiceClusterSetProcedure,
@@ -1119,49 +1140,51 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
-	version         *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
-	validate        *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
-	create          *connect.Client[apipb.CreateRequest, apipb.Progress]
-	nodeAdd         *connect.Client[apipb.NodeAddRequest, apipb.Progress]
-	nodeSet         *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
-	nodeRemove      *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
-	status          *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
-	quorumSet       *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
-	quorumForce     *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
-	diskAdd         *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
-	csvEnable       *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
-	csvAdd          *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
-	csvCheck        *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
-	csvMove         *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
-	csvMaintenance  *connect.Client[apipb.CsvMaintenanceRequest, apipb.CsvMaintenanceResponse]
-	csvRemove       *connect.Client[apipb.CsvRemoveRequest, apipb.CsvRemoveResponse]
-	csvSet          *connect.Client[apipb.CsvSetRequest, apipb.CsvSetResponse]
-	csvGrow         *connect.Client[apipb.CsvGrowRequest, apipb.CsvGrowResponse]
-	vmCreate        *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
-	vmAdd           *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
-	vmRemove        *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
-	vmStart         *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
-	vmStop          *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
-	vmSave          *connect.Client[apipb.VmSaveRequest, apipb.VmSaveResponse]
-	vmDiscardState  *connect.Client[apipb.VmDiscardStateRequest, apipb.VmDiscardStateResponse]
-	vmMove          *connect.Client[apipb.VmMoveRequest, apipb.VmMoveResponse]
-	vmShow          *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
-	vmConsole       *connect.Client[apipb.Chunk, apipb.Chunk]
-	vmVnc           *connect.Client[apipb.Chunk, apipb.Chunk]
-	liveMigrate     *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
-	quickMigrate    *connect.Client[apipb.QuickMigrateRequest, apipb.MigrationUpdate]
-	migrationCheck  *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
-	migrationList   *connect.Client[apipb.MigrationListRequest, apipb.MigrationListResponse]
-	migrationCancel *connect.Client[apipb.MigrationCancelRequest, apipb.MigrationCancelResponse]
-	migrationSet    *connect.Client[apipb.MigrationSetRequest, apipb.MigrationSetResponse]
-	events          *connect.Client[apipb.EventsRequest, apipb.Event]
-	eventAdd        *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
-	networkSet      *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
-	clusterSet      *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
-	clusterCpu      *connect.Client[apipb.ClusterCpuRequest, apipb.ClusterCpuResponse]
-	clusterCpuSet   *connect.Client[apipb.ClusterCpuSetRequest, apipb.ClusterCpuResponse]
-	clusterUpgrade  *connect.Client[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse]
-	configExport    *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
+	version              *connect.Client[apipb.VersionRequest, apipb.VersionResponse]
+	validate             *connect.Client[apipb.ValidateRequest, apipb.ValidateUpdate]
+	create               *connect.Client[apipb.CreateRequest, apipb.Progress]
+	nodeAdd              *connect.Client[apipb.NodeAddRequest, apipb.Progress]
+	nodeSet              *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
+	nodeRemove           *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
+	status               *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
+	quorumSet            *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
+	quorumForce          *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
+	diskAdd              *connect.Client[apipb.DiskAddRequest, apipb.DiskAddResponse]
+	csvEnable            *connect.Client[apipb.CsvEnableRequest, apipb.CsvEnableResponse]
+	csvAdd               *connect.Client[apipb.CsvAddRequest, apipb.CsvAddResponse]
+	csvCheck             *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
+	csvMove              *connect.Client[apipb.CsvMoveRequest, apipb.CsvMoveResponse]
+	csvMaintenance       *connect.Client[apipb.CsvMaintenanceRequest, apipb.CsvMaintenanceResponse]
+	csvRemove            *connect.Client[apipb.CsvRemoveRequest, apipb.CsvRemoveResponse]
+	csvSet               *connect.Client[apipb.CsvSetRequest, apipb.CsvSetResponse]
+	csvGrow              *connect.Client[apipb.CsvGrowRequest, apipb.CsvGrowResponse]
+	vmCreate             *connect.Client[apipb.VmCreateRequest, apipb.VmCreateResponse]
+	vmAdd                *connect.Client[apipb.VmAddRequest, apipb.VmAddResponse]
+	vmRemove             *connect.Client[apipb.VmRemoveRequest, apipb.VmRemoveResponse]
+	vmStart              *connect.Client[apipb.VmStartRequest, apipb.VmStartResponse]
+	vmStop               *connect.Client[apipb.VmStopRequest, apipb.VmStopResponse]
+	vmSave               *connect.Client[apipb.VmSaveRequest, apipb.VmSaveResponse]
+	vmDiscardState       *connect.Client[apipb.VmDiscardStateRequest, apipb.VmDiscardStateResponse]
+	vmMove               *connect.Client[apipb.VmMoveRequest, apipb.VmMoveResponse]
+	vmShow               *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
+	vmConsole            *connect.Client[apipb.Chunk, apipb.Chunk]
+	vmVnc                *connect.Client[apipb.Chunk, apipb.Chunk]
+	liveMigrate          *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
+	quickMigrate         *connect.Client[apipb.QuickMigrateRequest, apipb.MigrationUpdate]
+	migrationCheck       *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
+	migrationList        *connect.Client[apipb.MigrationListRequest, apipb.MigrationListResponse]
+	migrationCancel      *connect.Client[apipb.MigrationCancelRequest, apipb.MigrationCancelResponse]
+	migrationSet         *connect.Client[apipb.MigrationSetRequest, apipb.MigrationSetResponse]
+	events               *connect.Client[apipb.EventsRequest, apipb.Event]
+	eventAdd             *connect.Client[apipb.EventAddRequest, apipb.EventAddResponse]
+	networkSet           *connect.Client[apipb.NetworkSetRequest, apipb.NetworkSetResponse]
+	virtualNetworkSet    *connect.Client[apipb.VirtualNetworkSetRequest, apipb.VirtualNetworkSetResponse]
+	virtualNetworkRemove *connect.Client[apipb.VirtualNetworkRemoveRequest, apipb.VirtualNetworkRemoveResponse]
+	clusterSet           *connect.Client[apipb.ClusterSetRequest, apipb.ClusterSetResponse]
+	clusterCpu           *connect.Client[apipb.ClusterCpuRequest, apipb.ClusterCpuResponse]
+	clusterCpuSet        *connect.Client[apipb.ClusterCpuSetRequest, apipb.ClusterCpuResponse]
+	clusterUpgrade       *connect.Client[apipb.ClusterUpgradeRequest, apipb.ClusterUpgradeResponse]
+	configExport         *connect.Client[apipb.ConfigExportRequest, apipb.ConfigExportResponse]
 }
 
 // Version calls quorate.api.v1.ClusterService.Version.
@@ -1354,6 +1377,16 @@ func (c *clusterServiceClient) NetworkSet(ctx context.Context, req *connect.Requ
 	return c.networkSet.CallUnary(ctx, req)
 }
 
+// VirtualNetworkSet calls quorate.api.v1.ClusterService.VirtualNetworkSet.
+func (c *clusterServiceClient) VirtualNetworkSet(ctx context.Context, req *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error) {
+	return c.virtualNetworkSet.CallUnary(ctx, req)
+}
+
+// VirtualNetworkRemove calls quorate.api.v1.ClusterService.VirtualNetworkRemove.
+func (c *clusterServiceClient) VirtualNetworkRemove(ctx context.Context, req *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error) {
+	return c.virtualNetworkRemove.CallUnary(ctx, req)
+}
+
 // ClusterSet calls quorate.api.v1.ClusterService.ClusterSet.
 func (c *clusterServiceClient) ClusterSet(ctx context.Context, req *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
 	return c.clusterSet.CallUnary(ctx, req)
@@ -1438,6 +1471,9 @@ type ClusterServiceHandler interface {
 	// EventAdd writes a note of an administrator's among the events, durably.
 	EventAdd(context.Context, *connect.Request[apipb.EventAddRequest]) (*connect.Response[apipb.EventAddResponse], error)
 	NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error)
+	// VirtualNetworkSet makes a virtual network for machines, or changes one.
+	VirtualNetworkSet(context.Context, *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error)
+	VirtualNetworkRemove(context.Context, *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error)
 	ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error)
 	// ClusterCpu tells which processor model machines get, and which would suit.
 	ClusterCpu(context.Context, *connect.Request[apipb.ClusterCpuRequest]) (*connect.Response[apipb.ClusterCpuResponse], error)
@@ -1683,6 +1719,18 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("NetworkSet")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceVirtualNetworkSetHandler := connect.NewUnaryHandler(
+		ClusterServiceVirtualNetworkSetProcedure,
+		svc.VirtualNetworkSet,
+		connect.WithSchema(clusterServiceMethods.ByName("VirtualNetworkSet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceVirtualNetworkRemoveHandler := connect.NewUnaryHandler(
+		ClusterServiceVirtualNetworkRemoveProcedure,
+		svc.VirtualNetworkRemove,
+		connect.WithSchema(clusterServiceMethods.ByName("VirtualNetworkRemove")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceClusterSetHandler := connect.NewUnaryHandler(
 		ClusterServiceClusterSetProcedure,
 		svc.ClusterSet,
@@ -1791,6 +1839,10 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceEventAddHandler.ServeHTTP(w, r)
 		case ClusterServiceNetworkSetProcedure:
 			clusterServiceNetworkSetHandler.ServeHTTP(w, r)
+		case ClusterServiceVirtualNetworkSetProcedure:
+			clusterServiceVirtualNetworkSetHandler.ServeHTTP(w, r)
+		case ClusterServiceVirtualNetworkRemoveProcedure:
+			clusterServiceVirtualNetworkRemoveHandler.ServeHTTP(w, r)
 		case ClusterServiceClusterSetProcedure:
 			clusterServiceClusterSetHandler.ServeHTTP(w, r)
 		case ClusterServiceClusterCpuProcedure:
@@ -1960,6 +2012,14 @@ func (UnimplementedClusterServiceHandler) EventAdd(context.Context, *connect.Req
 
 func (UnimplementedClusterServiceHandler) NetworkSet(context.Context, *connect.Request[apipb.NetworkSetRequest]) (*connect.Response[apipb.NetworkSetResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NetworkSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) VirtualNetworkSet(context.Context, *connect.Request[apipb.VirtualNetworkSetRequest]) (*connect.Response[apipb.VirtualNetworkSetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VirtualNetworkSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) VirtualNetworkRemove(context.Context, *connect.Request[apipb.VirtualNetworkRemoveRequest]) (*connect.Response[apipb.VirtualNetworkRemoveResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VirtualNetworkRemove is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) ClusterSet(context.Context, *connect.Request[apipb.ClusterSetRequest]) (*connect.Response[apipb.ClusterSetResponse], error) {
