@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Machine struct {
 	mu struct {
 		sync.Mutex
 		monitor *qmp.Monitor // connected when first needed
+		folder  string       // set when the machine has gone to another
 	}
 }
 
@@ -37,7 +39,11 @@ func (m *Machine) Name() string { return m.record.Settings.Name }
 func (m *Machine) Settings() Settings { return m.record.Settings }
 
 // Folder is the machine's folder on its volume.
-func (m *Machine) Folder() string { return m.record.Folder }
+func (m *Machine) Folder() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return cmp.Or(m.mu.folder, m.record.Folder)
+}
 
 // Incoming says that the process was started to be migrated to.
 func (m *Machine) Incoming() bool { return m.record.Incoming }
