@@ -144,14 +144,14 @@ type (
 		Node, Epoch  uint64
 		VictimKey    uint64
 	}
-	// StartMachine commits that the machine starts here and then starts it, as
-	// long as noded keeps the node's epoch NodeEpoch: once that is over, the node
-	// has said, or the others have concluded, that nothing runs here.
-	// Saved is the saved state that it goes on from, 0 its disk.
+	// StartMachine commits that the machine starts here and then starts it from where
+	// it lives as of that commit, as long as noded keeps the node's epoch NodeEpoch:
+	// once that is over, the node has said, or the others have concluded, that nothing
+	// runs here. Saved is the saved state that it goes on from, 0 its disk.
 	StartMachine struct {
-		Group, Volume, Folder string
-		Epoch, NodeEpoch      uint64
-		Saved                 uint64
+		Group            string
+		Epoch, NodeEpoch uint64
+		Saved            uint64
 	}
 	// SaveMachine pauses a machine, writes its memory and devices to a file of its
 	// folder, commits that (GroupSaved), and ends its process. Where that comes to
@@ -493,9 +493,9 @@ func group(s *pb.State, l Local, g *pb.Group, moves *moving) []Action {
 		return nil
 	}
 	if !here {
-		return absent(l, g)
+		return append(absent(l, g), storage(s, l, g, m, here)...)
 	}
-	return present(s, l, g, m, moves)
+	return append(present(s, l, g, m, moves), storage(s, l, g, m, here)...)
 }
 
 // absent: this node owns the group, and it has no process.
@@ -517,7 +517,7 @@ func absent(l Local, g *pb.Group) []Action {
 	if !l.Lease || !usable(l, g.Volume) || delayed(l, g) {
 		return out
 	}
-	return append(out, StartMachine{Group: g.Name, Volume: g.Volume, Folder: g.Folder, Epoch: g.Epoch, NodeEpoch: l.KeeperEpoch, Saved: g.Saved.GetId()})
+	return append(out, StartMachine{Group: g.Name, Epoch: g.Epoch, NodeEpoch: l.KeeperEpoch, Saved: g.Saved.GetId()})
 }
 
 // delayed tells whether the group's start waits after one that failed, by the

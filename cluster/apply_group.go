@@ -30,7 +30,7 @@ func (d *Database) groupAdd(c *pb.Command, k *pb.GroupAdd) *pb.Result {
 		d.s.Groups = map[string]*pb.Group{}
 	}
 	g.Saving, g.Saved, g.NotSaved, g.Resumed = nil, nil, "", 0
-	g.Epoch, g.Desire, g.Migration, g.Restarts = 1, pb.Desire_DESIRE_STOPPED, nil, 0
+	g.Epoch, g.Desire, g.Migration, g.StorageMove, g.Restarts = 1, pb.Desire_DESIRE_STOPPED, nil, nil, 0
 	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_OFFLINE, Node: g.Owner, Epoch: 1, AtMs: c.AtMs}
 	d.s.Groups[g.Name] = g
 	d.event(c, Info, "group-added", g.Name, "%s is highly available, owned by %s", g.Name, d.nodeName(g.Owner))
@@ -48,6 +48,8 @@ func (d *Database) groupRemove(c *pb.Command, k *pb.GroupRemove) *pb.Result {
 		return refuse(pb.Code_CODE_REFUSED, "%s is not off: stop it first", g.Name)
 	case g.Saved != nil && !k.DiscardState:
 		return refuse(pb.Code_CODE_REFUSED, "%s is saved: start it and shut it down first, or give its state up with --discard-state", g.Name)
+	case storing(g) != nil:
+		return refuse(pb.Code_CODE_REFUSED, "%s", storageWaits(g))
 	}
 	delete(d.s.Groups, k.Name)
 	d.event(c, Info, "group-removed", g.Name, "%s is no longer highly available", g.Name)
@@ -135,6 +137,7 @@ func (d *Database) groupAssign(c *pb.Command, k *pb.GroupAssign) *pb.Result {
 	if g.Saved != nil {
 		g.Saved.To, g.Saved.From = 0, 0
 	}
+	d.undoStorage(c, g, "the machine got another owner")
 	from := g.Owner
 	if k.To == from {
 		// The same node again, at a new epoch: it starts over.
@@ -184,6 +187,9 @@ func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
 	case pb.GroupState_GROUP_STATE_STARTING:
 		d.endSaving(c, g, "its process had ended, it starts anew") // what was being saved is older than the disk soon
 		d.startsAnew(c, g)
+		if !mutant.On("copy outlives a start") {
+			d.undoStorage(c, g, "the machine was started, on what it had")
+		}
 	case pb.GroupState_GROUP_STATE_ONLINE:
 		g.Restarts, g.NotBeforeMs, g.Resumed = 0, 0, 0
 	case pb.GroupState_GROUP_STATE_FAILED:

@@ -15,6 +15,8 @@ func (d *Database) migrationStart(c *pb.Command, k *pb.MigrationStart) *pb.Resul
 		return refuse(pb.Code_CODE_REFUSED, "%s is being moved to %s already", g.Name, d.nodeName(g.Migration.To))
 	case g.Saving != nil, g.Saved != nil:
 		return refuse(pb.Code_CODE_REFUSED, "%s is being saved", g.Name)
+	case copying(g):
+		return refuseCopying(g)
 	case migrationOptions(k.Options) != nil:
 		return refuse(pb.Code_CODE_INVALID, "%v", migrationOptions(k.Options))
 	case d.s.Nodes[k.To] == nil:

@@ -40,6 +40,8 @@ func (d *Database) savable(g *pb.Group) *pb.Result {
 		return refuse(pb.Code_CODE_REFUSED, "%s is saved already: `clusterctl vm start` has it go on", g.Name)
 	case g.Migration != nil:
 		return refuse(pb.Code_CODE_REFUSED, "%s is being moved to %s: wait for it, or cancel it", g.Name, d.nodeName(g.Migration.To))
+	case copying(g):
+		return refuseCopying(g)
 	case !d.up(g.Owner):
 		return refuse(pb.Code_CODE_REFUSED, "%s, which owns %s, is down", d.nodeName(g.Owner), g.Name)
 	case g.Desire != pb.Desire_DESIRE_STARTED || g.Status.GetState() != pb.GroupState_GROUP_STATE_ONLINE || g.Status.Epoch != g.Epoch:
@@ -231,6 +233,8 @@ func (d *Database) groupMove(c *pb.Command, k *pb.GroupMove) *pb.Result {
 		return refuseCluster(g)
 	case g.Desire != pb.Desire_DESIRE_STOPPED || !atRest(g):
 		return refuse(pb.Code_CODE_REFUSED, "%s is not off (it is %s): a running machine moves with `clusterctl live-migrate %s`", g.Name, GroupStateOf(g.Status.GetState()), g.Name)
+	case copying(g):
+		return refuseCopying(g)
 	case k.To == 0:
 		return refuse(pb.Code_CODE_INVALID, "the command to move %s names no node", g.Name)
 	}

@@ -217,6 +217,8 @@ func randomCommand(r *rand.Rand) *pb.Command {
 		return &pb.Command{Kind: &pb.Command_MigrationStart{MigrationStart: &pb.MigrationStart{Group: "sql", To: n()}}}
 	case 7:
 		return &pb.Command{Kind: &pb.Command_MigrationSwitch{MigrationSwitch: &pb.MigrationSwitch{Group: "sql", Id: n(), Epoch: n()}}}
+	case 16:
+		return []*pb.Command{storageStart("Volume2"), storageStart("Volume1"), storageBegin(n()), storageSwitch(n(), n()), StorageFailed("sql", n(), "x"), StorageEnded("sql", n())}[r.IntN(6)]
 	case 8:
 		return &pb.Command{Kind: &pb.Command_VolumeAssign{VolumeAssign: &pb.VolumeAssign{Name: "Volume1", Epoch: n(), To: n()}}}
 	case 9:

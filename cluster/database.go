@@ -197,6 +197,16 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.migrationBegin(c, k.MigrationBegin)
 	case *pb.Command_MigrationSet:
 		return d.migrationSet(c, k.MigrationSet)
+	case *pb.Command_StorageMoveStart:
+		return d.storageMoveStart(c, k.StorageMoveStart)
+	case *pb.Command_StorageMoveBegin:
+		return d.storageMoveBegin(k.StorageMoveBegin)
+	case *pb.Command_StorageMoveSwitch:
+		return d.storageMoveSwitch(c, k.StorageMoveSwitch)
+	case *pb.Command_StorageMoveFail:
+		return d.storageMoveFail(c, k.StorageMoveFail)
+	case *pb.Command_StorageMoveEnd:
+		return d.storageMoveEnd(c, k.StorageMoveEnd)
 	case *pb.Command_MigrationSwitch:
 		return d.migrationSwitch(c, k.MigrationSwitch)
 	case *pb.Command_MigrationEnd:

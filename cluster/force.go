@@ -32,6 +32,9 @@ func (d *Database) Force(node uint64, atMs int64) {
 			d.held = HoldingsOf(d.s) // which the next one goes by
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(d.s.Groups)) {
+		d.undoStorage(c, d.s.Groups[name], "quorum was forced")
+	}
 	d.raiseEpochs(d.s.Cluster.Incarnation / forcedBy)
 	q := d.s.Quorum
 	q.FormerDisk, q.FormerShare, q.FormerVoter = "", "", 0

@@ -64,6 +64,11 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.GroupReport.saved":              5,
 	"quorate.cluster.v1.Command.virtual_network_set":    5,
 	"quorate.cluster.v1.Command.virtual_network_remove": 5,
+	"quorate.cluster.v1.Command.storage_move_start":     5,
+	"quorate.cluster.v1.Command.storage_move_begin":     5,
+	"quorate.cluster.v1.Command.storage_move_switch":    5,
+	"quorate.cluster.v1.Command.storage_move_fail":      5,
+	"quorate.cluster.v1.Command.storage_move_end":       5,
 }
 
 // whole are the messages within commands that are kept as they come: what an older

@@ -223,6 +223,16 @@ func (h *Holdings) changes(c *pb.Command) (names []string, all bool) {
 		return []string{k.MigrationEnd.Group}, false
 	case *pb.Command_MigrationCancel:
 		return []string{k.MigrationCancel.Group}, false
+	case *pb.Command_StorageMoveStart:
+		return []string{k.StorageMoveStart.Group}, false
+	case *pb.Command_StorageMoveBegin:
+		return []string{k.StorageMoveBegin.Group}, false
+	case *pb.Command_StorageMoveSwitch:
+		return []string{k.StorageMoveSwitch.Group}, false
+	case *pb.Command_StorageMoveFail:
+		return []string{k.StorageMoveFail.Group}, false
+	case *pb.Command_StorageMoveEnd:
+		return []string{k.StorageMoveEnd.Group}, false
 	case *pb.Command_NodeDown: // which ends migrations
 		return slices.Sorted(maps.Keys(h.moving)), false
 	case *pb.Command_FenceProof, *pb.Command_NodeUp, *pb.Command_NodeReport, *pb.Command_PathsReport, *pb.Command_ProfileReport,

@@ -85,6 +85,9 @@ func (d *Database) volumeMaintenance(c *pb.Command, k *pb.VolumeMaintenance) *pb
 	case v.MoveTo != 0:
 		return refuse(pb.Code_CODE_REFUSED, "%s is on its way to %s: wait until it is there", v.Name, d.nodeName(v.MoveTo))
 	}
+	if res := refuseCopied(d.s, v.Name); res != nil {
+		return res
+	}
 	moves := func(g *pb.Group) bool {
 		return g.Migration != nil || g.Saving != nil || g.Saved != nil && g.Desire == pb.Desire_DESIRE_STARTED
 	}
@@ -183,6 +186,9 @@ func (d *Database) volumeRemove(c *pb.Command, k *pb.VolumeRemove) *pb.Result {
 	if on := machinesOn(d.s, v.Name, func(*pb.Group) bool { return true }); len(on) > 0 {
 		return refuse(pb.Code_CODE_REFUSED, "machines lie on %s: %s. Remove them from the cluster first (`clusterctl vm remove`)", v.Name, strings.Join(on, ", "))
 	}
+	if res := refuseCopied(d.s, v.Name); res != nil {
+		return res
+	}
 	switch {
 	case v.Removing:
 		return ok()
@@ -206,6 +212,7 @@ func (d *Database) volumeRemoved(c *pb.Command, k *pb.VolumeRemoved) *pb.Result 
 		return refuse(pb.Code_CODE_STALE, "%s is not closed on every node", v.Name)
 	}
 	delete(d.s.Volumes, v.Name)
+	d.leaveOnVolume(c, v.Name)
 	if disk := d.s.Disks[v.Disk]; disk != nil {
 		disk.Role, disk.Claim = pb.DiskRole_DISK_ROLE_AVAILABLE, nil
 	}

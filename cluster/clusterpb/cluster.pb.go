@@ -399,6 +399,61 @@ func (GroupState) EnumDescriptor() ([]byte, []int) {
 	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
 }
 
+type StorageStep int32
+
+const (
+	StorageStep_STORAGE_STEP_UNSPECIFIED StorageStep = 0
+	StorageStep_STORAGE_STEP_COPYING     StorageStep = 1 // the machine lives on the volume that it had
+	StorageStep_STORAGE_STEP_UNDOING     StorageStep = 2 // it stays there: what was copied is to be removed
+	StorageStep_STORAGE_STEP_CLEANING    StorageStep = 3 // it lives on the other: what it had before is to be removed
+	StorageStep_STORAGE_STEP_ENDED       StorageStep = 4
+)
+
+// Enum value maps for StorageStep.
+var (
+	StorageStep_name = map[int32]string{
+		0: "STORAGE_STEP_UNSPECIFIED",
+		1: "STORAGE_STEP_COPYING",
+		2: "STORAGE_STEP_UNDOING",
+		3: "STORAGE_STEP_CLEANING",
+		4: "STORAGE_STEP_ENDED",
+	}
+	StorageStep_value = map[string]int32{
+		"STORAGE_STEP_UNSPECIFIED": 0,
+		"STORAGE_STEP_COPYING":     1,
+		"STORAGE_STEP_UNDOING":     2,
+		"STORAGE_STEP_CLEANING":    3,
+		"STORAGE_STEP_ENDED":       4,
+	}
+)
+
+func (x StorageStep) Enum() *StorageStep {
+	p := new(StorageStep)
+	*p = x
+	return p
+}
+
+func (x StorageStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StorageStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_cluster_clusterpb_cluster_proto_enumTypes[7].Descriptor()
+}
+
+func (StorageStep) Type() protoreflect.EnumType {
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[7]
+}
+
+func (x StorageStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StorageStep.Descriptor instead.
+func (StorageStep) EnumDescriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
+}
+
 type Code int32
 
 const (
@@ -438,11 +493,11 @@ func (x Code) String() string {
 }
 
 func (Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[7].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[8].Descriptor()
 }
 
 func (Code) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[7]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[8]
 }
 
 func (x Code) Number() protoreflect.EnumNumber {
@@ -451,7 +506,7 @@ func (x Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Code.Descriptor instead.
 func (Code) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 // State is the whole database.
@@ -467,7 +522,7 @@ type State struct {
 	NextEvent       uint64                     `protobuf:"varint,8,opt,name=next_event,json=nextEvent,proto3" json:"next_event,omitempty"`
 	Recent          []*Applied                 `protobuf:"bytes,9,rep,name=recent,proto3" json:"recent,omitempty"` // results of the newest commands
 	NextNode        uint64                     `protobuf:"varint,10,opt,name=next_node,json=nextNode,proto3" json:"next_node,omitempty"`
-	NextMigration   uint64                     `protobuf:"varint,11,opt,name=next_migration,json=nextMigration,proto3" json:"next_migration,omitempty"`
+	NextMigration   uint64                     `protobuf:"varint,11,opt,name=next_migration,json=nextMigration,proto3" json:"next_migration,omitempty"`                                                                                 // and of moves between volumes
 	Portals         []string                   `protobuf:"bytes,12,rep,name=portals,proto3" json:"portals,omitempty"`                                                                                                                   // SAN portals that every node logs in to
 	Networks        map[string]*Network        `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`                                       // by subnet
 	NextSave        uint64                     `protobuf:"varint,160,opt,name=next_save,json=nextSave,proto3" json:"next_save,omitempty"`                                                                                               // the last number that a save has got
@@ -2487,12 +2542,13 @@ type Group struct {
 	Restarts      uint32                 `protobuf:"varint,11,opt,name=restarts,proto3" json:"restarts,omitempty"`                            // failed starts since it last was online
 	NotBeforeMs   int64                  `protobuf:"varint,12,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"` // no further start before
 	HardStop      bool                   `protobuf:"varint,13,opt,name=hard_stop,json=hardStop,proto3" json:"hard_stop,omitempty"`
-	Address       string                 `protobuf:"bytes,50,opt,name=address,proto3" json:"address,omitempty"`                    // of the cluster group
-	Cards         *Cards                 `protobuf:"bytes,170,opt,name=cards,proto3" json:"cards,omitempty"`                       // unset: not known
-	Saving        *Saving                `protobuf:"bytes,160,opt,name=saving,proto3" json:"saving,omitempty"`                     // set while its memory is written to its volume
-	Saved         *SavedState            `protobuf:"bytes,161,opt,name=saved,proto3" json:"saved,omitempty"`                       // set while it is to go on from there
-	NotSaved      string                 `protobuf:"bytes,162,opt,name=not_saved,json=notSaved,proto3" json:"not_saved,omitempty"` // why the latest save, or the move that it was for, came to nothing; empty: it did not
-	Resumed       uint64                 `protobuf:"varint,163,opt,name=resumed,proto3" json:"resumed,omitempty"`                  // the epoch in which its state was used up, until it is seen to run or starts anew
+	Address       string                 `protobuf:"bytes,50,opt,name=address,proto3" json:"address,omitempty"`                             // of the cluster group
+	StorageMove   *StorageMove           `protobuf:"bytes,152,opt,name=storage_move,json=storageMove,proto3" json:"storage_move,omitempty"` // the latest
+	Cards         *Cards                 `protobuf:"bytes,170,opt,name=cards,proto3" json:"cards,omitempty"`                                // unset: not known
+	Saving        *Saving                `protobuf:"bytes,160,opt,name=saving,proto3" json:"saving,omitempty"`                              // set while its memory is written to its volume
+	Saved         *SavedState            `protobuf:"bytes,161,opt,name=saved,proto3" json:"saved,omitempty"`                                // set while it is to go on from there
+	NotSaved      string                 `protobuf:"bytes,162,opt,name=not_saved,json=notSaved,proto3" json:"not_saved,omitempty"`          // why the latest save, or the move that it was for, came to nothing; empty: it did not
+	Resumed       uint64                 `protobuf:"varint,163,opt,name=resumed,proto3" json:"resumed,omitempty"`                           // the epoch in which its state was used up, until it is seen to run or starts anew
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2623,6 +2679,13 @@ func (x *Group) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *Group) GetStorageMove() *StorageMove {
+	if x != nil {
+		return x.StorageMove
+	}
+	return nil
 }
 
 func (x *Group) GetCards() *Cards {
@@ -2964,6 +3027,107 @@ func (x *SavedBy) GetCpuFeatures() []string {
 	return nil
 }
 
+// StorageMove is how a machine's folder goes to another volume.
+type StorageMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"` // volume
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`     // volume
+	Step          StorageStep            `protobuf:"varint,4,opt,name=step,proto3,enum=quorate.cluster.v1.StorageStep" json:"step,omitempty"`
+	Begun         bool                   `protobuf:"varint,5,opt,name=begun,proto3" json:"begun,omitempty"`         // a node copies
+	Bandwidth     uint64                 `protobuf:"varint,6,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // bytes a second; 0: no limit
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`        // why it failed, or what was left
+	Moved         bool                   `protobuf:"varint,8,opt,name=moved,proto3" json:"moved,omitempty"`         // it lives on the other
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StorageMove) Reset() {
+	*x = StorageMove{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorageMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorageMove) ProtoMessage() {}
+
+func (x *StorageMove) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorageMove.ProtoReflect.Descriptor instead.
+func (*StorageMove) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *StorageMove) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *StorageMove) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *StorageMove) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *StorageMove) GetStep() StorageStep {
+	if x != nil {
+		return x.Step
+	}
+	return StorageStep_STORAGE_STEP_UNSPECIFIED
+}
+
+func (x *StorageMove) GetBegun() bool {
+	if x != nil {
+		return x.Begun
+	}
+	return false
+}
+
+func (x *StorageMove) GetBandwidth() uint64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
+func (x *StorageMove) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *StorageMove) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
+}
+
 // Cards are what a machine is plugged into.
 type Cards struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2974,7 +3138,7 @@ type Cards struct {
 
 func (x *Cards) Reset() {
 	*x = Cards{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3150,7 @@ func (x *Cards) String() string {
 func (*Cards) ProtoMessage() {}
 
 func (x *Cards) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3163,7 @@ func (x *Cards) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cards.ProtoReflect.Descriptor instead.
 func (*Cards) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Cards) GetNetworks() []string {
@@ -3026,7 +3190,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3038,7 +3202,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3051,7 +3215,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GroupStatus) GetState() GroupState {
@@ -3127,7 +3291,7 @@ type Migration struct {
 
 func (x *Migration) Reset() {
 	*x = Migration{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3303,7 @@ func (x *Migration) String() string {
 func (*Migration) ProtoMessage() {}
 
 func (x *Migration) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3316,7 @@ func (x *Migration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Migration.ProtoReflect.Descriptor instead.
 func (*Migration) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Migration) GetId() uint64 {
@@ -3232,7 +3396,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3408,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3421,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Event) GetId() uint64 {
@@ -3312,7 +3476,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3324,7 +3488,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3337,7 +3501,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Applied) GetId() uint64 {
@@ -3365,7 +3529,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3377,7 +3541,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3390,7 +3554,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Result) GetCode() Code {
@@ -3464,6 +3628,11 @@ type Command struct {
 	//	*Command_VolumeRemoved
 	//	*Command_MigrationBegin
 	//	*Command_MigrationSet
+	//	*Command_StorageMoveStart
+	//	*Command_StorageMoveBegin
+	//	*Command_StorageMoveSwitch
+	//	*Command_StorageMoveFail
+	//	*Command_StorageMoveEnd
 	//	*Command_VolumeSet
 	//	*Command_GroupSave
 	//	*Command_GroupSaved
@@ -3480,7 +3649,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3661,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3674,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Command) GetId() uint64 {
@@ -3912,6 +4081,51 @@ func (x *Command) GetMigrationSet() *MigrationSet {
 	return nil
 }
 
+func (x *Command) GetStorageMoveStart() *StorageMoveStart {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_StorageMoveStart); ok {
+			return x.StorageMoveStart
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetStorageMoveBegin() *StorageMoveBegin {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_StorageMoveBegin); ok {
+			return x.StorageMoveBegin
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetStorageMoveSwitch() *StorageMoveSwitch {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_StorageMoveSwitch); ok {
+			return x.StorageMoveSwitch
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetStorageMoveFail() *StorageMoveFail {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_StorageMoveFail); ok {
+			return x.StorageMoveFail
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetStorageMoveEnd() *StorageMoveEnd {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_StorageMoveEnd); ok {
+			return x.StorageMoveEnd
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetVolumeSet() *VolumeSet {
 	if x != nil {
 		if x, ok := x.Kind.(*Command_VolumeSet); ok {
@@ -4161,6 +4375,26 @@ type Command_MigrationSet struct {
 	MigrationSet *MigrationSet `protobuf:"bytes,151,opt,name=migration_set,json=migrationSet,proto3,oneof"`
 }
 
+type Command_StorageMoveStart struct {
+	StorageMoveStart *StorageMoveStart `protobuf:"bytes,152,opt,name=storage_move_start,json=storageMoveStart,proto3,oneof"`
+}
+
+type Command_StorageMoveBegin struct {
+	StorageMoveBegin *StorageMoveBegin `protobuf:"bytes,153,opt,name=storage_move_begin,json=storageMoveBegin,proto3,oneof"`
+}
+
+type Command_StorageMoveSwitch struct {
+	StorageMoveSwitch *StorageMoveSwitch `protobuf:"bytes,154,opt,name=storage_move_switch,json=storageMoveSwitch,proto3,oneof"`
+}
+
+type Command_StorageMoveFail struct {
+	StorageMoveFail *StorageMoveFail `protobuf:"bytes,155,opt,name=storage_move_fail,json=storageMoveFail,proto3,oneof"`
+}
+
+type Command_StorageMoveEnd struct {
+	StorageMoveEnd *StorageMoveEnd `protobuf:"bytes,156,opt,name=storage_move_end,json=storageMoveEnd,proto3,oneof"`
+}
+
 type Command_VolumeSet struct {
 	VolumeSet *VolumeSet `protobuf:"bytes,144,opt,name=volume_set,json=volumeSet,proto3,oneof"`
 }
@@ -4279,6 +4513,16 @@ func (*Command_MigrationBegin) isCommand_Kind() {}
 
 func (*Command_MigrationSet) isCommand_Kind() {}
 
+func (*Command_StorageMoveStart) isCommand_Kind() {}
+
+func (*Command_StorageMoveBegin) isCommand_Kind() {}
+
+func (*Command_StorageMoveSwitch) isCommand_Kind() {}
+
+func (*Command_StorageMoveFail) isCommand_Kind() {}
+
+func (*Command_StorageMoveEnd) isCommand_Kind() {}
+
 func (*Command_VolumeSet) isCommand_Kind() {}
 
 func (*Command_GroupSave) isCommand_Kind() {}
@@ -4307,7 +4551,7 @@ type ClusterUpgrade struct {
 
 func (x *ClusterUpgrade) Reset() {
 	*x = ClusterUpgrade{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4319,7 +4563,7 @@ func (x *ClusterUpgrade) String() string {
 func (*ClusterUpgrade) ProtoMessage() {}
 
 func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4332,7 +4576,7 @@ func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgrade.ProtoReflect.Descriptor instead.
 func (*ClusterUpgrade) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ClusterUpgrade) GetFormat() uint32 {
@@ -4351,7 +4595,7 @@ type NodeAdd struct {
 
 func (x *NodeAdd) Reset() {
 	*x = NodeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4363,7 +4607,7 @@ func (x *NodeAdd) String() string {
 func (*NodeAdd) ProtoMessage() {}
 
 func (x *NodeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4376,7 +4620,7 @@ func (x *NodeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdd.ProtoReflect.Descriptor instead.
 func (*NodeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NodeAdd) GetNode() *Node {
@@ -4395,7 +4639,7 @@ type NodeRemove struct {
 
 func (x *NodeRemove) Reset() {
 	*x = NodeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4407,7 +4651,7 @@ func (x *NodeRemove) String() string {
 func (*NodeRemove) ProtoMessage() {}
 
 func (x *NodeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4420,7 +4664,7 @@ func (x *NodeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemove.ProtoReflect.Descriptor instead.
 func (*NodeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NodeRemove) GetNode() uint64 {
@@ -4440,7 +4684,7 @@ type NodeLeave struct {
 
 func (x *NodeLeave) Reset() {
 	*x = NodeLeave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4452,7 +4696,7 @@ func (x *NodeLeave) String() string {
 func (*NodeLeave) ProtoMessage() {}
 
 func (x *NodeLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4465,7 +4709,7 @@ func (x *NodeLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeLeave.ProtoReflect.Descriptor instead.
 func (*NodeLeave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeLeave) GetNode() uint64 {
@@ -4492,7 +4736,7 @@ type NodeSet struct {
 
 func (x *NodeSet) Reset() {
 	*x = NodeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4504,7 +4748,7 @@ func (x *NodeSet) String() string {
 func (*NodeSet) ProtoMessage() {}
 
 func (x *NodeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4517,7 +4761,7 @@ func (x *NodeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSet.ProtoReflect.Descriptor instead.
 func (*NodeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NodeSet) GetNode() uint64 {
@@ -4547,7 +4791,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4559,7 +4803,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4572,7 +4816,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NodeDown) GetNode() uint64 {
@@ -4621,7 +4865,7 @@ type FenceProof struct {
 
 func (x *FenceProof) Reset() {
 	*x = FenceProof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4633,7 +4877,7 @@ func (x *FenceProof) String() string {
 func (*FenceProof) ProtoMessage() {}
 
 func (x *FenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4646,7 +4890,7 @@ func (x *FenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceProof.ProtoReflect.Descriptor instead.
 func (*FenceProof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *FenceProof) GetNode() uint64 {
@@ -4680,7 +4924,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4692,7 +4936,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4705,7 +4949,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NodeUp) GetNode() uint64 {
@@ -4734,7 +4978,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4746,7 +4990,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4759,7 +5003,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeReport) GetNode() uint64 {
@@ -4799,7 +5043,7 @@ type DiskAdd struct {
 
 func (x *DiskAdd) Reset() {
 	*x = DiskAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4811,7 +5055,7 @@ func (x *DiskAdd) String() string {
 func (*DiskAdd) ProtoMessage() {}
 
 func (x *DiskAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4824,7 +5068,7 @@ func (x *DiskAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAdd.ProtoReflect.Descriptor instead.
 func (*DiskAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DiskAdd) GetDisk() *Disk {
@@ -4846,7 +5090,7 @@ type DiskClaim struct {
 
 func (x *DiskClaim) Reset() {
 	*x = DiskClaim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4858,7 +5102,7 @@ func (x *DiskClaim) String() string {
 func (*DiskClaim) ProtoMessage() {}
 
 func (x *DiskClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4871,7 +5115,7 @@ func (x *DiskClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskClaim.ProtoReflect.Descriptor instead.
 func (*DiskClaim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DiskClaim) GetDisk() string {
@@ -4904,7 +5148,7 @@ type PortalAdd struct {
 
 func (x *PortalAdd) Reset() {
 	*x = PortalAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4916,7 +5160,7 @@ func (x *PortalAdd) String() string {
 func (*PortalAdd) ProtoMessage() {}
 
 func (x *PortalAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4929,7 +5173,7 @@ func (x *PortalAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortalAdd.ProtoReflect.Descriptor instead.
 func (*PortalAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PortalAdd) GetPortal() string {
@@ -4952,7 +5196,7 @@ type QuorumSet struct {
 
 func (x *QuorumSet) Reset() {
 	*x = QuorumSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4964,7 +5208,7 @@ func (x *QuorumSet) String() string {
 func (*QuorumSet) ProtoMessage() {}
 
 func (x *QuorumSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4977,7 +5221,7 @@ func (x *QuorumSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSet.ProtoReflect.Descriptor instead.
 func (*QuorumSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *QuorumSet) GetMode() QuorumMode {
@@ -5026,7 +5270,7 @@ type WitnessHosted struct {
 
 func (x *WitnessHosted) Reset() {
 	*x = WitnessHosted{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5038,7 +5282,7 @@ func (x *WitnessHosted) String() string {
 func (*WitnessHosted) ProtoMessage() {}
 
 func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5051,7 +5295,7 @@ func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHosted.ProtoReflect.Descriptor instead.
 func (*WitnessHosted) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WitnessHosted) GetNode() uint64 {
@@ -5084,7 +5328,7 @@ type WitnessDropped struct {
 
 func (x *WitnessDropped) Reset() {
 	*x = WitnessDropped{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5096,7 +5340,7 @@ func (x *WitnessDropped) String() string {
 func (*WitnessDropped) ProtoMessage() {}
 
 func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5109,7 +5353,7 @@ func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessDropped.ProtoReflect.Descriptor instead.
 func (*WitnessDropped) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WitnessDropped) GetVoter() uint64 {
@@ -5128,7 +5372,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5140,7 +5384,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5153,7 +5397,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -5178,7 +5422,7 @@ type VolumeAdd struct {
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5190,7 +5434,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5203,7 +5447,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -5267,7 +5511,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5279,7 +5523,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5292,7 +5536,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -5340,7 +5584,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5352,7 +5596,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5365,7 +5609,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -5444,7 +5688,7 @@ type VolumeMove struct {
 
 func (x *VolumeMove) Reset() {
 	*x = VolumeMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5456,7 +5700,7 @@ func (x *VolumeMove) String() string {
 func (*VolumeMove) ProtoMessage() {}
 
 func (x *VolumeMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5469,7 +5713,7 @@ func (x *VolumeMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMove.ProtoReflect.Descriptor instead.
 func (*VolumeMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *VolumeMove) GetName() string {
@@ -5516,7 +5760,7 @@ type VolumeReleased struct {
 
 func (x *VolumeReleased) Reset() {
 	*x = VolumeReleased{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5528,7 +5772,7 @@ func (x *VolumeReleased) String() string {
 func (*VolumeReleased) ProtoMessage() {}
 
 func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5541,7 +5785,7 @@ func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReleased.ProtoReflect.Descriptor instead.
 func (*VolumeReleased) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VolumeReleased) GetName() string {
@@ -5592,7 +5836,7 @@ type VolumeMaintenance struct {
 
 func (x *VolumeMaintenance) Reset() {
 	*x = VolumeMaintenance{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5604,7 +5848,7 @@ func (x *VolumeMaintenance) String() string {
 func (*VolumeMaintenance) ProtoMessage() {}
 
 func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5617,7 +5861,7 @@ func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMaintenance.ProtoReflect.Descriptor instead.
 func (*VolumeMaintenance) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *VolumeMaintenance) GetName() string {
@@ -5658,7 +5902,7 @@ type VolumeRemove struct {
 
 func (x *VolumeRemove) Reset() {
 	*x = VolumeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5670,7 +5914,7 @@ func (x *VolumeRemove) String() string {
 func (*VolumeRemove) ProtoMessage() {}
 
 func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5683,7 +5927,7 @@ func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemove.ProtoReflect.Descriptor instead.
 func (*VolumeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *VolumeRemove) GetName() string {
@@ -5703,7 +5947,7 @@ type VolumeRemoved struct {
 
 func (x *VolumeRemoved) Reset() {
 	*x = VolumeRemoved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5715,7 +5959,7 @@ func (x *VolumeRemoved) String() string {
 func (*VolumeRemoved) ProtoMessage() {}
 
 func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5728,7 +5972,7 @@ func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemoved.ProtoReflect.Descriptor instead.
 func (*VolumeRemoved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *VolumeRemoved) GetName() string {
@@ -5755,7 +5999,7 @@ type VolumeSet struct {
 
 func (x *VolumeSet) Reset() {
 	*x = VolumeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5767,7 +6011,7 @@ func (x *VolumeSet) String() string {
 func (*VolumeSet) ProtoMessage() {}
 
 func (x *VolumeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5780,7 +6024,7 @@ func (x *VolumeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeSet.ProtoReflect.Descriptor instead.
 func (*VolumeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VolumeSet) GetName() string {
@@ -5810,7 +6054,7 @@ type VolumeGrown struct {
 
 func (x *VolumeGrown) Reset() {
 	*x = VolumeGrown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5822,7 +6066,7 @@ func (x *VolumeGrown) String() string {
 func (*VolumeGrown) ProtoMessage() {}
 
 func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5835,7 +6079,7 @@ func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
 func (*VolumeGrown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *VolumeGrown) GetName() string {
@@ -5875,7 +6119,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5887,7 +6131,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5900,7 +6144,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -5920,7 +6164,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5932,7 +6176,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5945,7 +6189,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -5973,7 +6217,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5985,7 +6229,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5998,7 +6242,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -6034,7 +6278,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6046,7 +6290,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6059,7 +6303,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -6101,7 +6345,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6113,7 +6357,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6126,7 +6370,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GroupReport) GetName() string {
@@ -6161,7 +6405,7 @@ type GroupSave struct {
 
 func (x *GroupSave) Reset() {
 	*x = GroupSave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6173,7 +6417,7 @@ func (x *GroupSave) String() string {
 func (*GroupSave) ProtoMessage() {}
 
 func (x *GroupSave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6186,7 +6430,7 @@ func (x *GroupSave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSave.ProtoReflect.Descriptor instead.
 func (*GroupSave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GroupSave) GetName() string {
@@ -6220,7 +6464,7 @@ type GroupSaved struct {
 
 func (x *GroupSaved) Reset() {
 	*x = GroupSaved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6232,7 +6476,7 @@ func (x *GroupSaved) String() string {
 func (*GroupSaved) ProtoMessage() {}
 
 func (x *GroupSaved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6245,7 +6489,7 @@ func (x *GroupSaved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSaved.ProtoReflect.Descriptor instead.
 func (*GroupSaved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GroupSaved) GetName() string {
@@ -6309,7 +6553,7 @@ type GroupSaveEnd struct {
 
 func (x *GroupSaveEnd) Reset() {
 	*x = GroupSaveEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6321,7 +6565,7 @@ func (x *GroupSaveEnd) String() string {
 func (*GroupSaveEnd) ProtoMessage() {}
 
 func (x *GroupSaveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6334,7 +6578,7 @@ func (x *GroupSaveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSaveEnd.ProtoReflect.Descriptor instead.
 func (*GroupSaveEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GroupSaveEnd) GetName() string {
@@ -6373,7 +6617,7 @@ type GroupResume struct {
 
 func (x *GroupResume) Reset() {
 	*x = GroupResume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6385,7 +6629,7 @@ func (x *GroupResume) String() string {
 func (*GroupResume) ProtoMessage() {}
 
 func (x *GroupResume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6398,7 +6642,7 @@ func (x *GroupResume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupResume.ProtoReflect.Descriptor instead.
 func (*GroupResume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GroupResume) GetName() string {
@@ -6446,7 +6690,7 @@ type GroupDiscard struct {
 
 func (x *GroupDiscard) Reset() {
 	*x = GroupDiscard{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6458,7 +6702,7 @@ func (x *GroupDiscard) String() string {
 func (*GroupDiscard) ProtoMessage() {}
 
 func (x *GroupDiscard) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6471,7 +6715,7 @@ func (x *GroupDiscard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDiscard.ProtoReflect.Descriptor instead.
 func (*GroupDiscard) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GroupDiscard) GetName() string {
@@ -6492,7 +6736,7 @@ type GroupMove struct {
 
 func (x *GroupMove) Reset() {
 	*x = GroupMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6504,7 +6748,7 @@ func (x *GroupMove) String() string {
 func (*GroupMove) ProtoMessage() {}
 
 func (x *GroupMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6517,7 +6761,7 @@ func (x *GroupMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMove.ProtoReflect.Descriptor instead.
 func (*GroupMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GroupMove) GetName() string {
@@ -6546,7 +6790,7 @@ type MigrationStart struct {
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6558,7 +6802,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6571,7 +6815,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -6613,7 +6857,7 @@ type MigrationBegin struct {
 
 func (x *MigrationBegin) Reset() {
 	*x = MigrationBegin{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6625,7 +6869,7 @@ func (x *MigrationBegin) String() string {
 func (*MigrationBegin) ProtoMessage() {}
 
 func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6638,7 +6882,7 @@ func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationBegin.ProtoReflect.Descriptor instead.
 func (*MigrationBegin) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *MigrationBegin) GetGroup() string {
@@ -6664,7 +6908,7 @@ type MigrationSet struct {
 
 func (x *MigrationSet) Reset() {
 	*x = MigrationSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6676,7 +6920,7 @@ func (x *MigrationSet) String() string {
 func (*MigrationSet) ProtoMessage() {}
 
 func (x *MigrationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6689,7 +6933,7 @@ func (x *MigrationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSet.ProtoReflect.Descriptor instead.
 func (*MigrationSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *MigrationSet) GetSettings() *MigrationSettings {
@@ -6697,6 +6941,290 @@ func (x *MigrationSet) GetSettings() *MigrationSettings {
 		return x.Settings
 	}
 	return nil
+}
+
+type StorageMoveStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Bandwidth     uint64                 `protobuf:"varint,3,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StorageMoveStart) Reset() {
+	*x = StorageMoveStart{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorageMoveStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorageMoveStart) ProtoMessage() {}
+
+func (x *StorageMoveStart) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorageMoveStart.ProtoReflect.Descriptor instead.
+func (*StorageMoveStart) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *StorageMoveStart) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *StorageMoveStart) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *StorageMoveStart) GetBandwidth() uint64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
+type StorageMoveBegin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StorageMoveBegin) Reset() {
+	*x = StorageMoveBegin{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorageMoveBegin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorageMoveBegin) ProtoMessage() {}
+
+func (x *StorageMoveBegin) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorageMoveBegin.ProtoReflect.Descriptor instead.
+func (*StorageMoveBegin) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *StorageMoveBegin) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *StorageMoveBegin) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type StorageMoveSwitch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the group
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StorageMoveSwitch) Reset() {
+	*x = StorageMoveSwitch{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorageMoveSwitch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorageMoveSwitch) ProtoMessage() {}
+
+func (x *StorageMoveSwitch) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorageMoveSwitch.ProtoReflect.Descriptor instead.
+func (*StorageMoveSwitch) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *StorageMoveSwitch) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *StorageMoveSwitch) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *StorageMoveSwitch) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type StorageMoveFail struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StorageMoveFail) Reset() {
+	*x = StorageMoveFail{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorageMoveFail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorageMoveFail) ProtoMessage() {}
+
+func (x *StorageMoveFail) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorageMoveFail.ProtoReflect.Descriptor instead.
+func (*StorageMoveFail) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *StorageMoveFail) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *StorageMoveFail) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *StorageMoveFail) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type StorageMoveEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StorageMoveEnd) Reset() {
+	*x = StorageMoveEnd{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorageMoveEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorageMoveEnd) ProtoMessage() {}
+
+func (x *StorageMoveEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorageMoveEnd.ProtoReflect.Descriptor instead.
+func (*StorageMoveEnd) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *StorageMoveEnd) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *StorageMoveEnd) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
 }
 
 type MigrationSwitch struct {
@@ -6710,7 +7238,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6722,7 +7250,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6735,7 +7263,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -6770,7 +7298,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6782,7 +7310,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6795,7 +7323,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -6829,7 +7357,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6841,7 +7369,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6854,7 +7382,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{75}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -6883,7 +7411,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6895,7 +7423,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6908,7 +7436,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{76}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Note) GetLevel() string {
@@ -6952,7 +7480,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6964,7 +7492,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6977,7 +7505,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{77}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -7024,7 +7552,7 @@ type MigrationOrder struct {
 
 func (x *MigrationOrder) Reset() {
 	*x = MigrationOrder{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7036,7 +7564,7 @@ func (x *MigrationOrder) String() string {
 func (*MigrationOrder) ProtoMessage() {}
 
 func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7049,7 +7577,7 @@ func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOrder.ProtoReflect.Descriptor instead.
 func (*MigrationOrder) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{78}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *MigrationOrder) GetOrder() uint32 {
@@ -7070,7 +7598,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7082,7 +7610,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7095,7 +7623,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{79}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -7130,7 +7658,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7142,7 +7670,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7155,7 +7683,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{80}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -7189,7 +7717,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7201,7 +7729,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7214,7 +7742,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{81}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -7243,7 +7771,7 @@ type VirtualNetworkSet struct {
 
 func (x *VirtualNetworkSet) Reset() {
 	*x = VirtualNetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7255,7 +7783,7 @@ func (x *VirtualNetworkSet) String() string {
 func (*VirtualNetworkSet) ProtoMessage() {}
 
 func (x *VirtualNetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7268,7 +7796,7 @@ func (x *VirtualNetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkSet.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{82}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *VirtualNetworkSet) GetName() string {
@@ -7308,7 +7836,7 @@ type VirtualNetworkRemove struct {
 
 func (x *VirtualNetworkRemove) Reset() {
 	*x = VirtualNetworkRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7320,7 +7848,7 @@ func (x *VirtualNetworkRemove) String() string {
 func (*VirtualNetworkRemove) ProtoMessage() {}
 
 func (x *VirtualNetworkRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7333,7 +7861,7 @@ func (x *VirtualNetworkRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkRemove.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{83}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *VirtualNetworkRemove) GetName() string {
@@ -7583,7 +8111,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
 	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
 	"\n" +
-	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\xa2\x05\n" +
+	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\xe7\x05\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -7600,7 +8128,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\brestarts\x18\v \x01(\rR\brestarts\x12\"\n" +
 	"\rnot_before_ms\x18\f \x01(\x03R\vnotBeforeMs\x12\x1b\n" +
 	"\thard_stop\x18\r \x01(\bR\bhardStop\x12\x18\n" +
-	"\aaddress\x182 \x01(\tR\aaddress\x120\n" +
+	"\aaddress\x182 \x01(\tR\aaddress\x12C\n" +
+	"\fstorage_move\x18\x98\x01 \x01(\v2\x1f.quorate.cluster.v1.StorageMoveR\vstorageMove\x120\n" +
 	"\x05cards\x18\xaa\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\x123\n" +
 	"\x06saving\x18\xa0\x01 \x01(\v2\x1a.quorate.cluster.v1.SavingR\x06saving\x125\n" +
 	"\x05saved\x18\xa1\x01 \x01(\v2\x1e.quorate.cluster.v1.SavedStateR\x05saved\x12\x1c\n" +
@@ -7638,7 +8167,16 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vcpu_missing\x18\n" +
 	" \x03(\tR\n" +
 	"cpuMissing\x12!\n" +
-	"\fcpu_features\x18\v \x03(\tR\vcpuFeatures\"#\n" +
+	"\fcpu_features\x18\v \x03(\tR\vcpuFeatures\"\xd8\x01\n" +
+	"\vStorageMove\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x123\n" +
+	"\x04step\x18\x04 \x01(\x0e2\x1f.quorate.cluster.v1.StorageStepR\x04step\x12\x14\n" +
+	"\x05begun\x18\x05 \x01(\bR\x05begun\x12\x1c\n" +
+	"\tbandwidth\x18\x06 \x01(\x04R\tbandwidth\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x14\n" +
+	"\x05moved\x18\b \x01(\bR\x05moved\"#\n" +
 	"\x05Cards\x12\x1a\n" +
 	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"\x86\x02\n" +
 	"\vGroupStatus\x124\n" +
@@ -7674,7 +8212,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xa5\x1c\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xd2\x1f\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -7733,7 +8271,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\rvolume_remove\x18\x8e\x01 \x01(\v2 .quorate.cluster.v1.VolumeRemoveH\x00R\fvolumeRemove\x12K\n" +
 	"\x0evolume_removed\x18\x8f\x01 \x01(\v2!.quorate.cluster.v1.VolumeRemovedH\x00R\rvolumeRemoved\x12N\n" +
 	"\x0fmigration_begin\x18\x96\x01 \x01(\v2\".quorate.cluster.v1.MigrationBeginH\x00R\x0emigrationBegin\x12H\n" +
-	"\rmigration_set\x18\x97\x01 \x01(\v2 .quorate.cluster.v1.MigrationSetH\x00R\fmigrationSet\x12?\n" +
+	"\rmigration_set\x18\x97\x01 \x01(\v2 .quorate.cluster.v1.MigrationSetH\x00R\fmigrationSet\x12U\n" +
+	"\x12storage_move_start\x18\x98\x01 \x01(\v2$.quorate.cluster.v1.StorageMoveStartH\x00R\x10storageMoveStart\x12U\n" +
+	"\x12storage_move_begin\x18\x99\x01 \x01(\v2$.quorate.cluster.v1.StorageMoveBeginH\x00R\x10storageMoveBegin\x12X\n" +
+	"\x13storage_move_switch\x18\x9a\x01 \x01(\v2%.quorate.cluster.v1.StorageMoveSwitchH\x00R\x11storageMoveSwitch\x12R\n" +
+	"\x11storage_move_fail\x18\x9b\x01 \x01(\v2#.quorate.cluster.v1.StorageMoveFailH\x00R\x0fstorageMoveFail\x12O\n" +
+	"\x10storage_move_end\x18\x9c\x01 \x01(\v2\".quorate.cluster.v1.StorageMoveEndH\x00R\x0estorageMoveEnd\x12?\n" +
 	"\n" +
 	"volume_set\x18\x90\x01 \x01(\v2\x1d.quorate.cluster.v1.VolumeSetH\x00R\tvolumeSet\x12?\n" +
 	"\n" +
@@ -7919,7 +8462,25 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\"Q\n" +
 	"\fMigrationSet\x12A\n" +
-	"\bsettings\x18\x01 \x01(\v2%.quorate.cluster.v1.MigrationSettingsR\bsettings\"M\n" +
+	"\bsettings\x18\x01 \x01(\v2%.quorate.cluster.v1.MigrationSettingsR\bsettings\"V\n" +
+	"\x10StorageMoveStart\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x1c\n" +
+	"\tbandwidth\x18\x03 \x01(\x04R\tbandwidth\"8\n" +
+	"\x10StorageMoveBegin\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\"O\n" +
+	"\x11StorageMoveSwitch\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"O\n" +
+	"\x0fStorageMoveFail\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"6\n" +
+	"\x0eStorageMoveEnd\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\"M\n" +
 	"\x0fMigrationSwitch\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
@@ -8013,7 +8574,13 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x12GROUP_STATE_ONLINE\x10\x03\x12\x18\n" +
 	"\x14GROUP_STATE_STOPPING\x10\x04\x12\x16\n" +
 	"\x12GROUP_STATE_PAUSED\x10\x05\x12\x16\n" +
-	"\x12GROUP_STATE_FAILED\x10\x06*[\n" +
+	"\x12GROUP_STATE_FAILED\x10\x06*\x92\x01\n" +
+	"\vStorageStep\x12\x1c\n" +
+	"\x18STORAGE_STEP_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14STORAGE_STEP_COPYING\x10\x01\x12\x18\n" +
+	"\x14STORAGE_STEP_UNDOING\x10\x02\x12\x19\n" +
+	"\x15STORAGE_STEP_CLEANING\x10\x03\x12\x16\n" +
+	"\x12STORAGE_STEP_ENDED\x10\x04*[\n" +
 	"\x04Code\x12\v\n" +
 	"\aCODE_OK\x10\x00\x12\x12\n" +
 	"\x0eCODE_NOT_FOUND\x10\x01\x12\x10\n" +
@@ -8034,8 +8601,8 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 	return file_cluster_clusterpb_cluster_proto_rawDescData
 }
 
-var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 95)
+var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),             // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),               // 1: quorate.cluster.v1.NodeState
@@ -8044,228 +8611,242 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(DiskRole)(0),                // 4: quorate.cluster.v1.DiskRole
 	(Desire)(0),                  // 5: quorate.cluster.v1.Desire
 	(GroupState)(0),              // 6: quorate.cluster.v1.GroupState
-	(Code)(0),                    // 7: quorate.cluster.v1.Code
-	(*State)(nil),                // 8: quorate.cluster.v1.State
-	(*Cluster)(nil),              // 9: quorate.cluster.v1.Cluster
-	(*MigrationSettings)(nil),    // 10: quorate.cluster.v1.MigrationSettings
-	(*MigrationOptions)(nil),     // 11: quorate.cluster.v1.MigrationOptions
-	(*Network)(nil),              // 12: quorate.cluster.v1.Network
-	(*VirtualNetwork)(nil),       // 13: quorate.cluster.v1.VirtualNetwork
-	(*Node)(nil),                 // 14: quorate.cluster.v1.Node
-	(*Unreached)(nil),            // 15: quorate.cluster.v1.Unreached
-	(*NodeAddress)(nil),          // 16: quorate.cluster.v1.NodeAddress
-	(*NodeFacts)(nil),            // 17: quorate.cluster.v1.NodeFacts
-	(*Bridges)(nil),              // 18: quorate.cluster.v1.Bridges
-	(*Bridge)(nil),               // 19: quorate.cluster.v1.Bridge
-	(*CpuModel)(nil),             // 20: quorate.cluster.v1.CpuModel
-	(*Proof)(nil),                // 21: quorate.cluster.v1.Proof
-	(*Fence)(nil),                // 22: quorate.cluster.v1.Fence
-	(*Quorum)(nil),               // 23: quorate.cluster.v1.Quorum
-	(*Disk)(nil),                 // 24: quorate.cluster.v1.Disk
-	(*Claim)(nil),                // 25: quorate.cluster.v1.Claim
-	(*Volume)(nil),               // 26: quorate.cluster.v1.Volume
-	(*VolumeStatus)(nil),         // 27: quorate.cluster.v1.VolumeStatus
-	(*HeldUp)(nil),               // 28: quorate.cluster.v1.HeldUp
-	(*Pauses)(nil),               // 29: quorate.cluster.v1.Pauses
-	(*Group)(nil),                // 30: quorate.cluster.v1.Group
-	(*Saving)(nil),               // 31: quorate.cluster.v1.Saving
-	(*SavedState)(nil),           // 32: quorate.cluster.v1.SavedState
-	(*SavedBy)(nil),              // 33: quorate.cluster.v1.SavedBy
-	(*Cards)(nil),                // 34: quorate.cluster.v1.Cards
-	(*GroupStatus)(nil),          // 35: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),            // 36: quorate.cluster.v1.Migration
-	(*Event)(nil),                // 37: quorate.cluster.v1.Event
-	(*Applied)(nil),              // 38: quorate.cluster.v1.Applied
-	(*Result)(nil),               // 39: quorate.cluster.v1.Result
-	(*Command)(nil),              // 40: quorate.cluster.v1.Command
-	(*ClusterUpgrade)(nil),       // 41: quorate.cluster.v1.ClusterUpgrade
-	(*NodeAdd)(nil),              // 42: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),           // 43: quorate.cluster.v1.NodeRemove
-	(*NodeLeave)(nil),            // 44: quorate.cluster.v1.NodeLeave
-	(*NodeSet)(nil),              // 45: quorate.cluster.v1.NodeSet
-	(*NodeDown)(nil),             // 46: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),           // 47: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),               // 48: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),           // 49: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),              // 50: quorate.cluster.v1.DiskAdd
-	(*DiskClaim)(nil),            // 51: quorate.cluster.v1.DiskClaim
-	(*PortalAdd)(nil),            // 52: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),            // 53: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),        // 54: quorate.cluster.v1.WitnessHosted
-	(*WitnessDropped)(nil),       // 55: quorate.cluster.v1.WitnessDropped
-	(*CsvEnable)(nil),            // 56: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),            // 57: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),         // 58: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),         // 59: quorate.cluster.v1.VolumeReport
-	(*VolumeMove)(nil),           // 60: quorate.cluster.v1.VolumeMove
-	(*VolumeReleased)(nil),       // 61: quorate.cluster.v1.VolumeReleased
-	(*VolumeMaintenance)(nil),    // 62: quorate.cluster.v1.VolumeMaintenance
-	(*VolumeRemove)(nil),         // 63: quorate.cluster.v1.VolumeRemove
-	(*VolumeRemoved)(nil),        // 64: quorate.cluster.v1.VolumeRemoved
-	(*VolumeSet)(nil),            // 65: quorate.cluster.v1.VolumeSet
-	(*VolumeGrown)(nil),          // 66: quorate.cluster.v1.VolumeGrown
-	(*GroupAdd)(nil),             // 67: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),          // 68: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),          // 69: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),          // 70: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),          // 71: quorate.cluster.v1.GroupReport
-	(*GroupSave)(nil),            // 72: quorate.cluster.v1.GroupSave
-	(*GroupSaved)(nil),           // 73: quorate.cluster.v1.GroupSaved
-	(*GroupSaveEnd)(nil),         // 74: quorate.cluster.v1.GroupSaveEnd
-	(*GroupResume)(nil),          // 75: quorate.cluster.v1.GroupResume
-	(*GroupDiscard)(nil),         // 76: quorate.cluster.v1.GroupDiscard
-	(*GroupMove)(nil),            // 77: quorate.cluster.v1.GroupMove
-	(*MigrationStart)(nil),       // 78: quorate.cluster.v1.MigrationStart
-	(*MigrationBegin)(nil),       // 79: quorate.cluster.v1.MigrationBegin
-	(*MigrationSet)(nil),         // 80: quorate.cluster.v1.MigrationSet
-	(*MigrationSwitch)(nil),      // 81: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),         // 82: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil),      // 83: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),                 // 84: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),           // 85: quorate.cluster.v1.NetworkSet
-	(*MigrationOrder)(nil),       // 86: quorate.cluster.v1.MigrationOrder
-	(*PathsReport)(nil),          // 87: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),           // 88: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),        // 89: quorate.cluster.v1.ProfileReport
-	(*VirtualNetworkSet)(nil),    // 90: quorate.cluster.v1.VirtualNetworkSet
-	(*VirtualNetworkRemove)(nil), // 91: quorate.cluster.v1.VirtualNetworkRemove
-	nil,                          // 92: quorate.cluster.v1.State.NodesEntry
-	nil,                          // 93: quorate.cluster.v1.State.DisksEntry
-	nil,                          // 94: quorate.cluster.v1.State.VolumesEntry
-	nil,                          // 95: quorate.cluster.v1.State.GroupsEntry
-	nil,                          // 96: quorate.cluster.v1.State.NetworksEntry
-	nil,                          // 97: quorate.cluster.v1.State.VirtualNetworksEntry
-	nil,                          // 98: quorate.cluster.v1.VirtualNetwork.NodesEntry
-	nil,                          // 99: quorate.cluster.v1.Bridges.NetworksEntry
-	nil,                          // 100: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                          // 101: quorate.cluster.v1.Volume.StatusEntry
-	nil,                          // 102: quorate.cluster.v1.VirtualNetworkSet.NodesEntry
+	(StorageStep)(0),             // 7: quorate.cluster.v1.StorageStep
+	(Code)(0),                    // 8: quorate.cluster.v1.Code
+	(*State)(nil),                // 9: quorate.cluster.v1.State
+	(*Cluster)(nil),              // 10: quorate.cluster.v1.Cluster
+	(*MigrationSettings)(nil),    // 11: quorate.cluster.v1.MigrationSettings
+	(*MigrationOptions)(nil),     // 12: quorate.cluster.v1.MigrationOptions
+	(*Network)(nil),              // 13: quorate.cluster.v1.Network
+	(*VirtualNetwork)(nil),       // 14: quorate.cluster.v1.VirtualNetwork
+	(*Node)(nil),                 // 15: quorate.cluster.v1.Node
+	(*Unreached)(nil),            // 16: quorate.cluster.v1.Unreached
+	(*NodeAddress)(nil),          // 17: quorate.cluster.v1.NodeAddress
+	(*NodeFacts)(nil),            // 18: quorate.cluster.v1.NodeFacts
+	(*Bridges)(nil),              // 19: quorate.cluster.v1.Bridges
+	(*Bridge)(nil),               // 20: quorate.cluster.v1.Bridge
+	(*CpuModel)(nil),             // 21: quorate.cluster.v1.CpuModel
+	(*Proof)(nil),                // 22: quorate.cluster.v1.Proof
+	(*Fence)(nil),                // 23: quorate.cluster.v1.Fence
+	(*Quorum)(nil),               // 24: quorate.cluster.v1.Quorum
+	(*Disk)(nil),                 // 25: quorate.cluster.v1.Disk
+	(*Claim)(nil),                // 26: quorate.cluster.v1.Claim
+	(*Volume)(nil),               // 27: quorate.cluster.v1.Volume
+	(*VolumeStatus)(nil),         // 28: quorate.cluster.v1.VolumeStatus
+	(*HeldUp)(nil),               // 29: quorate.cluster.v1.HeldUp
+	(*Pauses)(nil),               // 30: quorate.cluster.v1.Pauses
+	(*Group)(nil),                // 31: quorate.cluster.v1.Group
+	(*Saving)(nil),               // 32: quorate.cluster.v1.Saving
+	(*SavedState)(nil),           // 33: quorate.cluster.v1.SavedState
+	(*SavedBy)(nil),              // 34: quorate.cluster.v1.SavedBy
+	(*StorageMove)(nil),          // 35: quorate.cluster.v1.StorageMove
+	(*Cards)(nil),                // 36: quorate.cluster.v1.Cards
+	(*GroupStatus)(nil),          // 37: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),            // 38: quorate.cluster.v1.Migration
+	(*Event)(nil),                // 39: quorate.cluster.v1.Event
+	(*Applied)(nil),              // 40: quorate.cluster.v1.Applied
+	(*Result)(nil),               // 41: quorate.cluster.v1.Result
+	(*Command)(nil),              // 42: quorate.cluster.v1.Command
+	(*ClusterUpgrade)(nil),       // 43: quorate.cluster.v1.ClusterUpgrade
+	(*NodeAdd)(nil),              // 44: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),           // 45: quorate.cluster.v1.NodeRemove
+	(*NodeLeave)(nil),            // 46: quorate.cluster.v1.NodeLeave
+	(*NodeSet)(nil),              // 47: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),             // 48: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),           // 49: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),               // 50: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),           // 51: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),              // 52: quorate.cluster.v1.DiskAdd
+	(*DiskClaim)(nil),            // 53: quorate.cluster.v1.DiskClaim
+	(*PortalAdd)(nil),            // 54: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),            // 55: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),        // 56: quorate.cluster.v1.WitnessHosted
+	(*WitnessDropped)(nil),       // 57: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),            // 58: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),            // 59: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),         // 60: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),         // 61: quorate.cluster.v1.VolumeReport
+	(*VolumeMove)(nil),           // 62: quorate.cluster.v1.VolumeMove
+	(*VolumeReleased)(nil),       // 63: quorate.cluster.v1.VolumeReleased
+	(*VolumeMaintenance)(nil),    // 64: quorate.cluster.v1.VolumeMaintenance
+	(*VolumeRemove)(nil),         // 65: quorate.cluster.v1.VolumeRemove
+	(*VolumeRemoved)(nil),        // 66: quorate.cluster.v1.VolumeRemoved
+	(*VolumeSet)(nil),            // 67: quorate.cluster.v1.VolumeSet
+	(*VolumeGrown)(nil),          // 68: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),             // 69: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),          // 70: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),          // 71: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),          // 72: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),          // 73: quorate.cluster.v1.GroupReport
+	(*GroupSave)(nil),            // 74: quorate.cluster.v1.GroupSave
+	(*GroupSaved)(nil),           // 75: quorate.cluster.v1.GroupSaved
+	(*GroupSaveEnd)(nil),         // 76: quorate.cluster.v1.GroupSaveEnd
+	(*GroupResume)(nil),          // 77: quorate.cluster.v1.GroupResume
+	(*GroupDiscard)(nil),         // 78: quorate.cluster.v1.GroupDiscard
+	(*GroupMove)(nil),            // 79: quorate.cluster.v1.GroupMove
+	(*MigrationStart)(nil),       // 80: quorate.cluster.v1.MigrationStart
+	(*MigrationBegin)(nil),       // 81: quorate.cluster.v1.MigrationBegin
+	(*MigrationSet)(nil),         // 82: quorate.cluster.v1.MigrationSet
+	(*StorageMoveStart)(nil),     // 83: quorate.cluster.v1.StorageMoveStart
+	(*StorageMoveBegin)(nil),     // 84: quorate.cluster.v1.StorageMoveBegin
+	(*StorageMoveSwitch)(nil),    // 85: quorate.cluster.v1.StorageMoveSwitch
+	(*StorageMoveFail)(nil),      // 86: quorate.cluster.v1.StorageMoveFail
+	(*StorageMoveEnd)(nil),       // 87: quorate.cluster.v1.StorageMoveEnd
+	(*MigrationSwitch)(nil),      // 88: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),         // 89: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil),      // 90: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),                 // 91: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),           // 92: quorate.cluster.v1.NetworkSet
+	(*MigrationOrder)(nil),       // 93: quorate.cluster.v1.MigrationOrder
+	(*PathsReport)(nil),          // 94: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),           // 95: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),        // 96: quorate.cluster.v1.ProfileReport
+	(*VirtualNetworkSet)(nil),    // 97: quorate.cluster.v1.VirtualNetworkSet
+	(*VirtualNetworkRemove)(nil), // 98: quorate.cluster.v1.VirtualNetworkRemove
+	nil,                          // 99: quorate.cluster.v1.State.NodesEntry
+	nil,                          // 100: quorate.cluster.v1.State.DisksEntry
+	nil,                          // 101: quorate.cluster.v1.State.VolumesEntry
+	nil,                          // 102: quorate.cluster.v1.State.GroupsEntry
+	nil,                          // 103: quorate.cluster.v1.State.NetworksEntry
+	nil,                          // 104: quorate.cluster.v1.State.VirtualNetworksEntry
+	nil,                          // 105: quorate.cluster.v1.VirtualNetwork.NodesEntry
+	nil,                          // 106: quorate.cluster.v1.Bridges.NetworksEntry
+	nil,                          // 107: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                          // 108: quorate.cluster.v1.Volume.StatusEntry
+	nil,                          // 109: quorate.cluster.v1.VirtualNetworkSet.NodesEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
-	9,   // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	92,  // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
-	23,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	93,  // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	94,  // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	95,  // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
-	37,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
-	38,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	96,  // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
-	97,  // 9: quorate.cluster.v1.State.virtual_networks:type_name -> quorate.cluster.v1.State.VirtualNetworksEntry
-	10,  // 10: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
-	11,  // 11: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
+	10,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
+	99,  // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	24,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
+	100, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	101, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	102, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	39,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
+	40,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
+	103, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	104, // 9: quorate.cluster.v1.State.virtual_networks:type_name -> quorate.cluster.v1.State.VirtualNetworksEntry
+	11,  // 10: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
+	12,  // 11: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
 	0,   // 12: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
-	98,  // 13: quorate.cluster.v1.VirtualNetwork.nodes:type_name -> quorate.cluster.v1.VirtualNetwork.NodesEntry
-	16,  // 14: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	105, // 13: quorate.cluster.v1.VirtualNetwork.nodes:type_name -> quorate.cluster.v1.VirtualNetwork.NodesEntry
+	17,  // 14: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
 	1,   // 15: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
-	22,  // 16: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
-	17,  // 17: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
-	15,  // 18: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
-	20,  // 19: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
-	18,  // 20: quorate.cluster.v1.NodeFacts.bridges:type_name -> quorate.cluster.v1.Bridges
-	19,  // 21: quorate.cluster.v1.Bridges.bridges:type_name -> quorate.cluster.v1.Bridge
-	99,  // 22: quorate.cluster.v1.Bridges.networks:type_name -> quorate.cluster.v1.Bridges.NetworksEntry
+	23,  // 16: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
+	18,  // 17: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
+	16,  // 18: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
+	21,  // 19: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
+	19,  // 20: quorate.cluster.v1.NodeFacts.bridges:type_name -> quorate.cluster.v1.Bridges
+	20,  // 21: quorate.cluster.v1.Bridges.bridges:type_name -> quorate.cluster.v1.Bridge
+	106, // 22: quorate.cluster.v1.Bridges.networks:type_name -> quorate.cluster.v1.Bridges.NetworksEntry
 	2,   // 23: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
-	21,  // 24: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
+	22,  // 24: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
 	3,   // 25: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
 	4,   // 26: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	100, // 27: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	25,  // 28: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	101, // 29: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
-	29,  // 30: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
-	28,  // 31: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
+	107, // 27: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	26,  // 28: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
+	108, // 29: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	30,  // 30: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
+	29,  // 31: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
 	5,   // 32: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
-	35,  // 33: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
-	36,  // 34: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
-	34,  // 35: quorate.cluster.v1.Group.cards:type_name -> quorate.cluster.v1.Cards
-	31,  // 36: quorate.cluster.v1.Group.saving:type_name -> quorate.cluster.v1.Saving
-	32,  // 37: quorate.cluster.v1.Group.saved:type_name -> quorate.cluster.v1.SavedState
-	33,  // 38: quorate.cluster.v1.SavedState.by:type_name -> quorate.cluster.v1.SavedBy
-	6,   // 39: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
-	34,  // 40: quorate.cluster.v1.GroupStatus.cards:type_name -> quorate.cluster.v1.Cards
-	11,  // 41: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
-	39,  // 42: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
-	7,   // 43: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
-	42,  // 44: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	46,  // 45: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	47,  // 46: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	48,  // 47: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	49,  // 48: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
-	43,  // 49: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	50,  // 50: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	53,  // 51: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	54,  // 52: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	52,  // 53: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	56,  // 54: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	57,  // 55: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	58,  // 56: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	59,  // 57: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	45,  // 58: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	67,  // 59: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	68,  // 60: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	69,  // 61: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	70,  // 62: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	71,  // 63: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	78,  // 64: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	81,  // 65: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	82,  // 66: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	83,  // 67: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	84,  // 68: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	55,  // 69: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
-	44,  // 70: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	85,  // 71: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	87,  // 72: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	88,  // 73: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	89,  // 74: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
-	41,  // 75: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
-	51,  // 76: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
-	60,  // 77: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
-	61,  // 78: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	66,  // 79: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
-	62,  // 80: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
-	63,  // 81: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
-	64,  // 82: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
-	79,  // 83: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
-	80,  // 84: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
-	65,  // 85: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
-	72,  // 86: quorate.cluster.v1.Command.group_save:type_name -> quorate.cluster.v1.GroupSave
-	73,  // 87: quorate.cluster.v1.Command.group_saved:type_name -> quorate.cluster.v1.GroupSaved
-	74,  // 88: quorate.cluster.v1.Command.group_save_end:type_name -> quorate.cluster.v1.GroupSaveEnd
-	75,  // 89: quorate.cluster.v1.Command.group_resume:type_name -> quorate.cluster.v1.GroupResume
-	76,  // 90: quorate.cluster.v1.Command.group_discard:type_name -> quorate.cluster.v1.GroupDiscard
-	77,  // 91: quorate.cluster.v1.Command.group_move:type_name -> quorate.cluster.v1.GroupMove
-	90,  // 92: quorate.cluster.v1.Command.virtual_network_set:type_name -> quorate.cluster.v1.VirtualNetworkSet
-	91,  // 93: quorate.cluster.v1.Command.virtual_network_remove:type_name -> quorate.cluster.v1.VirtualNetworkRemove
-	14,  // 94: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	21,  // 95: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	17,  // 96: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	16,  // 97: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	24,  // 98: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	25,  // 99: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
-	3,   // 100: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	27,  // 101: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	30,  // 102: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,   // 103: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	35,  // 104: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	33,  // 105: quorate.cluster.v1.GroupSaved.by:type_name -> quorate.cluster.v1.SavedBy
-	11,  // 106: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
-	10,  // 107: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
-	0,   // 108: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	86,  // 109: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
-	15,  // 110: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	102, // 111: quorate.cluster.v1.VirtualNetworkSet.nodes:type_name -> quorate.cluster.v1.VirtualNetworkSet.NodesEntry
-	14,  // 112: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	24,  // 113: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	26,  // 114: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	30,  // 115: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	12,  // 116: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	13,  // 117: quorate.cluster.v1.State.VirtualNetworksEntry.value:type_name -> quorate.cluster.v1.VirtualNetwork
-	27,  // 118: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	119, // [119:119] is the sub-list for method output_type
-	119, // [119:119] is the sub-list for method input_type
-	119, // [119:119] is the sub-list for extension type_name
-	119, // [119:119] is the sub-list for extension extendee
-	0,   // [0:119] is the sub-list for field type_name
+	37,  // 33: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
+	38,  // 34: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
+	35,  // 35: quorate.cluster.v1.Group.storage_move:type_name -> quorate.cluster.v1.StorageMove
+	36,  // 36: quorate.cluster.v1.Group.cards:type_name -> quorate.cluster.v1.Cards
+	32,  // 37: quorate.cluster.v1.Group.saving:type_name -> quorate.cluster.v1.Saving
+	33,  // 38: quorate.cluster.v1.Group.saved:type_name -> quorate.cluster.v1.SavedState
+	34,  // 39: quorate.cluster.v1.SavedState.by:type_name -> quorate.cluster.v1.SavedBy
+	7,   // 40: quorate.cluster.v1.StorageMove.step:type_name -> quorate.cluster.v1.StorageStep
+	6,   // 41: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
+	36,  // 42: quorate.cluster.v1.GroupStatus.cards:type_name -> quorate.cluster.v1.Cards
+	12,  // 43: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
+	41,  // 44: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
+	8,   // 45: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
+	44,  // 46: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
+	48,  // 47: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	49,  // 48: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	50,  // 49: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	51,  // 50: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	45,  // 51: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
+	52,  // 52: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	55,  // 53: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	56,  // 54: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	54,  // 55: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	58,  // 56: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	59,  // 57: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	60,  // 58: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	61,  // 59: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	47,  // 60: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
+	69,  // 61: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	70,  // 62: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	71,  // 63: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	72,  // 64: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	73,  // 65: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	80,  // 66: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	88,  // 67: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	89,  // 68: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	90,  // 69: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	91,  // 70: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	57,  // 71: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	46,  // 72: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
+	92,  // 73: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	94,  // 74: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	95,  // 75: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	96,  // 76: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	43,  // 77: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
+	53,  // 78: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
+	62,  // 79: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
+	63,  // 80: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
+	68,  // 81: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	64,  // 82: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
+	65,  // 83: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
+	66,  // 84: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
+	81,  // 85: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
+	82,  // 86: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
+	83,  // 87: quorate.cluster.v1.Command.storage_move_start:type_name -> quorate.cluster.v1.StorageMoveStart
+	84,  // 88: quorate.cluster.v1.Command.storage_move_begin:type_name -> quorate.cluster.v1.StorageMoveBegin
+	85,  // 89: quorate.cluster.v1.Command.storage_move_switch:type_name -> quorate.cluster.v1.StorageMoveSwitch
+	86,  // 90: quorate.cluster.v1.Command.storage_move_fail:type_name -> quorate.cluster.v1.StorageMoveFail
+	87,  // 91: quorate.cluster.v1.Command.storage_move_end:type_name -> quorate.cluster.v1.StorageMoveEnd
+	67,  // 92: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
+	74,  // 93: quorate.cluster.v1.Command.group_save:type_name -> quorate.cluster.v1.GroupSave
+	75,  // 94: quorate.cluster.v1.Command.group_saved:type_name -> quorate.cluster.v1.GroupSaved
+	76,  // 95: quorate.cluster.v1.Command.group_save_end:type_name -> quorate.cluster.v1.GroupSaveEnd
+	77,  // 96: quorate.cluster.v1.Command.group_resume:type_name -> quorate.cluster.v1.GroupResume
+	78,  // 97: quorate.cluster.v1.Command.group_discard:type_name -> quorate.cluster.v1.GroupDiscard
+	79,  // 98: quorate.cluster.v1.Command.group_move:type_name -> quorate.cluster.v1.GroupMove
+	97,  // 99: quorate.cluster.v1.Command.virtual_network_set:type_name -> quorate.cluster.v1.VirtualNetworkSet
+	98,  // 100: quorate.cluster.v1.Command.virtual_network_remove:type_name -> quorate.cluster.v1.VirtualNetworkRemove
+	15,  // 101: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	22,  // 102: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	18,  // 103: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	17,  // 104: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	25,  // 105: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	26,  // 106: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	3,   // 107: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	28,  // 108: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	31,  // 109: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	5,   // 110: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	37,  // 111: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	34,  // 112: quorate.cluster.v1.GroupSaved.by:type_name -> quorate.cluster.v1.SavedBy
+	12,  // 113: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
+	11,  // 114: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
+	0,   // 115: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	93,  // 116: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
+	16,  // 117: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	109, // 118: quorate.cluster.v1.VirtualNetworkSet.nodes:type_name -> quorate.cluster.v1.VirtualNetworkSet.NodesEntry
+	15,  // 119: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	25,  // 120: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	27,  // 121: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	31,  // 122: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	13,  // 123: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	14,  // 124: quorate.cluster.v1.State.VirtualNetworksEntry.value:type_name -> quorate.cluster.v1.VirtualNetwork
+	28,  // 125: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	126, // [126:126] is the sub-list for method output_type
+	126, // [126:126] is the sub-list for method input_type
+	126, // [126:126] is the sub-list for extension type_name
+	126, // [126:126] is the sub-list for extension extendee
+	0,   // [0:126] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -8274,7 +8855,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		return
 	}
 	file_cluster_clusterpb_cluster_proto_msgTypes[3].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[32].OneofWrappers = []any{
+	file_cluster_clusterpb_cluster_proto_msgTypes[33].OneofWrappers = []any{
 		(*Command_NodeAdd)(nil),
 		(*Command_NodeDown)(nil),
 		(*Command_FenceProof)(nil),
@@ -8316,6 +8897,11 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_VolumeRemoved)(nil),
 		(*Command_MigrationBegin)(nil),
 		(*Command_MigrationSet)(nil),
+		(*Command_StorageMoveStart)(nil),
+		(*Command_StorageMoveBegin)(nil),
+		(*Command_StorageMoveSwitch)(nil),
+		(*Command_StorageMoveFail)(nil),
+		(*Command_StorageMoveEnd)(nil),
 		(*Command_VolumeSet)(nil),
 		(*Command_GroupSave)(nil),
 		(*Command_GroupSaved)(nil),
@@ -8326,16 +8912,16 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_VirtualNetworkSet)(nil),
 		(*Command_VirtualNetworkRemove)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[51].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[80].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[82].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[52].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[86].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[88].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   95,
+			NumEnums:      9,
+			NumMessages:   101,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -79,6 +79,10 @@ func (a *nodeAgent) do(ctx context.Context, act cluster.Action) error {
 		return a.m.moves.recover(ctx, act)
 	case cluster.MoveMachine:
 		return a.m.moves.run(ctx, act)
+	case cluster.MoveStorage:
+		return a.storage.move(ctx, act)
+	case cluster.CleanStorage:
+		return a.storage.clean(ctx, act)
 	case cluster.CancelMove:
 		return a.m.moves.cancel(ctx, act.Group)
 	case cluster.Report:
@@ -247,7 +251,7 @@ func (a *nodeAgent) start(ctx context.Context, act cluster.StartMachine) error {
 	if err != nil {
 		return err
 	}
-	folder := filepath.Join(a.m.n.opt.StorageDir, act.Volume, act.Folder)
+	folder := a.m.homeOf(act.Group) // after the commit: it does not move elsewhere before it runs
 	began := time.Now()
 	err = a.startProcess(ctx, folder, act, res.Number)
 	if err == nil {
@@ -264,6 +268,15 @@ func (a *nodeAgent) start(ctx context.Context, act cluster.StartMachine) error {
 		err = errors.Join(err, perr)
 	}
 	return fmt.Errorf("start %s: %w", act.Group, err)
+}
+
+// homeOf is the folder that a machine lives in, as this replica has it.
+func (m *member) homeOf(group string) (folder string) {
+	m.db.view(func(s *pb.State) {
+		g := s.Groups[group]
+		folder = filepath.Join(m.n.opt.StorageDir, g.GetVolume(), g.GetFolder())
+	})
+	return folder
 }
 
 // startProcess starts a machine while noded keeps the node's epoch. The process is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type nodeAgent struct {
 	m      *member
 	keeper keeperpbconnect.KeeperServiceClient
 	busy   lanes
+	// storage are the moves between volumes.
+	storage *storageMoves
 	// starting are the machines that are being started.
 	starting starts
 	wake     chan struct{}
@@ -43,7 +46,7 @@ type nodeAgent struct {
 }
 
 func newAgent(m *member) *nodeAgent {
-	return &nodeAgent{m: m, keeper: m.n.keeper(), wake: make(chan struct{}, 1), keys: map[string]uint64{}, machines: map[string]*vm.Machine{}, failing: map[string]string{}}
+	return &nodeAgent{m: m, keeper: m.n.keeper(), storage: newStorageMoves(m), wake: make(chan struct{}, 1), keys: map[string]uint64{}, machines: map[string]*vm.Machine{}, failing: map[string]string{}}
 }
 
 // run looks and acts until the member ends.
@@ -132,7 +135,7 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 	// After the processes: a migration says that it has a machine in its hands
 	// before it makes the process.
 	l.Moving = a.m.moves.moving()
-	for _, name := range busy {
+	for _, name := range slices.Concat(busy, a.storage.held()) {
 		l.Moving[name] = true
 	}
 	if err == nil {

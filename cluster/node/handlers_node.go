@@ -108,6 +108,16 @@ func (h *handlers) Migrations(_ context.Context, r *connect.Request[apipb.Migrat
 	return connect.NewResponse(&apipb.MigrationsResponse{Moves: m.moves.list(r.Msg.Id)}), nil
 }
 
+// StorageProgress implements the service.
+func (h *handlers) StorageProgress(_ context.Context, r *connect.Request[apipb.StorageProgressRequest]) (*connect.Response[apipb.StorageProgressResponse], error) {
+	m, err := h.member()
+	if err != nil {
+		return nil, err
+	}
+	done, total := m.agent.storage.progress(r.Msg.Name, r.Msg.Move)
+	return connect.NewResponse(&apipb.StorageProgressResponse{Copied: done, Total: total}), nil
+}
+
 func chapOf(c *apipb.Chap) iscsi.CHAP {
 	return iscsi.CHAP{User: c.GetUser(), Password: c.GetPassword(), PeerUser: c.GetPeerUser(), PeerPassword: c.GetPeerPassword()}
 }

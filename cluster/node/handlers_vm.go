@@ -102,6 +102,9 @@ func (m *member) find(name, volume string) (string, error) {
 	states := map[string]string{}
 	m.db.view(func(s *pb.State) {
 		volumes = slices.Sorted(maps.Keys(s.Volumes))
+		if g := s.Groups[name]; g != nil { // on another may lie what is being copied
+			volumes = []string{g.Volume}
+		}
 		for _, v := range volumes {
 			states[v] = s.Volumes[v].Status[m.id.NodeID].GetState()
 		}

@@ -144,6 +144,9 @@ func (v *moves) run(ctx context.Context, act cluster.MoveMachine) error {
 	if mc == nil {
 		return v.end(ctx, act, "the machine is gone")
 	}
+	if _, err := v.m.agent.storage.settle(ctx, act.Group); err != nil {
+		return v.end(ctx, act, err.Error())
+	}
 	p, err := v.plan(ctx, act, mc)
 	if err != nil {
 		return v.end(ctx, act, err.Error())

@@ -42,6 +42,9 @@ func (a *nodeAgent) save(ctx context.Context, act cluster.SaveMachine) error {
 	if g.Saving.GetId() != act.Save || g.Epoch != act.Epoch || g.Owner != a.m.id.NodeID {
 		return nil // this replica was behind
 	}
+	if _, err := a.storage.settle(ctx, act.Group); err != nil {
+		return err
+	}
 	folder := filepath.Join(a.m.n.opt.StorageDir, act.Volume, act.Folder)
 	path := vm.StatePath(folder, act.Save)
 	began := time.Now()
@@ -178,7 +181,9 @@ func (a *nodeAgent) runOn(ctx context.Context, mc *vm.Machine, act cluster.SaveM
 // commit, can go on from it when the disk has gone on.
 func (a *nodeAgent) restore(ctx context.Context, folder string, act cluster.StartMachine, attempt uint64) (*vm.Machine, error) {
 	var saved *pb.SavedState
+	var volume string
 	a.m.db.view(func(s *pb.State) {
+		volume = s.Groups[act.Group].GetVolume()
 		if have := s.Groups[act.Group].GetSaved(); have.GetId() == act.Saved {
 			saved = proto.Clone(have).(*pb.SavedState)
 		}
@@ -186,7 +191,7 @@ func (a *nodeAgent) restore(ctx context.Context, folder string, act cluster.Star
 	if saved == nil {
 		return nil, fmt.Errorf("its saved state %d was given up meanwhile", act.Saved)
 	}
-	bad, err := a.m.unsuited(ctx, act.Group, act.Volume, saved.By, a.m.id.NodeID)
+	bad, err := a.m.unsuited(ctx, act.Group, volume, saved.By, a.m.id.NodeID)
 	if err == nil && len(bad) > 0 {
 		err = fmt.Errorf("its saved state cannot go on here: %s", strings.Join(bad, "; "))
 	}

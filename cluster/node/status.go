@@ -279,6 +279,9 @@ func groupInfo(s *pb.State, g *pb.Group) *apipb.GroupInfo {
 		out.MigratingTo = nameOf(s, g.Migration.To)
 	}
 	saving(s, g, out)
+	if g.StorageMove.GetStep() == pb.StorageStep_STORAGE_STEP_COPYING {
+		out.StorageTo = g.StorageMove.To
+	}
 	return out
 }
 

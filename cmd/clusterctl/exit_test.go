@@ -82,6 +82,8 @@ func TestWrongUsageIsTwo(t *testing.T) {
 		"vm vnc w --listen here":                    "of loopback",
 		"vm console w -o json":                      "vm show --log",
 		"live-migrate a b":                          "accepts at most 1 arg(s)",
+		"vm move-storage w":                         "name the volume with --to",
+		"vm move-storage w --to V --cancel":         "name the volume with --to",
 	} {
 		r := f.run(t, strings.Fields(line)...)
 		if r.status != 2 || !strings.Contains(r.err, text) || r.out != "" {
@@ -213,6 +215,7 @@ func TestWhatIsAsked(t *testing.T) {
 		"node enroll --address 10.0.0.1":     `EnrollRequest address:"10.0.0.1"`,
 		"live-migrate w --to s2":             `LiveMigrateRequest vm:"w" to:"s2"`,
 		"vm show w --log --log-bytes 100":    `VmShowRequest name:"w" console:true console_bytes:100`,
+		"vm move-storage w --cancel":         `VmMoveStorageRequest name:"w" cancel:true`,
 		"validate --node s1 --portal p:3260": `ValidateRequest nodes:"s1" portals:"p:3260"`,
 		"migration cancel w":                 `MigrationCancelRequest vm:"w"`,
 		"migration set --bandwidth 0":        `MigrationSetRequest options:{bandwidth:0}`,

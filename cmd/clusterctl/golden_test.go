@@ -77,6 +77,9 @@ var lasting = map[string]string{
 	"vm_show_new":          "vm show web2",
 	"vm_log":               "vm show vWS08-SQL01 --log",
 	"vm_list":              "vm list",
+	"vm_storage":           "vm move-storage vWS08-SQL01 --to Volume2 --bandwidth 100MiB",
+	"vm_storage_fails":     "vm move-storage vWS08-SQL01 --to Volume3",
+	"vm_storage_cancel":    "vm move-storage vWS08-SQL01 --cancel",
 	"live_migrate":         "live-migrate vWS08-SQL01 --to s2",
 	"live_migrate_check":   "live-migrate vWS08-SQL01 --best --check",
 	"live_migrate_all":     "live-migrate --from s1 --all",
@@ -105,7 +108,7 @@ func TestOutputWithoutQuorumIsAsItWas(t *testing.T) {
 
 func TestHelpIsAsItWas(t *testing.T) {
 	f := newFake(t)
-	for _, name := range []string{"", "create", "vm", "vm save", "vm discard-state", "vm move", "quick-migrate", "quorum set", "cluster", "cluster cpu", "cluster cpu set", "vnet", "vnet add", "vnet set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
+	for _, name := range []string{"", "create", "vm", "vm save", "vm discard-state", "vm move", "vm move-storage", "quick-migrate", "quorum set", "cluster", "cluster cpu", "cluster cpu set", "vnet", "vnet add", "vnet set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
 		golden(t, strings.TrimSpace("help "+name), show(t, f, name+" --help"))
 	}
 }

@@ -346,6 +346,19 @@ func (f *fake) LiveMigrate(_ context.Context, r *connect.Request[apipb.LiveMigra
 	return out.Send(f.moved)
 }
 
+func (f *fake) VmMoveStorage(_ context.Context, r *connect.Request[apipb.VmMoveStorageRequest], out *connect.ServerStream[apipb.StorageUpdate]) error {
+	_ = f.answer(context.Background(), r.Msg)
+	up := apipb.StorageUpdate{Name: r.Msg.Name, From: "Volume1", To: "Volume2", Phase: "copying", Copied: 1 << 30, Total: 40 << 30}
+	if err := out.Send(&up); err != nil {
+		return err
+	}
+	up.Phase, up.Copied, up.Total, up.Done, up.Moved = "over", 0, 0, true, true
+	if r.Msg.Cancel || r.Msg.To == "Volume3" {
+		up.Moved, up.Reason = false, "it has 1 byte free"
+	}
+	return out.Send(&up)
+}
+
 func (f *fake) Events(ctx context.Context, r *connect.Request[apipb.EventsRequest], out *connect.ServerStream[apipb.Event]) error {
 	_ = f.answer(ctx, r.Msg)
 	for _, e := range []*apipb.Event{

@@ -24,7 +24,7 @@ func (n nounVM) command() *cobra.Command {
 		`  clusterctl vm create vWS08-SQL01 --memory 2GiB --disk-size 40GiB --iso /srv/install.iso
   clusterctl vm add vWS08-SQL01
   clusterctl vm start vWS08-SQL01`,
-		&cmdVMCreate{app: n.app}, &cmdVMAdd{app: n.app}, &cmdVMRemove{app: n.app}, &cmdVMStart{app: n.app}, &cmdVMStop{app: n.app}, &cmdVMSave{app: n.app}, &cmdVMDiscardState{app: n.app}, &cmdVMMove{app: n.app},
+		&cmdVMCreate{app: n.app}, &cmdVMAdd{app: n.app}, &cmdVMRemove{app: n.app}, &cmdVMStart{app: n.app}, &cmdVMStop{app: n.app}, &cmdVMSave{app: n.app}, &cmdVMDiscardState{app: n.app}, &cmdVMMove{app: n.app}, &cmdVMMoveStorage{app: n.app},
 		&cmdVMShow{app: n.app}, &cmdVMList{n.app}, &cmdVMConsole{n.app}, &cmdVMVnc{app: n.app})
 }
 
@@ -96,7 +96,7 @@ func (c *cmdVMShow) run(ctx context.Context, cl *client.Client, args []string) e
 	}
 	if g := m.Group; g != nil {
 		printPairs(c.app.out, row("Name", g.Name), row("State", because(g.State, g.Detail, "online")), row("Wanted", g.Desired), row("Owner", g.Owner),
-			row("Epoch", g.Epoch), row("Moves to", g.MigratingTo), row("Memory", memory(g.MemoryMib)), row("Saved state", c.app.savedText(g)), row("Volume", g.Volume), row("Folder", m.Folder))
+			row("Epoch", g.Epoch), row("Moves to", g.MigratingTo), row("Memory", memory(g.MemoryMib)), row("Saved state", c.app.savedText(g)), row("Volume", g.Volume), row("On its way to", g.StorageTo), row("Folder", m.Folder))
 	} else {
 		printPairs(c.app.out, row("Name", args[0]), row("State", "not highly available; `clusterctl vm add` makes it so"), row("Folder", m.Folder))
 	}
@@ -114,10 +114,11 @@ type groupDetailJSON struct {
 	SavedMs     int64  `json:"saved_ms"`
 	SavedBytes  int64  `json:"saved_bytes"`
 	SavedFault  string `json:"saved_fault"`
+	StorageTo   string `json:"storage_to"`
 }
 
 func newGroupDetailJSON(g *apipb.GroupInfo) groupDetailJSON {
-	return groupDetailJSON{newGroupJSON(g), g.GetDetail(), g.GetDesired(), g.GetMigratingTo(), g.GetVolume(), g.GetMemoryMib(), g.GetSavedMs(), g.GetSavedBytes(), g.GetSavedFault()}
+	return groupDetailJSON{newGroupJSON(g), g.GetDetail(), g.GetDesired(), g.GetMigratingTo(), g.GetVolume(), g.GetMemoryMib(), g.GetSavedMs(), g.GetSavedBytes(), g.GetSavedFault(), g.GetStorageTo()}
 }
 
 // savedText says what there is of a machine's saved state, if there is any.

@@ -50,6 +50,7 @@ func (w *world) admin0(do func(*pb.Command)) {
 		owner := w.nodes[w.e.rand.IntN(len(w.nodes))].id
 		name := groupName(i)
 		w.groups = append(w.groups, name)
+		w.checks.storage.begins(name, v.name)
 		do(&pb.Command{Kind: &pb.Command_GroupAdd{GroupAdd: &pb.GroupAdd{Group: &pb.Group{
 			Name: name, Type: "vm", Volume: v.name, Folder: name, Owner: owner, MemoryMib: 512,
 		}}}})
@@ -162,6 +163,8 @@ func (a *admin) do(c *clusterd, client int) {
 	case "move off":
 		to := a.w.nodes[a.w.e.rand.IntN(len(a.w.nodes))]
 		a.tried(c, fmt.Sprintf("gives %s to %s", g, to.name), &pb.Command{Kind: &pb.Command_GroupMove{GroupMove: &pb.GroupMove{Name: g, To: to.id}}})
+	case "storage":
+		a.storage(c, g)
 	case "upgrade":
 		a.upgrade(c)
 	}

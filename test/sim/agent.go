@@ -55,6 +55,9 @@ func (c *clusterd) local() cluster.Local {
 			l.Volumes[name] = lv
 		}
 	}
+	for name := range c.storage.holding {
+		l.Moving[name] = true
+	}
 	for _, m := range c.n.machines {
 		if c.busy[cluster.StartMachine{Group: m.group}.Lane()] {
 			l.Moving[m.group] = true
@@ -152,6 +155,10 @@ func (c *clusterd) act(act cluster.Action) error {
 		return c.moves.recover(act)
 	case cluster.MoveMachine:
 		return c.moves.run(act)
+	case cluster.MoveStorage:
+		return c.storage.move(act)
+	case cluster.CleanStorage:
+		return c.storage.clean(act)
 	case cluster.CancelMove:
 		return c.moves.cancel(act.Group)
 	case cluster.Report:
@@ -220,6 +227,7 @@ func (c *clusterd) startMachine(act cluster.StartMachine) error {
 	if err != nil {
 		return err
 	}
+	volume := c.db.State().Groups[act.Group].GetVolume() // it does not move elsewhere before it runs
 	c.w.e.sleep(c.w.e.between(20*time.Millisecond, 400*time.Millisecond) + c.n.slowStart)
 	for end := c.w.e.now + 30*time.Second; c.n.dying(act.Group) && c.w.e.now < end; {
 		c.w.e.sleep(100 * time.Millisecond)
@@ -231,7 +239,7 @@ func (c *clusterd) startMachine(act cluster.StartMachine) error {
 	switch {
 	case act.Saved != 0:
 		err = c.restore(act, res.Number)
-	case c.w.e.chance(40) || c.n.launch(act.Group, act.Volume, false) == nil:
+	case c.w.e.chance(40) || c.n.launch(act.Group, volume, false) == nil:
 		err = errMachine
 	}
 	if err != nil {

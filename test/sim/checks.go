@@ -31,6 +31,7 @@ type checks struct {
 	epochs    epochsCheck
 	force     forceCheck
 	save      saveCheck
+	storage   storageCheck
 
 	acknowledged acknowledgedCheck
 }
@@ -52,6 +53,7 @@ func (c *checks) init() {
 	c.epochs = epochsCheck{w: w, have: map[string]owned{}}
 	c.force = forceCheck{w: w, said: map[uint64]said{}}
 	c.save = saveCheck{w: w}
+	c.storage = storageCheck{w: w, folders: map[string]map[string]*folder{}, written: map[string]int{}}
 	c.acknowledged = acknowledgedCheck{w: w, at: map[[2]uint64]uint64{}, acks: map[uint64][]ack{}}
 }
 

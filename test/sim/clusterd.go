@@ -32,6 +32,7 @@ type clusterd struct {
 	busy    map[string]bool
 	keys    map[string]uint64 // by volume: the key it was attached with
 	moves   moves
+	storage storageMoves
 	acting  bool // the agent is to look as soon as it can
 	others  []uint64
 	// incarnation is the cluster's, as this node has it.
@@ -62,7 +63,7 @@ func (n *node) startClusterd() {
 		n: n, w: n.w, p: p, routes: consensus.NewRoutes(n.id), leases: cluster.NewLeases(n.w.profile),
 		busy: map[string]bool{}, keys: map[string]uint64{}, hostings: map[uint64]*hosting{},
 	}
-	c.moves.c = c
+	c.moves.c, c.storage.c = c, c
 	n.clusterd = c
 	n.starts++
 	p.spawn(c.start)

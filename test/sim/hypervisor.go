@@ -10,8 +10,11 @@ type machine struct {
 	n     *node
 	p     *process
 	group string
-	pid   uint64
-	in    uint64 // the incarnation of the cluster in which it was started
+	// volume is where it lives, mirror where it is on its way to.
+	volume string
+	mirror *mirror
+	pid    uint64
+	in     uint64 // the incarnation of the cluster in which it was started
 	// running: its processors run. incoming: it was started to be migrated to.
 	running, incoming bool
 	ran               bool // its processors have run
@@ -35,9 +38,10 @@ func (n *node) launch(group, volume string, incoming bool) *machine {
 		return nil
 	}
 	n.w.qemus++
-	m := &machine{n: n, p: n.process("qemu"), group: group, pid: uint64(n.w.qemus), in: d.in, incoming: incoming}
+	m := &machine{n: n, p: n.process("qemu"), group: group, volume: volume, pid: uint64(n.w.qemus), in: d.in, incoming: incoming}
 	n.machines = append(n.machines, m)
-	n.every(m.p, 700*time.Millisecond, func() bool { m.work(volume); return true })
+	n.every(m.p, 700*time.Millisecond, func() bool { m.work(); return true })
+	n.w.checks.storage.starts(m)
 	if !incoming {
 		n.w.done.Starts++
 		m.run("started")
@@ -96,16 +100,17 @@ func (m *machine) quit() {
 }
 
 // work is what a machine does: it writes a block of its disk, through noded.
-func (m *machine) work(volume string) {
+func (m *machine) work() {
 	d := m.n.noded
-	if !m.running || m.busy || d == nil || m.mig.settling {
+	if !m.running || m.busy || d == nil || m.mig.settling || m.mirror != nil && m.mirror.held {
 		return
 	}
-	a := d.volumes[volume]
+	a := d.volumes[m.volume]
 	if a == nil {
 		return
 	}
 	m.busy, m.carrier = true, d.p
+	m.n.w.checks.storage.wrote(m)
 	m.count++
 	b := stamp{kind: stampMachine, node: m.n.id, epoch: m.pid, group: groupNumber(m.group), count: m.count}.encode()
 	d.p.spawn(func() {

@@ -89,6 +89,9 @@ func (v *moves) run(act cluster.MoveMachine) error {
 	if m == nil {
 		return v.end(act, "the machine is gone")
 	}
+	if _, err := c.storage.settle(act.Group); err != nil {
+		return v.end(act, err.Error())
+	}
 	peer := c.w.node(act.To)
 	if peer == nil || peer.clusterd == nil || peer.clusterd.v == nil || !c.w.connected(c.n.id, act.To) {
 		c.w.e.sleep(time.Second)

@@ -133,7 +133,8 @@ func (c *clusterd) restore(act cluster.StartMachine, attempt uint64) error {
 	case c.w.e.chance(20):
 		return errMachine // as if the node did not suit it
 	}
-	m := c.n.launch(act.Group, act.Volume, true)
+	volume := c.db.State().Groups[act.Group].GetVolume()
+	m := c.n.launch(act.Group, volume, true)
 	if m == nil {
 		return errMachine
 	}
@@ -145,7 +146,7 @@ func (c *clusterd) restore(act cluster.StartMachine, attempt uint64) error {
 	}
 	m.mig.state, m.mig.run, m.stint, m.from = migration.TransferCompleted, migration.Paused, f.stint, f
 	err := c.useUp(act, attempt)
-	if err == nil && !c.n.writes(act.Volume) {
+	if err == nil && !c.n.writes(volume) {
 		err = errMachine // the file cannot be removed
 	}
 	if err != nil {

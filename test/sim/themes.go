@@ -234,6 +234,19 @@ var themes = []theme{
 		{"clusterd hangs", 2, ""},
 		{"disk is full", 1, ""},
 	}, []chance{{"read", 5, ""}, {"wish", 10, ""}, {"move", 5, ""}, {"mode", 30, ""}, {"add", 25, ""}, {"evict", 25, ""}}},
+	{"storage", []chance{
+		{"clusterd restarts", 8, ""},
+		{"clusterd hangs", 8, ""},
+		{"clusterd crashes", 4, ""},
+		{"noded crashes", 3, ""},
+		{"node hangs", 5, ""},
+		{"power fails", 6, ""},
+		{"node is cut off", 6, ""},
+		{"path to a LUN is lost", 3, ""},
+		{"network is slow", 3, ""},
+		{"QEMU crashes", 8, ""},
+		{"QEMU hangs", 4, ""},
+	}, []chance{{"read", 5, ""}, {"wish", 25, ""}, {"move", 15, ""}, {"storage", 55, ""}}},
 }
 
 // Themes are the names of the themes that Options.Theme may have.

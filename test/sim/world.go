@@ -72,6 +72,8 @@ type Done struct {
 	// OnShare are those takeovers of a witness on a share, Broken the locks that its
 	// server broke.
 	OnShare, Broken int
+	// StorageMoves are those between volumes that were made.
+	StorageMoves int
 	// Forced is how often quorum was forced, Superseded how often a node gave its state
 	// up after that, and Lost how many entries only others had.
 	Forced, Superseded, Lost int
@@ -97,6 +99,7 @@ func (d *Done) add(o Done) {
 	d.Addresses += o.Addresses
 	d.Settled += o.Settled
 	d.OnShare += o.OnShare
+	d.StorageMoves += o.StorageMoves
 	d.Broken += o.Broken
 	d.Forced += o.Forced
 	d.Superseded += o.Superseded
@@ -246,11 +249,18 @@ func (w *world) begin() {
 		w.nets = append(w.nets, newNetwork(w))
 	}
 	w.witness = w.addLUN("Q", witnessSize)
-	for i := range 1 + w.e.rand.IntN(2) {
+	volumes := 1 + w.e.rand.IntN(2)
+	if w.newest() {
+		volumes = 2
+	}
+	for i := range volumes {
 		w.volumes = append(w.volumes, w.addLUN(fmt.Sprintf("V%d", i+1), volumeSize))
 	}
 	for i := range n {
 		w.nodes = append(w.nodes, newNode(w, uint64(i+1)))
+		if w.newest() {
+			w.nodes[i].starts = cluster.Format
+		}
 	}
 	w.locate()
 	w.format()
@@ -263,6 +273,10 @@ func (w *world) begin() {
 	w.admin.begin()
 	w.faults.begin()
 }
+
+// newest tells whether the cluster begins with the newest format, for what there is in
+// that alone.
+func (w *world) newest() bool { return w.opt.Theme == "storage" }
 
 // locate puts the nodes into sites, where there are enough and the seed will have it.
 func (w *world) locate() {

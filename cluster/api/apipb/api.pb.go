@@ -2264,6 +2264,287 @@ func (x *MigrationsResponse) GetMoves() []*MigrationUpdate {
 	return nil
 }
 
+type StorageProgressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Move          uint64                 `protobuf:"varint,2,opt,name=move,proto3" json:"move,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StorageProgressRequest) Reset() {
+	*x = StorageProgressRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorageProgressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorageProgressRequest) ProtoMessage() {}
+
+func (x *StorageProgressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorageProgressRequest.ProtoReflect.Descriptor instead.
+func (*StorageProgressRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *StorageProgressRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StorageProgressRequest) GetMove() uint64 {
+	if x != nil {
+		return x.Move
+	}
+	return 0
+}
+
+type StorageProgressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Copied        int64                  `protobuf:"varint,1,opt,name=copied,proto3" json:"copied,omitempty"` // bytes
+	Total         int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`   // 0 where it is not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StorageProgressResponse) Reset() {
+	*x = StorageProgressResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorageProgressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorageProgressResponse) ProtoMessage() {}
+
+func (x *StorageProgressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorageProgressResponse.ProtoReflect.Descriptor instead.
+func (*StorageProgressResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *StorageProgressResponse) GetCopied() int64 {
+	if x != nil {
+		return x.Copied
+	}
+	return 0
+}
+
+func (x *StorageProgressResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+type VmMoveStorageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`                // volume
+	Bandwidth     uint64                 `protobuf:"varint,3,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // bytes a second; 0: no limit
+	Cancel        bool                   `protobuf:"varint,4,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VmMoveStorageRequest) Reset() {
+	*x = VmMoveStorageRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VmMoveStorageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VmMoveStorageRequest) ProtoMessage() {}
+
+func (x *VmMoveStorageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VmMoveStorageRequest.ProtoReflect.Descriptor instead.
+func (*VmMoveStorageRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *VmMoveStorageRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VmMoveStorageRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *VmMoveStorageRequest) GetBandwidth() uint64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
+func (x *VmMoveStorageRequest) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+// StorageUpdate is how a move between volumes stands.
+type StorageUpdate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	Phase         string                 `protobuf:"bytes,4,opt,name=phase,proto3" json:"phase,omitempty"`    // waiting, copying, cleaning, undoing, over
+	Copied        int64                  `protobuf:"varint,5,opt,name=copied,proto3" json:"copied,omitempty"` // bytes
+	Total         int64                  `protobuf:"varint,6,opt,name=total,proto3" json:"total,omitempty"`
+	Done          bool                   `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`    // the last one
+	Moved         bool                   `protobuf:"varint,8,opt,name=moved,proto3" json:"moved,omitempty"`  // the machine lives on the other volume
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"` // why it does not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StorageUpdate) Reset() {
+	*x = StorageUpdate{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorageUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorageUpdate) ProtoMessage() {}
+
+func (x *StorageUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorageUpdate.ProtoReflect.Descriptor instead.
+func (*StorageUpdate) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *StorageUpdate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StorageUpdate) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *StorageUpdate) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *StorageUpdate) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *StorageUpdate) GetCopied() int64 {
+	if x != nil {
+		return x.Copied
+	}
+	return 0
+}
+
+func (x *StorageUpdate) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *StorageUpdate) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *StorageUpdate) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
+}
+
+func (x *StorageUpdate) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"` // what is being done
@@ -2276,7 +2557,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2569,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[36]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2582,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Progress) GetStep() string {
@@ -2340,7 +2621,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2352,7 +2633,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[37]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2365,7 +2646,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
 }
 
 type VersionResponse struct {
@@ -2377,7 +2658,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2670,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[38]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2683,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -2422,7 +2703,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2715,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[39]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2728,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ValidateRequest) GetNodes() []string {
@@ -2475,7 +2756,7 @@ type ValidateUpdate struct {
 
 func (x *ValidateUpdate) Reset() {
 	*x = ValidateUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2768,7 @@ func (x *ValidateUpdate) String() string {
 func (*ValidateUpdate) ProtoMessage() {}
 
 func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[40]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2781,7 @@ func (x *ValidateUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateUpdate.ProtoReflect.Descriptor instead.
 func (*ValidateUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ValidateUpdate) GetRunning() string {
@@ -2538,7 +2819,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2831,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[41]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2844,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Check) GetCategory() string {
@@ -2622,7 +2903,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2915,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[42]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2928,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Report) GetChecks() []*Check {
@@ -2708,7 +2989,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +3001,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[43]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +3014,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CreateRequest) GetName() string {
@@ -2801,7 +3082,7 @@ type NodeAddRequest struct {
 
 func (x *NodeAddRequest) Reset() {
 	*x = NodeAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +3094,7 @@ func (x *NodeAddRequest) String() string {
 func (*NodeAddRequest) ProtoMessage() {}
 
 func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[44]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +3107,7 @@ func (x *NodeAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddRequest.ProtoReflect.Descriptor instead.
 func (*NodeAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeAddRequest) GetNodes() []string {
@@ -2846,7 +3127,7 @@ type NodeSetRequest struct {
 
 func (x *NodeSetRequest) Reset() {
 	*x = NodeSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +3139,7 @@ func (x *NodeSetRequest) String() string {
 func (*NodeSetRequest) ProtoMessage() {}
 
 func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[45]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +3152,7 @@ func (x *NodeSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetRequest.ProtoReflect.Descriptor instead.
 func (*NodeSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeSetRequest) GetNode() string {
@@ -2896,7 +3177,7 @@ type NodeSetResponse struct {
 
 func (x *NodeSetResponse) Reset() {
 	*x = NodeSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2908,7 +3189,7 @@ func (x *NodeSetResponse) String() string {
 func (*NodeSetResponse) ProtoMessage() {}
 
 func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[46]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2921,7 +3202,7 @@ func (x *NodeSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSetResponse.ProtoReflect.Descriptor instead.
 func (*NodeSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
 }
 
 type NodeRemoveRequest struct {
@@ -2933,7 +3214,7 @@ type NodeRemoveRequest struct {
 
 func (x *NodeRemoveRequest) Reset() {
 	*x = NodeRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3226,7 @@ func (x *NodeRemoveRequest) String() string {
 func (*NodeRemoveRequest) ProtoMessage() {}
 
 func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[47]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3239,7 @@ func (x *NodeRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveRequest.ProtoReflect.Descriptor instead.
 func (*NodeRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NodeRemoveRequest) GetNode() string {
@@ -2977,7 +3258,7 @@ type NodeRemoveResponse struct {
 
 func (x *NodeRemoveResponse) Reset() {
 	*x = NodeRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2989,7 +3270,7 @@ func (x *NodeRemoveResponse) String() string {
 func (*NodeRemoveResponse) ProtoMessage() {}
 
 func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[48]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3002,7 +3283,7 @@ func (x *NodeRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoveResponse.ProtoReflect.Descriptor instead.
 func (*NodeRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NodeRemoveResponse) GetNode() string {
@@ -3020,7 +3301,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +3313,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[49]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,7 +3326,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{49}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
 }
 
 type StatusResponse struct {
@@ -3068,7 +3349,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3361,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[50]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3374,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *StatusResponse) GetCluster() *ClusterInfo {
@@ -3193,7 +3474,7 @@ type VirtualNetworkInfo struct {
 
 func (x *VirtualNetworkInfo) Reset() {
 	*x = VirtualNetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +3486,7 @@ func (x *VirtualNetworkInfo) String() string {
 func (*VirtualNetworkInfo) ProtoMessage() {}
 
 func (x *VirtualNetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[51]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +3499,7 @@ func (x *VirtualNetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkInfo.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{51}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *VirtualNetworkInfo) GetName() string {
@@ -3261,7 +3542,7 @@ type VirtualNetworkNode struct {
 
 func (x *VirtualNetworkNode) Reset() {
 	*x = VirtualNetworkNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3273,7 +3554,7 @@ func (x *VirtualNetworkNode) String() string {
 func (*VirtualNetworkNode) ProtoMessage() {}
 
 func (x *VirtualNetworkNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[52]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3286,7 +3567,7 @@ func (x *VirtualNetworkNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkNode.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{52}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *VirtualNetworkNode) GetNode() string {
@@ -3329,7 +3610,7 @@ type VirtualNetworkSetRequest struct {
 
 func (x *VirtualNetworkSetRequest) Reset() {
 	*x = VirtualNetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3622,7 @@ func (x *VirtualNetworkSetRequest) String() string {
 func (*VirtualNetworkSetRequest) ProtoMessage() {}
 
 func (x *VirtualNetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3635,7 @@ func (x *VirtualNetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *VirtualNetworkSetRequest) GetName() string {
@@ -3394,7 +3675,7 @@ type VirtualNetworkSetResponse struct {
 
 func (x *VirtualNetworkSetResponse) Reset() {
 	*x = VirtualNetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3406,7 +3687,7 @@ func (x *VirtualNetworkSetResponse) String() string {
 func (*VirtualNetworkSetResponse) ProtoMessage() {}
 
 func (x *VirtualNetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3419,7 +3700,7 @@ func (x *VirtualNetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VirtualNetworkSetResponse) GetNetwork() *VirtualNetworkInfo {
@@ -3438,7 +3719,7 @@ type VirtualNetworkRemoveRequest struct {
 
 func (x *VirtualNetworkRemoveRequest) Reset() {
 	*x = VirtualNetworkRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3450,7 +3731,7 @@ func (x *VirtualNetworkRemoveRequest) String() string {
 func (*VirtualNetworkRemoveRequest) ProtoMessage() {}
 
 func (x *VirtualNetworkRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3463,7 +3744,7 @@ func (x *VirtualNetworkRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *VirtualNetworkRemoveRequest) GetName() string {
@@ -3481,7 +3762,7 @@ type VirtualNetworkRemoveResponse struct {
 
 func (x *VirtualNetworkRemoveResponse) Reset() {
 	*x = VirtualNetworkRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3493,7 +3774,7 @@ func (x *VirtualNetworkRemoveResponse) String() string {
 func (*VirtualNetworkRemoveResponse) ProtoMessage() {}
 
 func (x *VirtualNetworkRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3506,7 +3787,7 @@ func (x *VirtualNetworkRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
 }
 
 type NetworkInfo struct {
@@ -3525,7 +3806,7 @@ type NetworkInfo struct {
 
 func (x *NetworkInfo) Reset() {
 	*x = NetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3537,7 +3818,7 @@ func (x *NetworkInfo) String() string {
 func (*NetworkInfo) ProtoMessage() {}
 
 func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3550,7 +3831,7 @@ func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInfo.ProtoReflect.Descriptor instead.
 func (*NetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *NetworkInfo) GetName() string {
@@ -3619,7 +3900,7 @@ type NetworkAddress struct {
 
 func (x *NetworkAddress) Reset() {
 	*x = NetworkAddress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3631,7 +3912,7 @@ func (x *NetworkAddress) String() string {
 func (*NetworkAddress) ProtoMessage() {}
 
 func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3644,7 +3925,7 @@ func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAddress.ProtoReflect.Descriptor instead.
 func (*NetworkAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *NetworkAddress) GetNode() string {
@@ -3671,7 +3952,7 @@ type ClusterSetRequest struct {
 
 func (x *ClusterSetRequest) Reset() {
 	*x = ClusterSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3683,7 +3964,7 @@ func (x *ClusterSetRequest) String() string {
 func (*ClusterSetRequest) ProtoMessage() {}
 
 func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3696,7 +3977,7 @@ func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ClusterSetRequest) GetIp() string {
@@ -3722,7 +4003,7 @@ type ClusterSetResponse struct {
 
 func (x *ClusterSetResponse) Reset() {
 	*x = ClusterSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +4015,7 @@ func (x *ClusterSetResponse) String() string {
 func (*ClusterSetResponse) ProtoMessage() {}
 
 func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +4028,7 @@ func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetResponse.ProtoReflect.Descriptor instead.
 func (*ClusterSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
@@ -3765,7 +4046,7 @@ type ClusterCpuRequest struct {
 
 func (x *ClusterCpuRequest) Reset() {
 	*x = ClusterCpuRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3777,7 +4058,7 @@ func (x *ClusterCpuRequest) String() string {
 func (*ClusterCpuRequest) ProtoMessage() {}
 
 func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3790,7 +4071,7 @@ func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
 }
 
 type ClusterCpuSetRequest struct {
@@ -3803,7 +4084,7 @@ type ClusterCpuSetRequest struct {
 
 func (x *ClusterCpuSetRequest) Reset() {
 	*x = ClusterCpuSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +4096,7 @@ func (x *ClusterCpuSetRequest) String() string {
 func (*ClusterCpuSetRequest) ProtoMessage() {}
 
 func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3828,7 +4109,7 @@ func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ClusterCpuSetRequest) GetModel() string {
@@ -3860,7 +4141,7 @@ type ClusterCpuResponse struct {
 
 func (x *ClusterCpuResponse) Reset() {
 	*x = ClusterCpuResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3872,7 +4153,7 @@ func (x *ClusterCpuResponse) String() string {
 func (*ClusterCpuResponse) ProtoMessage() {}
 
 func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3885,7 +4166,7 @@ func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuResponse.ProtoReflect.Descriptor instead.
 func (*ClusterCpuResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ClusterCpuResponse) GetModel() string {
@@ -3954,7 +4235,7 @@ type CpuNode struct {
 
 func (x *CpuNode) Reset() {
 	*x = CpuNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3966,7 +4247,7 @@ func (x *CpuNode) String() string {
 func (*CpuNode) ProtoMessage() {}
 
 func (x *CpuNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3979,7 +4260,7 @@ func (x *CpuNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuNode.ProtoReflect.Descriptor instead.
 func (*CpuNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *CpuNode) GetName() string {
@@ -4059,7 +4340,7 @@ type CpuMachine struct {
 
 func (x *CpuMachine) Reset() {
 	*x = CpuMachine{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4071,7 +4352,7 @@ func (x *CpuMachine) String() string {
 func (*CpuMachine) ProtoMessage() {}
 
 func (x *CpuMachine) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4084,7 +4365,7 @@ func (x *CpuMachine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuMachine.ProtoReflect.Descriptor instead.
 func (*CpuMachine) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CpuMachine) GetName() string {
@@ -4137,7 +4418,7 @@ type ClusterUpgradeRequest struct {
 
 func (x *ClusterUpgradeRequest) Reset() {
 	*x = ClusterUpgradeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4149,7 +4430,7 @@ func (x *ClusterUpgradeRequest) String() string {
 func (*ClusterUpgradeRequest) ProtoMessage() {}
 
 func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4162,7 +4443,7 @@ func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
 }
 
 type ClusterUpgradeResponse struct {
@@ -4175,7 +4456,7 @@ type ClusterUpgradeResponse struct {
 
 func (x *ClusterUpgradeResponse) Reset() {
 	*x = ClusterUpgradeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4187,7 +4468,7 @@ func (x *ClusterUpgradeResponse) String() string {
 func (*ClusterUpgradeResponse) ProtoMessage() {}
 
 func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4200,7 +4481,7 @@ func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ClusterUpgradeResponse) GetFrom() uint32 {
@@ -4226,7 +4507,7 @@ type ConfigExportRequest struct {
 
 func (x *ConfigExportRequest) Reset() {
 	*x = ConfigExportRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4238,7 +4519,7 @@ func (x *ConfigExportRequest) String() string {
 func (*ConfigExportRequest) ProtoMessage() {}
 
 func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4251,7 +4532,7 @@ func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportRequest.ProtoReflect.Descriptor instead.
 func (*ConfigExportRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ConfigExportRequest) GetUser() string {
@@ -4275,7 +4556,7 @@ type ConfigExportResponse struct {
 
 func (x *ConfigExportResponse) Reset() {
 	*x = ConfigExportResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4287,7 +4568,7 @@ func (x *ConfigExportResponse) String() string {
 func (*ConfigExportResponse) ProtoMessage() {}
 
 func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4300,7 +4581,7 @@ func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportResponse.ProtoReflect.Descriptor instead.
 func (*ConfigExportResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ConfigExportResponse) GetCluster() string {
@@ -4358,7 +4639,7 @@ type NetworkSetRequest struct {
 
 func (x *NetworkSetRequest) Reset() {
 	*x = NetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4370,7 +4651,7 @@ func (x *NetworkSetRequest) String() string {
 func (*NetworkSetRequest) ProtoMessage() {}
 
 func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4383,7 +4664,7 @@ func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*NetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *NetworkSetRequest) GetNetwork() string {
@@ -4430,7 +4711,7 @@ type NetworkSetResponse struct {
 
 func (x *NetworkSetResponse) Reset() {
 	*x = NetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4442,7 +4723,7 @@ func (x *NetworkSetResponse) String() string {
 func (*NetworkSetResponse) ProtoMessage() {}
 
 func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4455,7 +4736,7 @@ func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*NetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
@@ -4480,7 +4761,7 @@ type ClusterInfo struct {
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4492,7 +4773,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4505,7 +4786,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -4576,7 +4857,7 @@ type QuorumInfo struct {
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4588,7 +4869,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4601,7 +4882,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -4695,7 +4976,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4707,7 +4988,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4720,7 +5001,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Vote) GetName() string {
@@ -4777,7 +5058,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4789,7 +5070,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4802,7 +5083,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Witness) GetDisk() string {
@@ -4859,7 +5140,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4871,7 +5152,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4884,7 +5165,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -5028,7 +5309,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5040,7 +5321,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5053,7 +5334,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -5128,7 +5409,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5140,7 +5421,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5153,7 +5434,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -5277,7 +5558,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5289,7 +5570,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5302,7 +5583,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -5366,7 +5647,7 @@ type PauseCount struct {
 
 func (x *PauseCount) Reset() {
 	*x = PauseCount{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5378,7 +5659,7 @@ func (x *PauseCount) String() string {
 func (*PauseCount) ProtoMessage() {}
 
 func (x *PauseCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5391,7 +5672,7 @@ func (x *PauseCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseCount.ProtoReflect.Descriptor instead.
 func (*PauseCount) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *PauseCount) GetUpToMs() int64 {
@@ -5420,7 +5701,8 @@ type GroupInfo struct {
 	MigratingTo   string                 `protobuf:"bytes,8,opt,name=migrating_to,json=migratingTo,proto3" json:"migrating_to,omitempty"`
 	Volume        string                 `protobuf:"bytes,9,opt,name=volume,proto3" json:"volume,omitempty"`
 	MemoryMib     uint64                 `protobuf:"varint,10,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
-	SavedMs       int64                  `protobuf:"varint,160,opt,name=saved_ms,json=savedMs,proto3" json:"saved_ms,omitempty"` // when its state was saved; 0: it has none
+	StorageTo     string                 `protobuf:"bytes,152,opt,name=storage_to,json=storageTo,proto3" json:"storage_to,omitempty"` // the volume that it is on its way to
+	SavedMs       int64                  `protobuf:"varint,160,opt,name=saved_ms,json=savedMs,proto3" json:"saved_ms,omitempty"`      // when its state was saved; 0: it has none
 	SavedBytes    int64                  `protobuf:"varint,161,opt,name=saved_bytes,json=savedBytes,proto3" json:"saved_bytes,omitempty"`
 	SavedFault    string                 `protobuf:"bytes,162,opt,name=saved_fault,json=savedFault,proto3" json:"saved_fault,omitempty"` // why its state cannot be used
 	unknownFields protoimpl.UnknownFields
@@ -5429,7 +5711,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5441,7 +5723,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5454,7 +5736,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -5527,6 +5809,13 @@ func (x *GroupInfo) GetMemoryMib() uint64 {
 	return 0
 }
 
+func (x *GroupInfo) GetStorageTo() string {
+	if x != nil {
+		return x.StorageTo
+	}
+	return ""
+}
+
 func (x *GroupInfo) GetSavedMs() int64 {
 	if x != nil {
 		return x.SavedMs
@@ -5564,7 +5853,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5576,7 +5865,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5589,7 +5878,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Profile) GetName() string {
@@ -5660,7 +5949,7 @@ type QuorumSetRequest struct {
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5672,7 +5961,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5685,7 +5974,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -5725,7 +6014,7 @@ type QuorumForceRequest struct {
 
 func (x *QuorumForceRequest) Reset() {
 	*x = QuorumForceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5737,7 +6026,7 @@ func (x *QuorumForceRequest) String() string {
 func (*QuorumForceRequest) ProtoMessage() {}
 
 func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5750,7 +6039,7 @@ func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceRequest.ProtoReflect.Descriptor instead.
 func (*QuorumForceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *QuorumForceRequest) GetClusterName() string {
@@ -5771,7 +6060,7 @@ type QuorumForceResponse struct {
 
 func (x *QuorumForceResponse) Reset() {
 	*x = QuorumForceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5783,7 +6072,7 @@ func (x *QuorumForceResponse) String() string {
 func (*QuorumForceResponse) ProtoMessage() {}
 
 func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5796,7 +6085,7 @@ func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceResponse.ProtoReflect.Descriptor instead.
 func (*QuorumForceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *QuorumForceResponse) GetClusterName() string {
@@ -5830,7 +6119,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5842,7 +6131,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5855,7 +6144,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -5881,7 +6170,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5893,7 +6182,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5906,7 +6195,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -5926,7 +6215,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5938,7 +6227,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5951,7 +6240,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -5977,7 +6266,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5989,7 +6278,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6002,7 +6291,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -6020,7 +6309,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6032,7 +6321,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6045,7 +6334,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 type CsvAddRequest struct {
@@ -6061,7 +6350,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6073,7 +6362,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6086,7 +6375,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -6133,7 +6422,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6145,7 +6434,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6158,7 +6447,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -6178,7 +6467,7 @@ type CsvCheckRequest struct {
 
 func (x *CsvCheckRequest) Reset() {
 	*x = CsvCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6190,7 +6479,7 @@ func (x *CsvCheckRequest) String() string {
 func (*CsvCheckRequest) ProtoMessage() {}
 
 func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6203,7 +6492,7 @@ func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckRequest.ProtoReflect.Descriptor instead.
 func (*CsvCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *CsvCheckRequest) GetVolume() string {
@@ -6233,7 +6522,7 @@ type CsvCheckResponse struct {
 
 func (x *CsvCheckResponse) Reset() {
 	*x = CsvCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6245,7 +6534,7 @@ func (x *CsvCheckResponse) String() string {
 func (*CsvCheckResponse) ProtoMessage() {}
 
 func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6258,7 +6547,7 @@ func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckResponse.ProtoReflect.Descriptor instead.
 func (*CsvCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *CsvCheckResponse) GetNode() string {
@@ -6306,7 +6595,7 @@ type VolumeFinding struct {
 
 func (x *VolumeFinding) Reset() {
 	*x = VolumeFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6318,7 +6607,7 @@ func (x *VolumeFinding) String() string {
 func (*VolumeFinding) ProtoMessage() {}
 
 func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6331,7 +6620,7 @@ func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeFinding.ProtoReflect.Descriptor instead.
 func (*VolumeFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *VolumeFinding) GetWhat() string {
@@ -6360,7 +6649,7 @@ type CsvMaintenanceRequest struct {
 
 func (x *CsvMaintenanceRequest) Reset() {
 	*x = CsvMaintenanceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6372,7 +6661,7 @@ func (x *CsvMaintenanceRequest) String() string {
 func (*CsvMaintenanceRequest) ProtoMessage() {}
 
 func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6385,7 +6674,7 @@ func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CsvMaintenanceRequest) GetVolume() string {
@@ -6425,7 +6714,7 @@ type CsvMaintenanceResponse struct {
 
 func (x *CsvMaintenanceResponse) Reset() {
 	*x = CsvMaintenanceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6437,7 +6726,7 @@ func (x *CsvMaintenanceResponse) String() string {
 func (*CsvMaintenanceResponse) ProtoMessage() {}
 
 func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6450,7 +6739,7 @@ func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CsvMaintenanceResponse) GetVolume() *VolumeInfo {
@@ -6470,7 +6759,7 @@ type CsvSetRequest struct {
 
 func (x *CsvSetRequest) Reset() {
 	*x = CsvSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6482,7 +6771,7 @@ func (x *CsvSetRequest) String() string {
 func (*CsvSetRequest) ProtoMessage() {}
 
 func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6495,7 +6784,7 @@ func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetRequest.ProtoReflect.Descriptor instead.
 func (*CsvSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *CsvSetRequest) GetVolume() string {
@@ -6521,7 +6810,7 @@ type CsvSetResponse struct {
 
 func (x *CsvSetResponse) Reset() {
 	*x = CsvSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6533,7 +6822,7 @@ func (x *CsvSetResponse) String() string {
 func (*CsvSetResponse) ProtoMessage() {}
 
 func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6546,7 +6835,7 @@ func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetResponse.ProtoReflect.Descriptor instead.
 func (*CsvSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *CsvSetResponse) GetVolume() *VolumeInfo {
@@ -6565,7 +6854,7 @@ type CsvRemoveRequest struct {
 
 func (x *CsvRemoveRequest) Reset() {
 	*x = CsvRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6577,7 +6866,7 @@ func (x *CsvRemoveRequest) String() string {
 func (*CsvRemoveRequest) ProtoMessage() {}
 
 func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6590,7 +6879,7 @@ func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *CsvRemoveRequest) GetVolume() string {
@@ -6609,7 +6898,7 @@ type CsvRemoveResponse struct {
 
 func (x *CsvRemoveResponse) Reset() {
 	*x = CsvRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6621,7 +6910,7 @@ func (x *CsvRemoveResponse) String() string {
 func (*CsvRemoveResponse) ProtoMessage() {}
 
 func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6634,7 +6923,7 @@ func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *CsvRemoveResponse) GetDisk() string {
@@ -6656,7 +6945,7 @@ type AnswerDirectoryRequest struct {
 
 func (x *AnswerDirectoryRequest) Reset() {
 	*x = AnswerDirectoryRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6668,7 +6957,7 @@ func (x *AnswerDirectoryRequest) String() string {
 func (*AnswerDirectoryRequest) ProtoMessage() {}
 
 func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6681,7 +6970,7 @@ func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *AnswerDirectoryRequest) GetPath() string {
@@ -6722,7 +7011,7 @@ type AnswerDirectoryResponse struct {
 
 func (x *AnswerDirectoryResponse) Reset() {
 	*x = AnswerDirectoryResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6734,7 +7023,7 @@ func (x *AnswerDirectoryResponse) String() string {
 func (*AnswerDirectoryResponse) ProtoMessage() {}
 
 func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6747,7 +7036,7 @@ func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryResponse.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *AnswerDirectoryResponse) GetKind() string {
@@ -6774,7 +7063,7 @@ type GrowVolumeRequest struct {
 
 func (x *GrowVolumeRequest) Reset() {
 	*x = GrowVolumeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6786,7 +7075,7 @@ func (x *GrowVolumeRequest) String() string {
 func (*GrowVolumeRequest) ProtoMessage() {}
 
 func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6799,7 +7088,7 @@ func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeRequest.ProtoReflect.Descriptor instead.
 func (*GrowVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *GrowVolumeRequest) GetVolume() string {
@@ -6827,7 +7116,7 @@ type GrowVolumeResponse struct {
 
 func (x *GrowVolumeResponse) Reset() {
 	*x = GrowVolumeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6839,7 +7128,7 @@ func (x *GrowVolumeResponse) String() string {
 func (*GrowVolumeResponse) ProtoMessage() {}
 
 func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6852,7 +7141,7 @@ func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeResponse.ProtoReflect.Descriptor instead.
 func (*GrowVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *GrowVolumeResponse) GetLunSize() int64 {
@@ -6885,7 +7174,7 @@ type CsvGrowRequest struct {
 
 func (x *CsvGrowRequest) Reset() {
 	*x = CsvGrowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6897,7 +7186,7 @@ func (x *CsvGrowRequest) String() string {
 func (*CsvGrowRequest) ProtoMessage() {}
 
 func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6910,7 +7199,7 @@ func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowRequest.ProtoReflect.Descriptor instead.
 func (*CsvGrowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *CsvGrowRequest) GetVolume() string {
@@ -6932,7 +7221,7 @@ type CsvGrowResponse struct {
 
 func (x *CsvGrowResponse) Reset() {
 	*x = CsvGrowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6944,7 +7233,7 @@ func (x *CsvGrowResponse) String() string {
 func (*CsvGrowResponse) ProtoMessage() {}
 
 func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6957,7 +7246,7 @@ func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowResponse.ProtoReflect.Descriptor instead.
 func (*CsvGrowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *CsvGrowResponse) GetVolume() *VolumeInfo {
@@ -6998,7 +7287,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7010,7 +7299,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7023,7 +7312,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -7049,7 +7338,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7061,7 +7350,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7074,7 +7363,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -7101,7 +7390,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7113,7 +7402,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7126,7 +7415,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -7202,7 +7491,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7214,7 +7503,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7227,7 +7516,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -7254,7 +7543,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7266,7 +7555,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7279,7 +7568,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -7305,7 +7594,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7317,7 +7606,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7330,7 +7619,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -7350,7 +7639,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7362,7 +7651,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7375,7 +7664,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -7400,7 +7689,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7412,7 +7701,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7425,7 +7714,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
 }
 
 type VmStartRequest struct {
@@ -7438,7 +7727,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7450,7 +7739,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7463,7 +7752,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -7489,7 +7778,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7501,7 +7790,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7514,7 +7803,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -7535,7 +7824,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7547,7 +7836,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7560,7 +7849,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -7593,7 +7882,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7605,7 +7894,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7618,7 +7907,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -7638,7 +7927,7 @@ type VmSaveRequest struct {
 
 func (x *VmSaveRequest) Reset() {
 	*x = VmSaveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7650,7 +7939,7 @@ func (x *VmSaveRequest) String() string {
 func (*VmSaveRequest) ProtoMessage() {}
 
 func (x *VmSaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7663,7 +7952,7 @@ func (x *VmSaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmSaveRequest.ProtoReflect.Descriptor instead.
 func (*VmSaveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *VmSaveRequest) GetName() string {
@@ -7689,7 +7978,7 @@ type VmSaveResponse struct {
 
 func (x *VmSaveResponse) Reset() {
 	*x = VmSaveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7701,7 +7990,7 @@ func (x *VmSaveResponse) String() string {
 func (*VmSaveResponse) ProtoMessage() {}
 
 func (x *VmSaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7714,7 +8003,7 @@ func (x *VmSaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmSaveResponse.ProtoReflect.Descriptor instead.
 func (*VmSaveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *VmSaveResponse) GetGroup() *GroupInfo {
@@ -7733,7 +8022,7 @@ type VmDiscardStateRequest struct {
 
 func (x *VmDiscardStateRequest) Reset() {
 	*x = VmDiscardStateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7745,7 +8034,7 @@ func (x *VmDiscardStateRequest) String() string {
 func (*VmDiscardStateRequest) ProtoMessage() {}
 
 func (x *VmDiscardStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7758,7 +8047,7 @@ func (x *VmDiscardStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmDiscardStateRequest.ProtoReflect.Descriptor instead.
 func (*VmDiscardStateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *VmDiscardStateRequest) GetName() string {
@@ -7777,7 +8066,7 @@ type VmDiscardStateResponse struct {
 
 func (x *VmDiscardStateResponse) Reset() {
 	*x = VmDiscardStateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7789,7 +8078,7 @@ func (x *VmDiscardStateResponse) String() string {
 func (*VmDiscardStateResponse) ProtoMessage() {}
 
 func (x *VmDiscardStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7802,7 +8091,7 @@ func (x *VmDiscardStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmDiscardStateResponse.ProtoReflect.Descriptor instead.
 func (*VmDiscardStateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *VmDiscardStateResponse) GetGroup() *GroupInfo {
@@ -7822,7 +8111,7 @@ type VmMoveRequest struct {
 
 func (x *VmMoveRequest) Reset() {
 	*x = VmMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7834,7 +8123,7 @@ func (x *VmMoveRequest) String() string {
 func (*VmMoveRequest) ProtoMessage() {}
 
 func (x *VmMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7847,7 +8136,7 @@ func (x *VmMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmMoveRequest.ProtoReflect.Descriptor instead.
 func (*VmMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *VmMoveRequest) GetName() string {
@@ -7873,7 +8162,7 @@ type VmMoveResponse struct {
 
 func (x *VmMoveResponse) Reset() {
 	*x = VmMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7885,7 +8174,7 @@ func (x *VmMoveResponse) String() string {
 func (*VmMoveResponse) ProtoMessage() {}
 
 func (x *VmMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7898,7 +8187,7 @@ func (x *VmMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmMoveResponse.ProtoReflect.Descriptor instead.
 func (*VmMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *VmMoveResponse) GetGroup() *GroupInfo {
@@ -7919,7 +8208,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7931,7 +8220,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7944,7 +8233,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -7980,7 +8269,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7992,7 +8281,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8005,7 +8294,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -8046,7 +8335,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8058,7 +8347,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8071,7 +8360,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *Chunk) GetName() string {
@@ -8098,7 +8387,7 @@ type QuickMigrateRequest struct {
 
 func (x *QuickMigrateRequest) Reset() {
 	*x = QuickMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8110,7 +8399,7 @@ func (x *QuickMigrateRequest) String() string {
 func (*QuickMigrateRequest) ProtoMessage() {}
 
 func (x *QuickMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8123,7 +8412,7 @@ func (x *QuickMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuickMigrateRequest.ProtoReflect.Descriptor instead.
 func (*QuickMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *QuickMigrateRequest) GetVm() string {
@@ -8152,7 +8441,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8164,7 +8453,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8177,7 +8466,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -8224,7 +8513,7 @@ type MigrationOptions struct {
 
 func (x *MigrationOptions) Reset() {
 	*x = MigrationOptions{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8236,7 +8525,7 @@ func (x *MigrationOptions) String() string {
 func (*MigrationOptions) ProtoMessage() {}
 
 func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8249,7 +8538,7 @@ func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
 func (*MigrationOptions) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
@@ -8304,7 +8593,7 @@ type MigrationFactsRequest struct {
 
 func (x *MigrationFactsRequest) Reset() {
 	*x = MigrationFactsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8316,7 +8605,7 @@ func (x *MigrationFactsRequest) String() string {
 func (*MigrationFactsRequest) ProtoMessage() {}
 
 func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8329,7 +8618,7 @@ func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationFactsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *MigrationFactsRequest) GetNetworks() []string {
@@ -8366,7 +8655,7 @@ type MigrationFactsResponse struct {
 
 func (x *MigrationFactsResponse) Reset() {
 	*x = MigrationFactsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8378,7 +8667,7 @@ func (x *MigrationFactsResponse) String() string {
 func (*MigrationFactsResponse) ProtoMessage() {}
 
 func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8391,7 +8680,7 @@ func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationFactsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *MigrationFactsResponse) GetName() string {
@@ -8490,7 +8779,7 @@ type CpuVerdict struct {
 
 func (x *CpuVerdict) Reset() {
 	*x = CpuVerdict{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8502,7 +8791,7 @@ func (x *CpuVerdict) String() string {
 func (*CpuVerdict) ProtoMessage() {}
 
 func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8515,7 +8804,7 @@ func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuVerdict.ProtoReflect.Descriptor instead.
 func (*CpuVerdict) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *CpuVerdict) GetKnown() bool {
@@ -8549,7 +8838,7 @@ type MigrationCheckRequest struct {
 
 func (x *MigrationCheckRequest) Reset() {
 	*x = MigrationCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8561,7 +8850,7 @@ func (x *MigrationCheckRequest) String() string {
 func (*MigrationCheckRequest) ProtoMessage() {}
 
 func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8574,7 +8863,7 @@ func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *MigrationCheckRequest) GetVm() string {
@@ -8610,7 +8899,7 @@ type MigrationCheckResponse struct {
 
 func (x *MigrationCheckResponse) Reset() {
 	*x = MigrationCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8622,7 +8911,7 @@ func (x *MigrationCheckResponse) String() string {
 func (*MigrationCheckResponse) ProtoMessage() {}
 
 func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8635,7 +8924,7 @@ func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *MigrationCheckResponse) GetVm() string {
@@ -8726,7 +9015,7 @@ type MigrationFinding struct {
 
 func (x *MigrationFinding) Reset() {
 	*x = MigrationFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8738,7 +9027,7 @@ func (x *MigrationFinding) String() string {
 func (*MigrationFinding) ProtoMessage() {}
 
 func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8751,7 +9040,7 @@ func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFinding.ProtoReflect.Descriptor instead.
 func (*MigrationFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *MigrationFinding) GetSeverity() string {
@@ -8783,7 +9072,7 @@ type MigrationListRequest struct {
 
 func (x *MigrationListRequest) Reset() {
 	*x = MigrationListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8795,7 +9084,7 @@ func (x *MigrationListRequest) String() string {
 func (*MigrationListRequest) ProtoMessage() {}
 
 func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8808,7 +9097,7 @@ func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListRequest.ProtoReflect.Descriptor instead.
 func (*MigrationListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{142}
 }
 
 type MigrationListResponse struct {
@@ -8820,7 +9109,7 @@ type MigrationListResponse struct {
 
 func (x *MigrationListResponse) Reset() {
 	*x = MigrationListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8832,7 +9121,7 @@ func (x *MigrationListResponse) String() string {
 func (*MigrationListResponse) ProtoMessage() {}
 
 func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8845,7 +9134,7 @@ func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListResponse.ProtoReflect.Descriptor instead.
 func (*MigrationListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *MigrationListResponse) GetMoves() []*MigrationUpdate {
@@ -8864,7 +9153,7 @@ type MigrationCancelRequest struct {
 
 func (x *MigrationCancelRequest) Reset() {
 	*x = MigrationCancelRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8876,7 +9165,7 @@ func (x *MigrationCancelRequest) String() string {
 func (*MigrationCancelRequest) ProtoMessage() {}
 
 func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8889,7 +9178,7 @@ func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *MigrationCancelRequest) GetVm() string {
@@ -8907,7 +9196,7 @@ type MigrationCancelResponse struct {
 
 func (x *MigrationCancelResponse) Reset() {
 	*x = MigrationCancelResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8919,7 +9208,7 @@ func (x *MigrationCancelResponse) String() string {
 func (*MigrationCancelResponse) ProtoMessage() {}
 
 func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8932,7 +9221,7 @@ func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCancelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{145}
 }
 
 type MigrationSettings struct {
@@ -8947,7 +9236,7 @@ type MigrationSettings struct {
 
 func (x *MigrationSettings) Reset() {
 	*x = MigrationSettings{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8959,7 +9248,7 @@ func (x *MigrationSettings) String() string {
 func (*MigrationSettings) ProtoMessage() {}
 
 func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8972,7 +9261,7 @@ func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
 func (*MigrationSettings) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{142}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *MigrationSettings) GetOut() uint32 {
@@ -9015,7 +9304,7 @@ type MigrationSetRequest struct {
 
 func (x *MigrationSetRequest) Reset() {
 	*x = MigrationSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9027,7 +9316,7 @@ func (x *MigrationSetRequest) String() string {
 func (*MigrationSetRequest) ProtoMessage() {}
 
 func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9040,7 +9329,7 @@ func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetRequest.ProtoReflect.Descriptor instead.
 func (*MigrationSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{143}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *MigrationSetRequest) GetOut() uint32 {
@@ -9080,7 +9369,7 @@ type MigrationSetResponse struct {
 
 func (x *MigrationSetResponse) Reset() {
 	*x = MigrationSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9092,7 +9381,7 @@ func (x *MigrationSetResponse) String() string {
 func (*MigrationSetResponse) ProtoMessage() {}
 
 func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9105,7 +9394,7 @@ func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetResponse.ProtoReflect.Descriptor instead.
 func (*MigrationSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{144}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *MigrationSetResponse) GetSettings() *MigrationSettings {
@@ -9147,7 +9436,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9159,7 +9448,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9172,7 +9461,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{145}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -9352,7 +9641,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9364,7 +9653,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9377,7 +9666,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{146}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{150}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -9395,7 +9684,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9407,7 +9696,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9420,7 +9709,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{147}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{151}
 }
 
 type EventsRequest struct {
@@ -9433,7 +9722,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9445,7 +9734,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9458,7 +9747,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{148}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -9489,7 +9778,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9501,7 +9790,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9514,7 +9803,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{149}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *Event) GetId() uint64 {
@@ -9735,7 +10024,28 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x11MigrationsRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"K\n" +
 	"\x12MigrationsResponse\x125\n" +
-	"\x05moves\x18\x01 \x03(\v2\x1f.quorate.api.v1.MigrationUpdateR\x05moves\"d\n" +
+	"\x05moves\x18\x01 \x03(\v2\x1f.quorate.api.v1.MigrationUpdateR\x05moves\"@\n" +
+	"\x16StorageProgressRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04move\x18\x02 \x01(\x04R\x04move\"G\n" +
+	"\x17StorageProgressResponse\x12\x16\n" +
+	"\x06copied\x18\x01 \x01(\x03R\x06copied\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"p\n" +
+	"\x14VmMoveStorageRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x1c\n" +
+	"\tbandwidth\x18\x03 \x01(\x04R\tbandwidth\x12\x16\n" +
+	"\x06cancel\x18\x04 \x01(\bR\x06cancel\"\xcd\x01\n" +
+	"\rStorageUpdate\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x14\n" +
+	"\x05phase\x18\x04 \x01(\tR\x05phase\x12\x16\n" +
+	"\x06copied\x18\x05 \x01(\x03R\x06copied\x12\x14\n" +
+	"\x05total\x18\x06 \x01(\x03R\x05total\x12\x12\n" +
+	"\x04done\x18\a \x01(\bR\x04done\x12\x14\n" +
+	"\x05moved\x18\b \x01(\bR\x05moved\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\"d\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x18\n" +
@@ -9987,7 +10297,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\n" +
 	"PauseCount\x12\x18\n" +
 	"\bup_to_ms\x18\x01 \x01(\x03R\x06upToMs\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xe1\x02\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\x81\x03\n" +
 	"\tGroupInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
@@ -10000,7 +10310,9 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06volume\x18\t \x01(\tR\x06volume\x12\x1d\n" +
 	"\n" +
 	"memory_mib\x18\n" +
-	" \x01(\x04R\tmemoryMib\x12\x1a\n" +
+	" \x01(\x04R\tmemoryMib\x12\x1e\n" +
+	"\n" +
+	"storage_to\x18\x98\x01 \x01(\tR\tstorageTo\x12\x1a\n" +
 	"\bsaved_ms\x18\xa0\x01 \x01(\x03R\asavedMs\x12 \n" +
 	"\vsaved_bytes\x18\xa1\x01 \x01(\x03R\n" +
 	"savedBytes\x12 \n" +
@@ -10298,8 +10610,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04text\x18\x06 \x01(\tR\x04text2\xa7\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\tChallenge\x12 .quorate.api.v1.ChallengeRequest\x1a!.quorate.api.v1.ChallengeResponse\x12A\n" +
-	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\xb0\n" +
-	"\n" +
+	"\x04Open\x12\x1b.quorate.api.v1.OpenRequest\x1a\x1c.quorate.api.v1.OpenResponse2\x94\v\n" +
 	"\vNodeService\x12L\n" +
 	"\bDescribe\x12\x1f.quorate.api.v1.DescribeRequest\x1a\x1f.quorate.api.v1.NodeDescription\x12G\n" +
 	"\x06Enroll\x12\x1d.quorate.api.v1.EnrollRequest\x1a\x1e.quorate.api.v1.EnrollResponse\x12A\n" +
@@ -10313,13 +10624,14 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x05Reach\x12\x1c.quorate.api.v1.ReachRequest\x1a\x1d.quorate.api.v1.ReachResponse\x12M\n" +
 	"\bStanding\x12\x1f.quorate.api.v1.StandingRequest\x1a .quorate.api.v1.StandingResponse\x12S\n" +
 	"\n" +
-	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse\x12_\n" +
+	"Migrations\x12!.quorate.api.v1.MigrationsRequest\x1a\".quorate.api.v1.MigrationsResponse\x12b\n" +
+	"\x0fStorageProgress\x12&.quorate.api.v1.StorageProgressRequest\x1a'.quorate.api.v1.StorageProgressResponse\x12_\n" +
 	"\x0eMigrationFacts\x12%.quorate.api.v1.MigrationFactsRequest\x1a&.quorate.api.v1.MigrationFactsResponse\x12Z\n" +
 	"\tCheckMove\x12%.quorate.api.v1.MigrationCheckRequest\x1a&.quorate.api.v1.MigrationCheckResponse\x12P\n" +
 	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12b\n" +
 	"\x0fAnswerDirectory\x12&.quorate.api.v1.AnswerDirectoryRequest\x1a'.quorate.api.v1.AnswerDirectoryResponse\x12S\n" +
 	"\n" +
-	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xf4\x1c\n" +
+	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xcc\x1d\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -10348,7 +10660,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x06VmSave\x12\x1d.quorate.api.v1.VmSaveRequest\x1a\x1e.quorate.api.v1.VmSaveResponse\x12_\n" +
 	"\x0eVmDiscardState\x12%.quorate.api.v1.VmDiscardStateRequest\x1a&.quorate.api.v1.VmDiscardStateResponse\x12G\n" +
 	"\x06VmMove\x12\x1d.quorate.api.v1.VmMoveRequest\x1a\x1e.quorate.api.v1.VmMoveResponse\x12G\n" +
-	"\x06VmShow\x12\x1d.quorate.api.v1.VmShowRequest\x1a\x1e.quorate.api.v1.VmShowResponse\x12=\n" +
+	"\x06VmShow\x12\x1d.quorate.api.v1.VmShowRequest\x1a\x1e.quorate.api.v1.VmShowResponse\x12V\n" +
+	"\rVmMoveStorage\x12$.quorate.api.v1.VmMoveStorageRequest\x1a\x1d.quorate.api.v1.StorageUpdate0\x01\x12=\n" +
 	"\tVmConsole\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x129\n" +
 	"\x05VmVnc\x12\x15.quorate.api.v1.Chunk\x1a\x15.quorate.api.v1.Chunk(\x010\x01\x12T\n" +
 	"\vLiveMigrate\x12\".quorate.api.v1.LiveMigrateRequest\x1a\x1f.quorate.api.v1.MigrationUpdate0\x01\x12V\n" +
@@ -10383,7 +10696,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 152)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 156)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),                   // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),             // 1: quorate.api.v1.ChallengeRequest
@@ -10421,128 +10734,132 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*Reached)(nil),                      // 33: quorate.api.v1.Reached
 	(*MigrationsRequest)(nil),            // 34: quorate.api.v1.MigrationsRequest
 	(*MigrationsResponse)(nil),           // 35: quorate.api.v1.MigrationsResponse
-	(*Progress)(nil),                     // 36: quorate.api.v1.Progress
-	(*VersionRequest)(nil),               // 37: quorate.api.v1.VersionRequest
-	(*VersionResponse)(nil),              // 38: quorate.api.v1.VersionResponse
-	(*ValidateRequest)(nil),              // 39: quorate.api.v1.ValidateRequest
-	(*ValidateUpdate)(nil),               // 40: quorate.api.v1.ValidateUpdate
-	(*Check)(nil),                        // 41: quorate.api.v1.Check
-	(*Report)(nil),                       // 42: quorate.api.v1.Report
-	(*CreateRequest)(nil),                // 43: quorate.api.v1.CreateRequest
-	(*NodeAddRequest)(nil),               // 44: quorate.api.v1.NodeAddRequest
-	(*NodeSetRequest)(nil),               // 45: quorate.api.v1.NodeSetRequest
-	(*NodeSetResponse)(nil),              // 46: quorate.api.v1.NodeSetResponse
-	(*NodeRemoveRequest)(nil),            // 47: quorate.api.v1.NodeRemoveRequest
-	(*NodeRemoveResponse)(nil),           // 48: quorate.api.v1.NodeRemoveResponse
-	(*StatusRequest)(nil),                // 49: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),               // 50: quorate.api.v1.StatusResponse
-	(*VirtualNetworkInfo)(nil),           // 51: quorate.api.v1.VirtualNetworkInfo
-	(*VirtualNetworkNode)(nil),           // 52: quorate.api.v1.VirtualNetworkNode
-	(*VirtualNetworkSetRequest)(nil),     // 53: quorate.api.v1.VirtualNetworkSetRequest
-	(*VirtualNetworkSetResponse)(nil),    // 54: quorate.api.v1.VirtualNetworkSetResponse
-	(*VirtualNetworkRemoveRequest)(nil),  // 55: quorate.api.v1.VirtualNetworkRemoveRequest
-	(*VirtualNetworkRemoveResponse)(nil), // 56: quorate.api.v1.VirtualNetworkRemoveResponse
-	(*NetworkInfo)(nil),                  // 57: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),               // 58: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),            // 59: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),           // 60: quorate.api.v1.ClusterSetResponse
-	(*ClusterCpuRequest)(nil),            // 61: quorate.api.v1.ClusterCpuRequest
-	(*ClusterCpuSetRequest)(nil),         // 62: quorate.api.v1.ClusterCpuSetRequest
-	(*ClusterCpuResponse)(nil),           // 63: quorate.api.v1.ClusterCpuResponse
-	(*CpuNode)(nil),                      // 64: quorate.api.v1.CpuNode
-	(*CpuMachine)(nil),                   // 65: quorate.api.v1.CpuMachine
-	(*ClusterUpgradeRequest)(nil),        // 66: quorate.api.v1.ClusterUpgradeRequest
-	(*ClusterUpgradeResponse)(nil),       // 67: quorate.api.v1.ClusterUpgradeResponse
-	(*ConfigExportRequest)(nil),          // 68: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil),         // 69: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),            // 70: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),           // 71: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),                  // 72: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),                   // 73: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                         // 74: quorate.api.v1.Vote
-	(*Witness)(nil),                      // 75: quorate.api.v1.Witness
-	(*NodeInfo)(nil),                     // 76: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),                     // 77: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),                   // 78: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),                 // 79: quorate.api.v1.VolumeOnNode
-	(*PauseCount)(nil),                   // 80: quorate.api.v1.PauseCount
-	(*GroupInfo)(nil),                    // 81: quorate.api.v1.GroupInfo
-	(*Profile)(nil),                      // 82: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),             // 83: quorate.api.v1.QuorumSetRequest
-	(*QuorumForceRequest)(nil),           // 84: quorate.api.v1.QuorumForceRequest
-	(*QuorumForceResponse)(nil),          // 85: quorate.api.v1.QuorumForceResponse
-	(*QuorumSetResponse)(nil),            // 86: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),               // 87: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),              // 88: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),             // 89: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),            // 90: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),                // 91: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),               // 92: quorate.api.v1.CsvAddResponse
-	(*CsvCheckRequest)(nil),              // 93: quorate.api.v1.CsvCheckRequest
-	(*CsvCheckResponse)(nil),             // 94: quorate.api.v1.CsvCheckResponse
-	(*VolumeFinding)(nil),                // 95: quorate.api.v1.VolumeFinding
-	(*CsvMaintenanceRequest)(nil),        // 96: quorate.api.v1.CsvMaintenanceRequest
-	(*CsvMaintenanceResponse)(nil),       // 97: quorate.api.v1.CsvMaintenanceResponse
-	(*CsvSetRequest)(nil),                // 98: quorate.api.v1.CsvSetRequest
-	(*CsvSetResponse)(nil),               // 99: quorate.api.v1.CsvSetResponse
-	(*CsvRemoveRequest)(nil),             // 100: quorate.api.v1.CsvRemoveRequest
-	(*CsvRemoveResponse)(nil),            // 101: quorate.api.v1.CsvRemoveResponse
-	(*AnswerDirectoryRequest)(nil),       // 102: quorate.api.v1.AnswerDirectoryRequest
-	(*AnswerDirectoryResponse)(nil),      // 103: quorate.api.v1.AnswerDirectoryResponse
-	(*GrowVolumeRequest)(nil),            // 104: quorate.api.v1.GrowVolumeRequest
-	(*GrowVolumeResponse)(nil),           // 105: quorate.api.v1.GrowVolumeResponse
-	(*CsvGrowRequest)(nil),               // 106: quorate.api.v1.CsvGrowRequest
-	(*CsvGrowResponse)(nil),              // 107: quorate.api.v1.CsvGrowResponse
-	(*CsvMoveRequest)(nil),               // 108: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),              // 109: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),              // 110: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),             // 111: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),                 // 112: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),                // 113: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),              // 114: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),             // 115: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),               // 116: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),              // 117: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),                // 118: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),               // 119: quorate.api.v1.VmStopResponse
-	(*VmSaveRequest)(nil),                // 120: quorate.api.v1.VmSaveRequest
-	(*VmSaveResponse)(nil),               // 121: quorate.api.v1.VmSaveResponse
-	(*VmDiscardStateRequest)(nil),        // 122: quorate.api.v1.VmDiscardStateRequest
-	(*VmDiscardStateResponse)(nil),       // 123: quorate.api.v1.VmDiscardStateResponse
-	(*VmMoveRequest)(nil),                // 124: quorate.api.v1.VmMoveRequest
-	(*VmMoveResponse)(nil),               // 125: quorate.api.v1.VmMoveResponse
-	(*VmShowRequest)(nil),                // 126: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),               // 127: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                        // 128: quorate.api.v1.Chunk
-	(*QuickMigrateRequest)(nil),          // 129: quorate.api.v1.QuickMigrateRequest
-	(*LiveMigrateRequest)(nil),           // 130: quorate.api.v1.LiveMigrateRequest
-	(*MigrationOptions)(nil),             // 131: quorate.api.v1.MigrationOptions
-	(*MigrationFactsRequest)(nil),        // 132: quorate.api.v1.MigrationFactsRequest
-	(*MigrationFactsResponse)(nil),       // 133: quorate.api.v1.MigrationFactsResponse
-	(*CpuVerdict)(nil),                   // 134: quorate.api.v1.CpuVerdict
-	(*MigrationCheckRequest)(nil),        // 135: quorate.api.v1.MigrationCheckRequest
-	(*MigrationCheckResponse)(nil),       // 136: quorate.api.v1.MigrationCheckResponse
-	(*MigrationFinding)(nil),             // 137: quorate.api.v1.MigrationFinding
-	(*MigrationListRequest)(nil),         // 138: quorate.api.v1.MigrationListRequest
-	(*MigrationListResponse)(nil),        // 139: quorate.api.v1.MigrationListResponse
-	(*MigrationCancelRequest)(nil),       // 140: quorate.api.v1.MigrationCancelRequest
-	(*MigrationCancelResponse)(nil),      // 141: quorate.api.v1.MigrationCancelResponse
-	(*MigrationSettings)(nil),            // 142: quorate.api.v1.MigrationSettings
-	(*MigrationSetRequest)(nil),          // 143: quorate.api.v1.MigrationSetRequest
-	(*MigrationSetResponse)(nil),         // 144: quorate.api.v1.MigrationSetResponse
-	(*MigrationUpdate)(nil),              // 145: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),              // 146: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),             // 147: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),                // 148: quorate.api.v1.EventsRequest
-	(*Event)(nil),                        // 149: quorate.api.v1.Event
-	nil,                                  // 150: quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
-	nil,                                  // 151: quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
+	(*StorageProgressRequest)(nil),       // 36: quorate.api.v1.StorageProgressRequest
+	(*StorageProgressResponse)(nil),      // 37: quorate.api.v1.StorageProgressResponse
+	(*VmMoveStorageRequest)(nil),         // 38: quorate.api.v1.VmMoveStorageRequest
+	(*StorageUpdate)(nil),                // 39: quorate.api.v1.StorageUpdate
+	(*Progress)(nil),                     // 40: quorate.api.v1.Progress
+	(*VersionRequest)(nil),               // 41: quorate.api.v1.VersionRequest
+	(*VersionResponse)(nil),              // 42: quorate.api.v1.VersionResponse
+	(*ValidateRequest)(nil),              // 43: quorate.api.v1.ValidateRequest
+	(*ValidateUpdate)(nil),               // 44: quorate.api.v1.ValidateUpdate
+	(*Check)(nil),                        // 45: quorate.api.v1.Check
+	(*Report)(nil),                       // 46: quorate.api.v1.Report
+	(*CreateRequest)(nil),                // 47: quorate.api.v1.CreateRequest
+	(*NodeAddRequest)(nil),               // 48: quorate.api.v1.NodeAddRequest
+	(*NodeSetRequest)(nil),               // 49: quorate.api.v1.NodeSetRequest
+	(*NodeSetResponse)(nil),              // 50: quorate.api.v1.NodeSetResponse
+	(*NodeRemoveRequest)(nil),            // 51: quorate.api.v1.NodeRemoveRequest
+	(*NodeRemoveResponse)(nil),           // 52: quorate.api.v1.NodeRemoveResponse
+	(*StatusRequest)(nil),                // 53: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),               // 54: quorate.api.v1.StatusResponse
+	(*VirtualNetworkInfo)(nil),           // 55: quorate.api.v1.VirtualNetworkInfo
+	(*VirtualNetworkNode)(nil),           // 56: quorate.api.v1.VirtualNetworkNode
+	(*VirtualNetworkSetRequest)(nil),     // 57: quorate.api.v1.VirtualNetworkSetRequest
+	(*VirtualNetworkSetResponse)(nil),    // 58: quorate.api.v1.VirtualNetworkSetResponse
+	(*VirtualNetworkRemoveRequest)(nil),  // 59: quorate.api.v1.VirtualNetworkRemoveRequest
+	(*VirtualNetworkRemoveResponse)(nil), // 60: quorate.api.v1.VirtualNetworkRemoveResponse
+	(*NetworkInfo)(nil),                  // 61: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),               // 62: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),            // 63: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),           // 64: quorate.api.v1.ClusterSetResponse
+	(*ClusterCpuRequest)(nil),            // 65: quorate.api.v1.ClusterCpuRequest
+	(*ClusterCpuSetRequest)(nil),         // 66: quorate.api.v1.ClusterCpuSetRequest
+	(*ClusterCpuResponse)(nil),           // 67: quorate.api.v1.ClusterCpuResponse
+	(*CpuNode)(nil),                      // 68: quorate.api.v1.CpuNode
+	(*CpuMachine)(nil),                   // 69: quorate.api.v1.CpuMachine
+	(*ClusterUpgradeRequest)(nil),        // 70: quorate.api.v1.ClusterUpgradeRequest
+	(*ClusterUpgradeResponse)(nil),       // 71: quorate.api.v1.ClusterUpgradeResponse
+	(*ConfigExportRequest)(nil),          // 72: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil),         // 73: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),            // 74: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),           // 75: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),                  // 76: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),                   // 77: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                         // 78: quorate.api.v1.Vote
+	(*Witness)(nil),                      // 79: quorate.api.v1.Witness
+	(*NodeInfo)(nil),                     // 80: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),                     // 81: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),                   // 82: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),                 // 83: quorate.api.v1.VolumeOnNode
+	(*PauseCount)(nil),                   // 84: quorate.api.v1.PauseCount
+	(*GroupInfo)(nil),                    // 85: quorate.api.v1.GroupInfo
+	(*Profile)(nil),                      // 86: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),             // 87: quorate.api.v1.QuorumSetRequest
+	(*QuorumForceRequest)(nil),           // 88: quorate.api.v1.QuorumForceRequest
+	(*QuorumForceResponse)(nil),          // 89: quorate.api.v1.QuorumForceResponse
+	(*QuorumSetResponse)(nil),            // 90: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),               // 91: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),              // 92: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),             // 93: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),            // 94: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),                // 95: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),               // 96: quorate.api.v1.CsvAddResponse
+	(*CsvCheckRequest)(nil),              // 97: quorate.api.v1.CsvCheckRequest
+	(*CsvCheckResponse)(nil),             // 98: quorate.api.v1.CsvCheckResponse
+	(*VolumeFinding)(nil),                // 99: quorate.api.v1.VolumeFinding
+	(*CsvMaintenanceRequest)(nil),        // 100: quorate.api.v1.CsvMaintenanceRequest
+	(*CsvMaintenanceResponse)(nil),       // 101: quorate.api.v1.CsvMaintenanceResponse
+	(*CsvSetRequest)(nil),                // 102: quorate.api.v1.CsvSetRequest
+	(*CsvSetResponse)(nil),               // 103: quorate.api.v1.CsvSetResponse
+	(*CsvRemoveRequest)(nil),             // 104: quorate.api.v1.CsvRemoveRequest
+	(*CsvRemoveResponse)(nil),            // 105: quorate.api.v1.CsvRemoveResponse
+	(*AnswerDirectoryRequest)(nil),       // 106: quorate.api.v1.AnswerDirectoryRequest
+	(*AnswerDirectoryResponse)(nil),      // 107: quorate.api.v1.AnswerDirectoryResponse
+	(*GrowVolumeRequest)(nil),            // 108: quorate.api.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),           // 109: quorate.api.v1.GrowVolumeResponse
+	(*CsvGrowRequest)(nil),               // 110: quorate.api.v1.CsvGrowRequest
+	(*CsvGrowResponse)(nil),              // 111: quorate.api.v1.CsvGrowResponse
+	(*CsvMoveRequest)(nil),               // 112: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),              // 113: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),              // 114: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),             // 115: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),                 // 116: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),                // 117: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),              // 118: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),             // 119: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),               // 120: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),              // 121: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),                // 122: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),               // 123: quorate.api.v1.VmStopResponse
+	(*VmSaveRequest)(nil),                // 124: quorate.api.v1.VmSaveRequest
+	(*VmSaveResponse)(nil),               // 125: quorate.api.v1.VmSaveResponse
+	(*VmDiscardStateRequest)(nil),        // 126: quorate.api.v1.VmDiscardStateRequest
+	(*VmDiscardStateResponse)(nil),       // 127: quorate.api.v1.VmDiscardStateResponse
+	(*VmMoveRequest)(nil),                // 128: quorate.api.v1.VmMoveRequest
+	(*VmMoveResponse)(nil),               // 129: quorate.api.v1.VmMoveResponse
+	(*VmShowRequest)(nil),                // 130: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),               // 131: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                        // 132: quorate.api.v1.Chunk
+	(*QuickMigrateRequest)(nil),          // 133: quorate.api.v1.QuickMigrateRequest
+	(*LiveMigrateRequest)(nil),           // 134: quorate.api.v1.LiveMigrateRequest
+	(*MigrationOptions)(nil),             // 135: quorate.api.v1.MigrationOptions
+	(*MigrationFactsRequest)(nil),        // 136: quorate.api.v1.MigrationFactsRequest
+	(*MigrationFactsResponse)(nil),       // 137: quorate.api.v1.MigrationFactsResponse
+	(*CpuVerdict)(nil),                   // 138: quorate.api.v1.CpuVerdict
+	(*MigrationCheckRequest)(nil),        // 139: quorate.api.v1.MigrationCheckRequest
+	(*MigrationCheckResponse)(nil),       // 140: quorate.api.v1.MigrationCheckResponse
+	(*MigrationFinding)(nil),             // 141: quorate.api.v1.MigrationFinding
+	(*MigrationListRequest)(nil),         // 142: quorate.api.v1.MigrationListRequest
+	(*MigrationListResponse)(nil),        // 143: quorate.api.v1.MigrationListResponse
+	(*MigrationCancelRequest)(nil),       // 144: quorate.api.v1.MigrationCancelRequest
+	(*MigrationCancelResponse)(nil),      // 145: quorate.api.v1.MigrationCancelResponse
+	(*MigrationSettings)(nil),            // 146: quorate.api.v1.MigrationSettings
+	(*MigrationSetRequest)(nil),          // 147: quorate.api.v1.MigrationSetRequest
+	(*MigrationSetResponse)(nil),         // 148: quorate.api.v1.MigrationSetResponse
+	(*MigrationUpdate)(nil),              // 149: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),              // 150: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),             // 151: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),                // 152: quorate.api.v1.EventsRequest
+	(*Event)(nil),                        // 153: quorate.api.v1.Event
+	nil,                                  // 154: quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
+	nil,                                  // 155: quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
 	10,  // 1: quorate.api.v1.NodeDescription.cpu_models:type_name -> quorate.api.v1.CpuModel
 	8,   // 2: quorate.api.v1.NodeDescription.bridges:type_name -> quorate.api.v1.Bridges
-	51,  // 3: quorate.api.v1.NodeDescription.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
+	55,  // 3: quorate.api.v1.NodeDescription.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
 	9,   // 4: quorate.api.v1.Bridges.bridges:type_name -> quorate.api.v1.Bridge
 	14,  // 5: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
 	16,  // 6: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
@@ -10552,55 +10869,55 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	19,  // 10: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	19,  // 11: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
 	33,  // 12: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	145, // 13: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	41,  // 14: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
-	42,  // 15: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
-	41,  // 16: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	72,  // 17: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	73,  // 18: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	76,  // 19: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	77,  // 20: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	78,  // 21: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	81,  // 22: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	82,  // 23: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	57,  // 24: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
-	51,  // 25: quorate.api.v1.StatusResponse.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
-	52,  // 26: quorate.api.v1.VirtualNetworkInfo.nodes:type_name -> quorate.api.v1.VirtualNetworkNode
-	150, // 27: quorate.api.v1.VirtualNetworkSetRequest.nodes:type_name -> quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
-	51,  // 28: quorate.api.v1.VirtualNetworkSetResponse.network:type_name -> quorate.api.v1.VirtualNetworkInfo
-	58,  // 29: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	72,  // 30: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	64,  // 31: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
-	65,  // 32: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
-	57,  // 33: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	75,  // 34: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	74,  // 35: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	149, // 13: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	45,  // 14: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
+	46,  // 15: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
+	45,  // 16: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
+	76,  // 17: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	77,  // 18: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	80,  // 19: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	81,  // 20: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	82,  // 21: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	85,  // 22: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	86,  // 23: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	61,  // 24: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
+	55,  // 25: quorate.api.v1.StatusResponse.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
+	56,  // 26: quorate.api.v1.VirtualNetworkInfo.nodes:type_name -> quorate.api.v1.VirtualNetworkNode
+	154, // 27: quorate.api.v1.VirtualNetworkSetRequest.nodes:type_name -> quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
+	55,  // 28: quorate.api.v1.VirtualNetworkSetResponse.network:type_name -> quorate.api.v1.VirtualNetworkInfo
+	62,  // 29: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
+	76,  // 30: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	68,  // 31: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
+	69,  // 32: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
+	61,  // 33: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
+	79,  // 34: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	78,  // 35: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
 	5,   // 36: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	79,  // 37: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	80,  // 38: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
-	73,  // 39: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	77,  // 40: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	78,  // 41: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	95,  // 42: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
-	78,  // 43: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	78,  // 44: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	78,  // 45: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	78,  // 46: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	81,  // 47: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	81,  // 48: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	81,  // 49: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	81,  // 50: quorate.api.v1.VmSaveResponse.group:type_name -> quorate.api.v1.GroupInfo
-	81,  // 51: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
-	81,  // 52: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
-	81,  // 53: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	131, // 54: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	134, // 55: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
-	151, // 56: quorate.api.v1.MigrationFactsResponse.network_notes:type_name -> quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
-	137, // 57: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
-	145, // 58: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	131, // 59: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
-	131, // 60: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	142, // 61: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
+	83,  // 37: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	84,  // 38: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
+	77,  // 39: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	81,  // 40: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	82,  // 41: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	99,  // 42: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
+	82,  // 43: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	82,  // 44: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	82,  // 45: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	82,  // 46: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	85,  // 47: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	85,  // 48: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	85,  // 49: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	85,  // 50: quorate.api.v1.VmSaveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	85,  // 51: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
+	85,  // 52: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	85,  // 53: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	135, // 54: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	138, // 55: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
+	155, // 56: quorate.api.v1.MigrationFactsResponse.network_notes:type_name -> quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
+	141, // 57: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
+	149, // 58: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	135, // 59: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
+	135, // 60: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	146, // 61: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
 	1,   // 62: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
 	3,   // 63: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
 	6,   // 64: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
@@ -10614,121 +10931,125 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	31,  // 72: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
 	29,  // 73: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
 	34,  // 74: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	132, // 75: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
-	135, // 76: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
-	93,  // 77: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
-	102, // 78: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
-	104, // 79: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
-	37,  // 80: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	39,  // 81: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	43,  // 82: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	44,  // 83: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	45,  // 84: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	47,  // 85: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	49,  // 86: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	83,  // 87: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	84,  // 88: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	87,  // 89: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	89,  // 90: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	91,  // 91: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	93,  // 92: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
-	108, // 93: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	96,  // 94: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
-	100, // 95: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
-	98,  // 96: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
-	106, // 97: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
-	110, // 98: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	112, // 99: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	114, // 100: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	116, // 101: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	118, // 102: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	120, // 103: quorate.api.v1.ClusterService.VmSave:input_type -> quorate.api.v1.VmSaveRequest
-	122, // 104: quorate.api.v1.ClusterService.VmDiscardState:input_type -> quorate.api.v1.VmDiscardStateRequest
-	124, // 105: quorate.api.v1.ClusterService.VmMove:input_type -> quorate.api.v1.VmMoveRequest
-	126, // 106: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	128, // 107: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	128, // 108: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	130, // 109: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	129, // 110: quorate.api.v1.ClusterService.QuickMigrate:input_type -> quorate.api.v1.QuickMigrateRequest
-	135, // 111: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
-	138, // 112: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
-	140, // 113: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
-	143, // 114: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
-	148, // 115: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	146, // 116: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	70,  // 117: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	53,  // 118: quorate.api.v1.ClusterService.VirtualNetworkSet:input_type -> quorate.api.v1.VirtualNetworkSetRequest
-	55,  // 119: quorate.api.v1.ClusterService.VirtualNetworkRemove:input_type -> quorate.api.v1.VirtualNetworkRemoveRequest
-	59,  // 120: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	61,  // 121: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
-	62,  // 122: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
-	66,  // 123: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	68,  // 124: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 125: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 126: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 127: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	12,  // 128: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	15,  // 129: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	18,  // 130: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	22,  // 131: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	24,  // 132: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	26,  // 133: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	28,  // 134: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	32,  // 135: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	30,  // 136: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	35,  // 137: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	133, // 138: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
-	136, // 139: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
-	94,  // 140: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	103, // 141: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
-	105, // 142: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
-	38,  // 143: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	40,  // 144: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	36,  // 145: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	36,  // 146: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	46,  // 147: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	48,  // 148: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	50,  // 149: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	86,  // 150: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	85,  // 151: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	88,  // 152: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	90,  // 153: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	92,  // 154: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	94,  // 155: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	109, // 156: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	97,  // 157: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
-	101, // 158: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
-	99,  // 159: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
-	107, // 160: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
-	111, // 161: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	113, // 162: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	115, // 163: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	117, // 164: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	119, // 165: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	121, // 166: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
-	123, // 167: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
-	125, // 168: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
-	127, // 169: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	128, // 170: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	128, // 171: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	145, // 172: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	145, // 173: quorate.api.v1.ClusterService.QuickMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	136, // 174: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
-	139, // 175: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
-	141, // 176: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
-	144, // 177: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
-	149, // 178: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	147, // 179: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	71,  // 180: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	54,  // 181: quorate.api.v1.ClusterService.VirtualNetworkSet:output_type -> quorate.api.v1.VirtualNetworkSetResponse
-	56,  // 182: quorate.api.v1.ClusterService.VirtualNetworkRemove:output_type -> quorate.api.v1.VirtualNetworkRemoveResponse
-	60,  // 183: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	63,  // 184: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
-	63,  // 185: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
-	67,  // 186: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	69,  // 187: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	125, // [125:188] is the sub-list for method output_type
-	62,  // [62:125] is the sub-list for method input_type
+	36,  // 75: quorate.api.v1.NodeService.StorageProgress:input_type -> quorate.api.v1.StorageProgressRequest
+	136, // 76: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
+	139, // 77: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
+	97,  // 78: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
+	106, // 79: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
+	108, // 80: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
+	41,  // 81: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	43,  // 82: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	47,  // 83: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	48,  // 84: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	49,  // 85: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	51,  // 86: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	53,  // 87: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	87,  // 88: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	88,  // 89: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	91,  // 90: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	93,  // 91: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	95,  // 92: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	97,  // 93: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	112, // 94: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	100, // 95: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
+	104, // 96: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
+	102, // 97: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
+	110, // 98: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
+	114, // 99: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	116, // 100: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	118, // 101: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	120, // 102: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	122, // 103: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	124, // 104: quorate.api.v1.ClusterService.VmSave:input_type -> quorate.api.v1.VmSaveRequest
+	126, // 105: quorate.api.v1.ClusterService.VmDiscardState:input_type -> quorate.api.v1.VmDiscardStateRequest
+	128, // 106: quorate.api.v1.ClusterService.VmMove:input_type -> quorate.api.v1.VmMoveRequest
+	130, // 107: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	38,  // 108: quorate.api.v1.ClusterService.VmMoveStorage:input_type -> quorate.api.v1.VmMoveStorageRequest
+	132, // 109: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	132, // 110: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	134, // 111: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	133, // 112: quorate.api.v1.ClusterService.QuickMigrate:input_type -> quorate.api.v1.QuickMigrateRequest
+	139, // 113: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
+	142, // 114: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
+	144, // 115: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
+	147, // 116: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
+	152, // 117: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	150, // 118: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	74,  // 119: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	57,  // 120: quorate.api.v1.ClusterService.VirtualNetworkSet:input_type -> quorate.api.v1.VirtualNetworkSetRequest
+	59,  // 121: quorate.api.v1.ClusterService.VirtualNetworkRemove:input_type -> quorate.api.v1.VirtualNetworkRemoveRequest
+	63,  // 122: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	65,  // 123: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
+	66,  // 124: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
+	70,  // 125: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	72,  // 126: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 127: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 128: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 129: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	12,  // 130: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	15,  // 131: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	18,  // 132: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	22,  // 133: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	24,  // 134: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	26,  // 135: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	28,  // 136: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	32,  // 137: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	30,  // 138: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	35,  // 139: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	37,  // 140: quorate.api.v1.NodeService.StorageProgress:output_type -> quorate.api.v1.StorageProgressResponse
+	137, // 141: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
+	140, // 142: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
+	98,  // 143: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	107, // 144: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
+	109, // 145: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	42,  // 146: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	44,  // 147: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	40,  // 148: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	40,  // 149: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	50,  // 150: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	52,  // 151: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	54,  // 152: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	90,  // 153: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	89,  // 154: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	92,  // 155: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	94,  // 156: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	96,  // 157: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	98,  // 158: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	113, // 159: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	101, // 160: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
+	105, // 161: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
+	103, // 162: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
+	111, // 163: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	115, // 164: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	117, // 165: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	119, // 166: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	121, // 167: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	123, // 168: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	125, // 169: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
+	127, // 170: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
+	129, // 171: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
+	131, // 172: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	39,  // 173: quorate.api.v1.ClusterService.VmMoveStorage:output_type -> quorate.api.v1.StorageUpdate
+	132, // 174: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	132, // 175: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	149, // 176: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	149, // 177: quorate.api.v1.ClusterService.QuickMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	140, // 178: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
+	143, // 179: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
+	145, // 180: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
+	148, // 181: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
+	153, // 182: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	151, // 183: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	75,  // 184: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	58,  // 185: quorate.api.v1.ClusterService.VirtualNetworkSet:output_type -> quorate.api.v1.VirtualNetworkSetResponse
+	60,  // 186: quorate.api.v1.ClusterService.VirtualNetworkRemove:output_type -> quorate.api.v1.VirtualNetworkRemoveResponse
+	64,  // 187: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	67,  // 188: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
+	67,  // 189: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
+	71,  // 190: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	73,  // 191: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	127, // [127:192] is the sub-list for method output_type
+	62,  // [62:127] is the sub-list for method input_type
 	62,  // [62:62] is the sub-list for extension type_name
 	62,  // [62:62] is the sub-list for extension extendee
 	0,   // [0:62] is the sub-list for field type_name
@@ -10739,18 +11060,18 @@ func file_cluster_api_apipb_api_proto_init() {
 	if File_cluster_api_apipb_api_proto != nil {
 		return
 	}
-	file_cluster_api_apipb_api_proto_msgTypes[53].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[59].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[70].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[131].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[143].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[57].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[63].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[74].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[135].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[147].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   152,
+			NumMessages:   156,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

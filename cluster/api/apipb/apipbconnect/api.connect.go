@@ -68,6 +68,9 @@ const (
 	NodeServiceStandingProcedure = "/quorate.api.v1.NodeService/Standing"
 	// NodeServiceMigrationsProcedure is the fully-qualified name of the NodeService's Migrations RPC.
 	NodeServiceMigrationsProcedure = "/quorate.api.v1.NodeService/Migrations"
+	// NodeServiceStorageProgressProcedure is the fully-qualified name of the NodeService's
+	// StorageProgress RPC.
+	NodeServiceStorageProgressProcedure = "/quorate.api.v1.NodeService/StorageProgress"
 	// NodeServiceMigrationFactsProcedure is the fully-qualified name of the NodeService's
 	// MigrationFacts RPC.
 	NodeServiceMigrationFactsProcedure = "/quorate.api.v1.NodeService/MigrationFacts"
@@ -141,6 +144,9 @@ const (
 	ClusterServiceVmMoveProcedure = "/quorate.api.v1.ClusterService/VmMove"
 	// ClusterServiceVmShowProcedure is the fully-qualified name of the ClusterService's VmShow RPC.
 	ClusterServiceVmShowProcedure = "/quorate.api.v1.ClusterService/VmShow"
+	// ClusterServiceVmMoveStorageProcedure is the fully-qualified name of the ClusterService's
+	// VmMoveStorage RPC.
+	ClusterServiceVmMoveStorageProcedure = "/quorate.api.v1.ClusterService/VmMoveStorage"
 	// ClusterServiceVmConsoleProcedure is the fully-qualified name of the ClusterService's VmConsole
 	// RPC.
 	ClusterServiceVmConsoleProcedure = "/quorate.api.v1.ClusterService/VmConsole"
@@ -314,6 +320,8 @@ type NodeServiceClient interface {
 	Standing(context.Context, *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error)
 	// Migrations says how the moves stand that this node drives or drove.
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
+	// StorageProgress says how far this node has copied a machine's folder.
+	StorageProgress(context.Context, *connect.Request[apipb.StorageProgressRequest]) (*connect.Response[apipb.StorageProgressResponse], error)
 	// MigrationFacts says what this node is to a machine that would move here.
 	MigrationFacts(context.Context, *connect.Request[apipb.MigrationFactsRequest]) (*connect.Response[apipb.MigrationFactsResponse], error)
 	// CheckMove says what stands against a move of a machine that runs here.
@@ -405,6 +413,12 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("Migrations")),
 			connect.WithClientOptions(opts...),
 		),
+		storageProgress: connect.NewClient[apipb.StorageProgressRequest, apipb.StorageProgressResponse](
+			httpClient,
+			baseURL+NodeServiceStorageProgressProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("StorageProgress")),
+			connect.WithClientOptions(opts...),
+		),
 		migrationFacts: connect.NewClient[apipb.MigrationFactsRequest, apipb.MigrationFactsResponse](
 			httpClient,
 			baseURL+NodeServiceMigrationFactsProcedure,
@@ -451,6 +465,7 @@ type nodeServiceClient struct {
 	reach           *connect.Client[apipb.ReachRequest, apipb.ReachResponse]
 	standing        *connect.Client[apipb.StandingRequest, apipb.StandingResponse]
 	migrations      *connect.Client[apipb.MigrationsRequest, apipb.MigrationsResponse]
+	storageProgress *connect.Client[apipb.StorageProgressRequest, apipb.StorageProgressResponse]
 	migrationFacts  *connect.Client[apipb.MigrationFactsRequest, apipb.MigrationFactsResponse]
 	checkMove       *connect.Client[apipb.MigrationCheckRequest, apipb.MigrationCheckResponse]
 	checkVolume     *connect.Client[apipb.CsvCheckRequest, apipb.CsvCheckResponse]
@@ -513,6 +528,11 @@ func (c *nodeServiceClient) Migrations(ctx context.Context, req *connect.Request
 	return c.migrations.CallUnary(ctx, req)
 }
 
+// StorageProgress calls quorate.api.v1.NodeService.StorageProgress.
+func (c *nodeServiceClient) StorageProgress(ctx context.Context, req *connect.Request[apipb.StorageProgressRequest]) (*connect.Response[apipb.StorageProgressResponse], error) {
+	return c.storageProgress.CallUnary(ctx, req)
+}
+
 // MigrationFacts calls quorate.api.v1.NodeService.MigrationFacts.
 func (c *nodeServiceClient) MigrationFacts(ctx context.Context, req *connect.Request[apipb.MigrationFactsRequest]) (*connect.Response[apipb.MigrationFactsResponse], error) {
 	return c.migrationFacts.CallUnary(ctx, req)
@@ -558,6 +578,8 @@ type NodeServiceHandler interface {
 	Standing(context.Context, *connect.Request[apipb.StandingRequest]) (*connect.Response[apipb.StandingResponse], error)
 	// Migrations says how the moves stand that this node drives or drove.
 	Migrations(context.Context, *connect.Request[apipb.MigrationsRequest]) (*connect.Response[apipb.MigrationsResponse], error)
+	// StorageProgress says how far this node has copied a machine's folder.
+	StorageProgress(context.Context, *connect.Request[apipb.StorageProgressRequest]) (*connect.Response[apipb.StorageProgressResponse], error)
 	// MigrationFacts says what this node is to a machine that would move here.
 	MigrationFacts(context.Context, *connect.Request[apipb.MigrationFactsRequest]) (*connect.Response[apipb.MigrationFactsResponse], error)
 	// CheckMove says what stands against a move of a machine that runs here.
@@ -645,6 +667,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("Migrations")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceStorageProgressHandler := connect.NewUnaryHandler(
+		NodeServiceStorageProgressProcedure,
+		svc.StorageProgress,
+		connect.WithSchema(nodeServiceMethods.ByName("StorageProgress")),
+		connect.WithHandlerOptions(opts...),
+	)
 	nodeServiceMigrationFactsHandler := connect.NewUnaryHandler(
 		NodeServiceMigrationFactsProcedure,
 		svc.MigrationFacts,
@@ -699,6 +727,8 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceStandingHandler.ServeHTTP(w, r)
 		case NodeServiceMigrationsProcedure:
 			nodeServiceMigrationsHandler.ServeHTTP(w, r)
+		case NodeServiceStorageProgressProcedure:
+			nodeServiceStorageProgressHandler.ServeHTTP(w, r)
 		case NodeServiceMigrationFactsProcedure:
 			nodeServiceMigrationFactsHandler.ServeHTTP(w, r)
 		case NodeServiceCheckMoveProcedure:
@@ -762,6 +792,10 @@ func (UnimplementedNodeServiceHandler) Migrations(context.Context, *connect.Requ
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.Migrations is not implemented"))
 }
 
+func (UnimplementedNodeServiceHandler) StorageProgress(context.Context, *connect.Request[apipb.StorageProgressRequest]) (*connect.Response[apipb.StorageProgressResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.StorageProgress is not implemented"))
+}
+
 func (UnimplementedNodeServiceHandler) MigrationFacts(context.Context, *connect.Request[apipb.MigrationFactsRequest]) (*connect.Response[apipb.MigrationFactsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.NodeService.MigrationFacts is not implemented"))
 }
@@ -823,6 +857,9 @@ type ClusterServiceClient interface {
 	// is empty.
 	VmMove(context.Context, *connect.Request[apipb.VmMoveRequest]) (*connect.Response[apipb.VmMoveResponse], error)
 	VmShow(context.Context, *connect.Request[apipb.VmShowRequest]) (*connect.Response[apipb.VmShowResponse], error)
+	// VmMoveStorage begins a machine's move to another volume, or gives it up, and tells
+	// how it goes until it has ended.
+	VmMoveStorage(context.Context, *connect.Request[apipb.VmMoveStorageRequest]) (*connect.ServerStreamForClient[apipb.StorageUpdate], error)
 	// VmConsole and VmVnc carry bytes between the caller and the machine, on
 	// whatever node it is. The first request names the machine.
 	VmConsole(context.Context) *connect.BidiStreamForClient[apipb.Chunk, apipb.Chunk]
@@ -1027,6 +1064,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("VmShow")),
 			connect.WithClientOptions(opts...),
 		),
+		vmMoveStorage: connect.NewClient[apipb.VmMoveStorageRequest, apipb.StorageUpdate](
+			httpClient,
+			baseURL+ClusterServiceVmMoveStorageProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("VmMoveStorage")),
+			connect.WithClientOptions(opts...),
+		),
 		vmConsole: connect.NewClient[apipb.Chunk, apipb.Chunk](
 			httpClient,
 			baseURL+ClusterServiceVmConsoleProcedure,
@@ -1167,6 +1210,7 @@ type clusterServiceClient struct {
 	vmDiscardState       *connect.Client[apipb.VmDiscardStateRequest, apipb.VmDiscardStateResponse]
 	vmMove               *connect.Client[apipb.VmMoveRequest, apipb.VmMoveResponse]
 	vmShow               *connect.Client[apipb.VmShowRequest, apipb.VmShowResponse]
+	vmMoveStorage        *connect.Client[apipb.VmMoveStorageRequest, apipb.StorageUpdate]
 	vmConsole            *connect.Client[apipb.Chunk, apipb.Chunk]
 	vmVnc                *connect.Client[apipb.Chunk, apipb.Chunk]
 	liveMigrate          *connect.Client[apipb.LiveMigrateRequest, apipb.MigrationUpdate]
@@ -1322,6 +1366,11 @@ func (c *clusterServiceClient) VmShow(ctx context.Context, req *connect.Request[
 	return c.vmShow.CallUnary(ctx, req)
 }
 
+// VmMoveStorage calls quorate.api.v1.ClusterService.VmMoveStorage.
+func (c *clusterServiceClient) VmMoveStorage(ctx context.Context, req *connect.Request[apipb.VmMoveStorageRequest]) (*connect.ServerStreamForClient[apipb.StorageUpdate], error) {
+	return c.vmMoveStorage.CallServerStream(ctx, req)
+}
+
 // VmConsole calls quorate.api.v1.ClusterService.VmConsole.
 func (c *clusterServiceClient) VmConsole(ctx context.Context) *connect.BidiStreamForClient[apipb.Chunk, apipb.Chunk] {
 	return c.vmConsole.CallBidiStream(ctx)
@@ -1453,6 +1502,9 @@ type ClusterServiceHandler interface {
 	// is empty.
 	VmMove(context.Context, *connect.Request[apipb.VmMoveRequest]) (*connect.Response[apipb.VmMoveResponse], error)
 	VmShow(context.Context, *connect.Request[apipb.VmShowRequest]) (*connect.Response[apipb.VmShowResponse], error)
+	// VmMoveStorage begins a machine's move to another volume, or gives it up, and tells
+	// how it goes until it has ended.
+	VmMoveStorage(context.Context, *connect.Request[apipb.VmMoveStorageRequest], *connect.ServerStream[apipb.StorageUpdate]) error
 	// VmConsole and VmVnc carry bytes between the caller and the machine, on
 	// whatever node it is. The first request names the machine.
 	VmConsole(context.Context, *connect.BidiStream[apipb.Chunk, apipb.Chunk]) error
@@ -1653,6 +1705,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("VmShow")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceVmMoveStorageHandler := connect.NewServerStreamHandler(
+		ClusterServiceVmMoveStorageProcedure,
+		svc.VmMoveStorage,
+		connect.WithSchema(clusterServiceMethods.ByName("VmMoveStorage")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceVmConsoleHandler := connect.NewBidiStreamHandler(
 		ClusterServiceVmConsoleProcedure,
 		svc.VmConsole,
@@ -1817,6 +1875,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceVmMoveHandler.ServeHTTP(w, r)
 		case ClusterServiceVmShowProcedure:
 			clusterServiceVmShowHandler.ServeHTTP(w, r)
+		case ClusterServiceVmMoveStorageProcedure:
+			clusterServiceVmMoveStorageHandler.ServeHTTP(w, r)
 		case ClusterServiceVmConsoleProcedure:
 			clusterServiceVmConsoleHandler.ServeHTTP(w, r)
 		case ClusterServiceVmVncProcedure:
@@ -1968,6 +2028,10 @@ func (UnimplementedClusterServiceHandler) VmMove(context.Context, *connect.Reque
 
 func (UnimplementedClusterServiceHandler) VmShow(context.Context, *connect.Request[apipb.VmShowRequest]) (*connect.Response[apipb.VmShowResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VmShow is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) VmMoveStorage(context.Context, *connect.Request[apipb.VmMoveStorageRequest], *connect.ServerStream[apipb.StorageUpdate]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.VmMoveStorage is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) VmConsole(context.Context, *connect.BidiStream[apipb.Chunk, apipb.Chunk]) error {
