@@ -167,7 +167,7 @@ func (d *Database) undoStorage(c *pb.Command, g *pb.Group, reason string) {
 }
 
 // storageMoveEnd records that nothing is left to be removed.
-func (d *Database) storageMoveEnd(c *pb.Command, k *pb.StorageMoveEnd) *pb.Result {
+func (d *Database) storageMoveEnd(k *pb.StorageMoveEnd) *pb.Result {
 	g, m, res := d.ofStorage(k.Group, k.Id)
 	switch {
 	case res != nil:

@@ -206,7 +206,7 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 	case *pb.Command_StorageMoveFail:
 		return d.storageMoveFail(c, k.StorageMoveFail)
 	case *pb.Command_StorageMoveEnd:
-		return d.storageMoveEnd(c, k.StorageMoveEnd)
+		return d.storageMoveEnd(k.StorageMoveEnd)
 	case *pb.Command_MigrationSwitch:
 		return d.migrationSwitch(c, k.MigrationSwitch)
 	case *pb.Command_MigrationEnd:

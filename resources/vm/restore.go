@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net"
 	"os"
@@ -137,14 +136,13 @@ func readHeader(in io.Reader) (stateHeader, error) {
 
 // summing counts and sums what is read through it.
 type summing struct {
-	r   io.Reader
-	n   int64
-	crc uint32
+	r io.Reader
+	sum
 }
 
 // Read implements io.Reader.
 func (s *summing) Read(b []byte) (int, error) {
 	n, err := s.r.Read(b)
-	s.n, s.crc = s.n+int64(n), crc32.Update(s.crc, castagnoli, b[:n])
+	s.add(b[:n])
 	return n, err
 }

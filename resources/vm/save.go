@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net"
 	"os"
@@ -180,14 +179,13 @@ func ended(ctx context.Context, mon *qmp.Monitor) error {
 
 // summed counts and sums what goes through it.
 type summed struct {
-	w   *bufio.Writer
-	n   int64
-	crc uint32
+	w *bufio.Writer
+	sum
 }
 
 // Write implements io.Writer.
 func (s *summed) Write(b []byte) (int, error) {
 	n, err := s.w.Write(b)
-	s.n, s.crc = s.n+int64(n), crc32.Update(s.crc, castagnoli, b[:n])
+	s.add(b[:n])
 	return n, err
 }

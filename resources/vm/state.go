@@ -70,3 +70,11 @@ func UseUp(path string) error {
 	}
 	return syncPath(filepath.Dir(path))
 }
+
+// sum is the size and the checksum of what was added.
+type sum struct {
+	n   int64
+	crc uint32
+}
+
+func (s *sum) add(b []byte) { s.n, s.crc = s.n+int64(len(b)), crc32.Update(s.crc, castagnoli, b) }
