@@ -23,6 +23,10 @@ import (
 const (
 	keeperTimeout = 2 * time.Second
 	qmpTimeout    = time.Second
+	// currentTimeout is for how long is waited to learn what is committed, and
+	// currentRetry how long until that is tried again.
+	currentTimeout = time.Second
+	currentRetry   = 20 * time.Millisecond
 )
 
 // keeperHTTP is the way to noded's socket.
@@ -49,10 +53,18 @@ func newAgent(m *member) *nodeAgent {
 	return &nodeAgent{m: m, keeper: m.n.keeper(), storage: newStorageMoves(m), wake: make(chan struct{}, 1), keys: map[string]uint64{}, machines: map[string]*vm.Machine{}, failing: map[string]string{}}
 }
 
-// run looks and acts until the member ends.
+// run looks and acts until the member ends, from when its replica has all that was
+// committed before: what a restarted one reads back from its log at first is of before,
+// and by that what this node has would be stopped or killed.
 func (a *nodeAgent) run() {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	for a.m.ctx.Err() == nil && !a.current() {
+		select {
+		case <-a.m.ctx.Done():
+		case <-time.After(currentRetry):
+		}
+	}
 	ticker := time.NewTicker(agentInterval)
 	defer ticker.Stop()
 	for {
@@ -85,6 +97,13 @@ func (a *nodeAgent) run() {
 		case <-a.wake:
 		}
 	}
+}
+
+// current tells whether the replica has all that is committed.
+func (a *nodeAgent) current() bool {
+	ctx, cancel := context.WithTimeout(a.m.ctx, currentTimeout)
+	defer cancel()
+	return a.m.barrier(ctx) == nil
 }
 
 // poke makes the agent look again at once.
