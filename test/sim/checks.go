@@ -41,7 +41,7 @@ func (c *checks) init() {
 	c.leader = leaderCheck{w: w, of: map[uint64]string{}, last: map[*voter]uint64{}}
 	c.lease = leaseCheck{w: w}
 	c.log = logCheck{w: w, entries: map[uint64]logEntry{}, states: map[uint64]logState{}}
-	c.quorum = quorumCheck{w: w, votes: map[[2]uint64]uint64{}, elected: map[uint64]elected{}}
+	c.quorum = quorumCheck{w: w, votes: map[[2]uint64]uint64{}, elected: map[uint64]elected{}, lived: map[place]uint64{}}
 	c.machine = machineCheck{w: w, current: map[inGroup]*machine{}, stints: map[inGroup]uint64{}, unborn: map[uint64]uint64{}}
 	c.volume = volumeCheck{w: w, epoch: map[*lun]coordinated{}, gone: map[fencedKey]coordinated{}}
 	c.key = keyCheck{w: w, held: map[*nexus]bool{}, removed: map[*nexus]string{}}

@@ -14,13 +14,18 @@ import (
 	"quorate/cluster/consensus"
 )
 
-// forced is a database that is brought to what a log says, for `quorum force`.
-type forcedReplica struct{ db *cluster.Database }
+// forcedReplica is a database that is brought to what a log says, for `quorum force`.
+type forcedReplica struct {
+	db *cluster.Database
+	// applied is the term of each entry that it was given, by its index.
+	applied map[uint64]uint64
+}
 
 var _ consensus.Machine = forcedReplica{}
 
 // Apply implements consensus.Machine.
-func (r forcedReplica) Apply(_, term uint64, data []byte) (uint64, any, error) {
+func (r forcedReplica) Apply(index, term uint64, data []byte) (uint64, any, error) {
+	r.applied[index] = term
 	cmd := &pb.Command{}
 	if err := proto.Unmarshal(data, cmd); err != nil {
 		return 0, nil, err
@@ -119,7 +124,7 @@ func (n *node) rewrite(c *clusterd) {
 		if err != nil {
 			return err
 		}
-		r := forcedReplica{cluster.NewDatabase()}
+		r := forcedReplica{cluster.NewDatabase(), map[uint64]uint64{}}
 		snap, err := consensus.Forced(state, r, n.id, func() { r.db.Force(n.id, n.wall()) })
 		if err != nil {
 			return err
@@ -127,7 +132,7 @@ func (n *node) rewrite(c *clusterd) {
 		if err := n.relog(snap); err != nil {
 			return err
 		}
-		n.w.checks.force.forced(n, c.incarnation, applied, state, r.db.State())
+		n.w.checks.force.forced(n, c.incarnation, applied, state, r)
 		return nil
 	})
 }

@@ -4,8 +4,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"quorate/cluster/consensus"
-
-	pb "quorate/cluster/clusterpb"
 )
 
 // forceCheck is what holds where quorum is forced. A new incarnation of the cluster
@@ -37,12 +35,14 @@ func (c *forceCheck) sent(by *clusterd, m *raftpb.Message) {
 }
 
 // forced is called when the log of a new incarnation has taken the place of a node's,
-// which held state and of which so much had been applied; s is what it begins with.
-func (c *forceCheck) forced(n *node, before, applied uint64, state consensus.State, s *pb.State) {
-	w := c.w
+// which held state and of which so much had been applied; it begins with r.
+func (c *forceCheck) forced(n *node, before, applied uint64, state consensus.State, r forcedReplica) {
+	w, s := c.w, r.db.State()
 	has := map[uint64]uint64{}
 	for _, e := range state.Entries {
-		has[e.GetIndex()] = e.GetTerm()
+		if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 || r.applied[e.GetIndex()] == e.GetTerm() {
+			has[e.GetIndex()] = e.GetTerm()
+		}
 	}
 	first := state.Snapshot.GetMetadata().GetIndex() + 1
 	acked, kept := c.said[n.id], true

@@ -113,6 +113,7 @@ func (c *clusterd) situation() quorum.Situation {
 // start runs the witness's voter from the log on the LUN.
 func (h *hosting) start(w witness.Hosted) (witness.Instance, error) {
 	c := h.c
+	c.w.checks.quorum.hosts(c, h.at, h.voter)
 	ctx, cancel := c.p.withTimeout(context.Background(), openTimeout)
 	defer cancel()
 	log, state, err := consensus.OpenLog(ctx, w.Device, w.Journal)

@@ -13,11 +13,22 @@ type quorumCheck struct {
 	w       *world
 	votes   map[[2]uint64]uint64 // by voter and term: for whom
 	elected map[uint64]elected   // by term
+	lived   map[place]uint64     // by place: the latest witness that lived there
 }
 
 type elected struct {
 	at time.Duration
 	by string
+}
+
+// hosts is called when a node has taken a place for a witness: where a later one has
+// lived in the same incarnation of the cluster, that one's log is there.
+func (c *quorumCheck) hosts(by *clusterd, at place, voter uint64) {
+	v := c.w.at(by.incarnation, voter)
+	if later := c.lived[at]; later > v && later>>48 == v>>48 {
+		c.w.fail("quorum", "%s takes the place of a witness for voter %d, which precedes it", by.n.name, voter)
+	}
+	c.lived[at] = v
 }
 
 func (c *quorumCheck) sent(by *clusterd, m *raftpb.Message) {
