@@ -95,7 +95,7 @@ bench: build ## figures beside what a user would pick instead
 	$(GO) run ./test/bench/migration
 	$(GO) build -o $(BIN)/ ./test/bench/consensus
 	$(BIN)/consensus
-	$(GO) test -run '^$$' -bench Commit -benchtime 2s ./cluster/consensus
+	GOGC=400 $(GO) test -run '^$$' -bench Commit -benchtime 2s ./cluster/consensus
 
 .PHONY: test-nfs
 test-nfs: deps ## a witness and a directory on a real NFS server, in a machine of QEMU's: 5 minutes

@@ -25,7 +25,8 @@ type State struct {
 
 // Log is a voter's log on a device.
 type Log struct {
-	j *journal.Journal
+	j   *journal.Journal
+	enc encoder
 }
 
 // CreateLog begins a log with a snapshot, over whatever is there.
@@ -92,27 +93,52 @@ func (s *State) replay(data []byte) error {
 	return nil
 }
 
-func encodeRecord(hard *raftpb.HardState, entries []*raftpb.Entry) ([]byte, error) {
-	rec := &consensuspb.Record{}
+// encoder makes records in buffers that it uses again: what it returns is good until
+// the next.
+type encoder struct {
+	rec          consensuspb.Record
+	parts, whole []byte
+}
+
+func (c *encoder) encode(hard *raftpb.HardState, entries []*raftpb.Entry) ([]byte, error) {
+	c.parts, c.whole = kept(c.parts), kept(c.whole)
+	c.rec.Entries = c.rec.Entries[:0]
 	var err error
-	if rec.HardState, err = proto.Marshal(hard); err != nil {
+	if c.rec.HardState, err = c.part(hard); err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
-		d, err := proto.Marshal(e)
+		d, err := c.part(e)
 		if err != nil {
 			return nil, err
 		}
-		rec.Entries = append(rec.Entries, d)
+		c.rec.Entries = append(c.rec.Entries, d)
 	}
-	return proto.Marshal(rec)
+	c.whole, err = proto.MarshalOptions{}.MarshalAppend(c.whole, &c.rec)
+	return c.whole, err
+}
+
+func (c *encoder) part(m proto.Message) ([]byte, error) {
+	at := len(c.parts)
+	var err error
+	c.parts, err = proto.MarshalOptions{}.MarshalAppend(c.parts, m)
+	return c.parts[at:], err
+}
+
+// kept is a buffer emptied for what comes next, or none where it has grown large.
+func kept(buf []byte) []byte {
+	const most = 1 << 20
+	if cap(buf) > most {
+		return nil
+	}
+	return buf[:0]
 }
 
 // Save appends hard state and entries in one record, durably. ErrFull
 // (journal) asks for Compact and leaves the log as it was.
 func (l *Log) Save(ctx context.Context, hard *raftpb.HardState, entries []*raftpb.Entry) error {
 	if mutant.On("hard state before entries") && len(entries) > 0 {
-		data, err := encodeRecord(hard, nil)
+		data, err := l.enc.encode(hard, nil)
 		if err != nil {
 			return err
 		}
@@ -120,7 +146,7 @@ func (l *Log) Save(ctx context.Context, hard *raftpb.HardState, entries []*raftp
 			return err
 		}
 	}
-	data, err := encodeRecord(hard, entries)
+	data, err := l.enc.encode(hard, entries)
 	if err != nil {
 		return err
 	}
@@ -134,7 +160,7 @@ func (l *Log) Compact(ctx context.Context, snap *raftpb.Snapshot, hard *raftpb.H
 	if err != nil {
 		return err
 	}
-	rec, err := encodeRecord(hard, entries)
+	rec, err := l.enc.encode(hard, entries)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -134,6 +135,7 @@ func (p *path) write(conn net.Conn) error {
 	}()
 	keep := time.NewTimer(p.t.keepAliveEvery())
 	defer keep.Stop()
+	var batch []byte
 	for {
 		var frame []byte
 		select {
@@ -147,13 +149,12 @@ func (p *path) write(conn net.Conn) error {
 			keep.Reset(p.t.keepAliveEvery())
 		}
 		// What waits goes in the same write, up to a bound.
-		for more := true; more && len(frame) < batchedWrite; {
-			select {
-			case next := <-p.queue:
-				frame = append(frame[:len(frame):len(frame)], next...)
-			default:
-				more = false
+		if len(p.queue) > 0 && len(frame) < batchedWrite {
+			batch = append(kept(batch), frame...)
+			for len(p.queue) > 0 && len(batch) < batchedWrite {
+				batch = append(batch, <-p.queue...)
 			}
+			frame = batch
 		}
 		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		if _, err := conn.Write(frame); err != nil {
@@ -172,9 +173,15 @@ func encodeFrame(f *consensuspb.Frame) []byte {
 	return buf
 }
 
-func readFrame(r io.Reader) (*consensuspb.Frame, error) {
+// frames reads frames, through a buffer that it uses again: what a frame has is its own.
+type frames struct {
+	r   io.Reader
+	buf []byte
+}
+
+func (r *frames) next() (*consensuspb.Frame, error) {
 	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	if _, err := io.ReadFull(r.r, head[:]); err != nil {
 		return nil, err
 	}
 	size := binary.BigEndian.Uint32(head[:])
@@ -182,12 +189,13 @@ func readFrame(r io.Reader) (*consensuspb.Frame, error) {
 		return nil, fmt.Errorf("frame of %d bytes, at most %d", size, maxFrame)
 	}
 	// What is large is grown as it comes, so that a length alone takes no memory.
-	body := make([]byte, min(size, eagerRead))
-	if _, err := io.ReadFull(r, body); err != nil {
+	r.buf = slices.Grow(kept(r.buf), int(min(size, eagerRead)))
+	body := r.buf[:min(size, eagerRead)]
+	if _, err := io.ReadFull(r.r, body); err != nil {
 		return nil, err
 	}
 	if size > eagerRead {
-		rest, err := io.ReadAll(io.LimitReader(r, int64(size-eagerRead)))
+		rest, err := io.ReadAll(io.LimitReader(r.r, int64(size-eagerRead)))
 		if err != nil {
 			return nil, err
 		}

@@ -236,10 +236,10 @@ func (t *Transport) Serve(conn net.Conn, peer uint64) error {
 		t.mu.Unlock()
 		conn.Close()
 	}()
-	in := bufio.NewReaderSize(conn, batchedWrite)
+	in := frames{r: bufio.NewReaderSize(conn, batchedWrite)}
 	for {
 		_ = conn.SetReadDeadline(time.Now().Add(readTimeout))
-		f, err := readFrame(in)
+		f, err := in.next()
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -21,7 +22,22 @@ import (
 
 func main() { os.Exit(run()) }
 
+// Where nothing else is asked for (GOGC, GOMEMLIMIT), memory is collected four times less
+// often than by default, until clusterd takes as much as it should at most: while it is
+// collected, commits wait, and those that wait longest decide how long a loaded cluster
+// takes to answer.
+const (
+	collectAt = 400 // percent of growth
+	mostBytes = 400 << 20
+)
+
 func run() int {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(mostBytes)
+	}
 	opt, err := options(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "clusterd:", err)

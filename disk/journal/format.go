@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 )
 
 // On the device, little-endian.
@@ -40,16 +41,21 @@ func decodeHeader(b []byte) (seq uint64, owner string, ok bool) {
 	return binary.LittleEndian.Uint64(b[16:]), string(b[25:][:b[24]]), true
 }
 
-func (j *Journal) encode(payload []byte, seq, index uint64) []byte {
+// encode appends a record to buf, in whole blocks.
+func encode(buf, payload []byte, seq, index uint64) []byte {
 	size := (recordHeader + len(payload) + blockSize - 1) / blockSize * blockSize
-	b := make([]byte, size)
+	at := len(buf)
+	buf = slices.Grow(buf, size)[:at+size]
+	b := buf[at:]
+	clear(b[:recordHeader])
+	clear(b[recordHeader+len(payload):])
 	binary.LittleEndian.PutUint32(b, recordMagic)
 	binary.LittleEndian.PutUint64(b[8:], seq)
 	binary.LittleEndian.PutUint64(b[16:], index)
 	binary.LittleEndian.PutUint32(b[24:], uint32(len(payload)))
 	copy(b[recordHeader:], payload)
 	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:recordHeader+len(payload)], castagnoli))
-	return b
+	return buf
 }
 
 // areaReader reads the live area through a buffer.

@@ -38,6 +38,8 @@ const (
 	headerCount  = 2
 	recordHeader = 40
 	readChunk    = 1 << 20
+	// A larger record's buffer is not kept for the next.
+	keptBuffer = 1 << 20
 )
 
 var (
@@ -97,6 +99,9 @@ type Journal struct {
 	base  int64  // where what follows the snapshot begins
 	index uint64 // next record's number
 	err   error
+	// buf is the last record's, used again for the next: a write that was not answered
+	// may read it still, but after one there is no next.
+	buf []byte
 }
 
 // Create writes an empty journal with the given snapshot over whatever is there. Its
@@ -172,7 +177,10 @@ func (j *Journal) Append(ctx context.Context, record []byte) error {
 	if len(record) > MaxRecord {
 		return fmt.Errorf("append to journal: record of %d bytes, at most %d", len(record), MaxRecord)
 	}
-	buf := j.encode(record, j.seq, j.index)
+	buf := encode(j.buf[:0], record, j.seq, j.index)
+	if j.buf = buf; len(buf) > keptBuffer {
+		j.buf = nil
+	}
 	if j.pos+int64(len(buf)) > j.areaSize() {
 		return ErrFull
 	}
@@ -193,9 +201,9 @@ func (j *Journal) Compact(ctx context.Context, snapshot []byte, keep [][]byte) e
 		return j.err
 	}
 	seq := j.seq + 1
-	buf := j.encode(snapshot, seq, 0)
+	buf := encode(nil, snapshot, seq, 0)
 	for i, r := range keep {
-		buf = append(buf, j.encode(r, seq, uint64(i+1))...)
+		buf = encode(buf, r, seq, uint64(i+1))
 	}
 	if int64(len(buf)) > j.areaSize() {
 		return fmt.Errorf("compact journal: snapshot and records need %d bytes, an area has %d: %w", len(buf), j.areaSize(), ErrFull)

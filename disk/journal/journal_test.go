@@ -326,7 +326,7 @@ func TestOpenedJournalIsDurable(t *testing.T) {
 			t.Fatal(err)
 		}
 		record := bytes.Repeat([]byte{7}, 10_000)
-		if err := dev.WriteAt(ctx, j.encode(record, j.seq, j.index), j.areaOffset(j.seq)+j.pos); err != nil {
+		if err := dev.WriteAt(ctx, encode(nil, record, j.seq, j.index), j.areaOffset(j.seq)+j.pos); err != nil {
 			t.Fatal(err)
 		}
 		_, seen, err := Open(ctx, dev, opt)
