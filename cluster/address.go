@@ -123,8 +123,9 @@ func onNetworkOf(s *pb.State, g *pb.Group, node uint64) bool {
 // strayed says why the owner of the cluster's address, which is up and has let it
 // go, cannot have it.
 func strayed(s *pb.State, g *pb.Group, owner *pb.Node) string {
-	failed := g.Status.GetState() == pb.GroupState_GROUP_STATE_FAILED && g.Status.GetEpoch() == g.Epoch
-	if owner.State != pb.NodeState_NODE_STATE_UP || !failed {
+	state := g.Status.GetState()
+	gone := state == pb.GroupState_GROUP_STATE_FAILED || state == pb.GroupState_GROUP_STATE_OFFLINE && drains(owner)
+	if owner.State != pb.NodeState_NODE_STATE_UP || !gone || g.Status.GetEpoch() != g.Epoch {
 		return ""
 	}
 	if why := unfitFor(s, g, owner.Id); why != "" {
@@ -135,6 +136,14 @@ func strayed(s *pb.State, g *pb.Group, owner *pb.Node) string {
 
 // unfitFor says why a node cannot have the cluster's address, or nothing.
 func unfitFor(s *pb.State, g *pb.Group, node uint64) string {
+	if why := misplaced(s, g, node); why != "" || !letsGo(s, g, node) {
+		return why
+	}
+	return beingDrained
+}
+
+// misplaced is unfitFor without regard to drains.
+func misplaced(s *pb.State, g *pb.Group, node uint64) string {
 	switch {
 	case !onNetworkOf(s, g, node):
 		return "it is not on the network of " + g.Address
@@ -182,6 +191,8 @@ func addresses(s *pb.State, l Local) []Action {
 	switch {
 	case !mine:
 		return nil
+	case unfit == beingDrained:
+		return report(l, g, pb.GroupState_GROUP_STATE_OFFLINE, unfit)
 	case unfit != "":
 		return report(l, g, pb.GroupState_GROUP_STATE_FAILED, unfit)
 	case len(l.Addresses) > 0:

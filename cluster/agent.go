@@ -493,13 +493,13 @@ func group(s *pb.State, l Local, g *pb.Group, moves *moving) []Action {
 		return nil
 	}
 	if !here {
-		return append(absent(l, g), storage(s, l, g, m, here)...)
+		return append(absent(s, l, g), storage(s, l, g, m, here)...)
 	}
 	return append(present(s, l, g, m, moves), storage(s, l, g, m, here)...)
 }
 
 // absent: this node owns the group, and it has no process.
-func absent(l Local, g *pb.Group) []Action {
+func absent(s *pb.State, l Local, g *pb.Group) []Action {
 	mine := g.Status.GetNode() == l.Node && g.Status.GetEpoch() == g.Epoch
 	var out []Action
 	if g.Migration != nil {
@@ -514,7 +514,7 @@ func absent(l Local, g *pb.Group) []Action {
 	if mine && g.Saved == nil && (g.Status.State == pb.GroupState_GROUP_STATE_ONLINE || g.Status.State == pb.GroupState_GROUP_STATE_PAUSED) {
 		return append(out, report(l, g, pb.GroupState_GROUP_STATE_FAILED, "its process ended")...)
 	}
-	if !l.Lease || !usable(l, g.Volume) || delayed(l, g) {
+	if !l.Lease || !usable(l, g.Volume) || delayed(l, g) || startHeld(s, g) != "" {
 		return out
 	}
 	return append(out, StartMachine{Group: g.Name, Epoch: g.Epoch, NodeEpoch: l.KeeperEpoch, Saved: g.Saved.GetId()})

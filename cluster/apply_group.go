@@ -26,6 +26,9 @@ func (d *Database) groupAdd(c *pb.Command, k *pb.GroupAdd) *pb.Result {
 	case !d.up(g.Owner):
 		return refuse(pb.Code_CODE_REFUSED, "%s is not up and cannot own %s", d.nodeName(g.Owner), g.Name)
 	}
+	if res := d.refuseDraining(g.Owner); res != nil {
+		return res
+	}
 	if d.s.Groups == nil {
 		d.s.Groups = map[string]*pb.Group{}
 	}
@@ -73,7 +76,11 @@ func (d *Database) groupDesire(c *pb.Command, k *pb.GroupDesire) *pb.Result {
 		return refuse(pb.Code_CODE_REFUSED, "%s lies on %s, which is in maintenance: end that first with `clusterctl csv maintenance off %s`", g.Name, g.Volume, g.Volume)
 	case k.Desire == pb.Desire_DESIRE_STOPPED && g.Migration != nil:
 		return refuse(pb.Code_CODE_REFUSED, "%s is being moved to %s: wait for it, or cancel it", g.Name, d.nodeName(g.Migration.To))
+	case k.Desire == pb.Desire_DESIRE_STARTED && drained(d.s.Nodes[g.Owner]):
+		owner := d.nodeName(g.Owner)
+		return refuse(pb.Code_CODE_REFUSED, "%s, which has %s, is drained, and no other node can have it: `clusterctl node resume %s` ends that", owner, g.Name, owner)
 	}
+	d.release(g.Name)
 	if g.Desire != k.Desire {
 		word := "started"
 		if k.Desire == pb.Desire_DESIRE_STOPPED {
@@ -89,6 +96,7 @@ func (d *Database) groupDesire(c *pb.Command, k *pb.GroupDesire) *pb.Result {
 		}
 	}
 	g.Desire, g.HardStop, g.Restarts, g.NotBeforeMs = k.Desire, k.Hard, 0, 0
+	d.ask(g)
 	return ok()
 }
 
@@ -126,6 +134,11 @@ func (d *Database) groupAssign(c *pb.Command, k *pb.GroupAssign) *pb.Result {
 		return stale("group "+g.Name, g.Epoch, k.Epoch)
 	case !d.up(k.To):
 		return refuse(pb.Code_CODE_REFUSED, "%s is not up and cannot own %s", d.nodeName(k.To), g.Name)
+	case disarmed(d.s) != nil:
+		return refuse(pb.Code_CODE_REFUSED, "the cluster is disarmed: %s stays with %s", g.Name, d.nodeName(g.Owner))
+	}
+	if res := d.refuseDraining(k.To); res != nil {
+		return res
 	}
 	if res := d.mayTake(g); res != nil {
 		return res
@@ -149,7 +162,12 @@ func (d *Database) groupAssign(c *pb.Command, k *pb.GroupAssign) *pb.Result {
 	}
 	// The failures were the former owner's, and by its clock.
 	g.Restarts, g.NotBeforeMs = 0, 0
-	d.event(c, Warning, "group-moved", g.Name, "%s is owned by %s now, before by %s: %s", g.Name, d.nodeName(k.To), d.nodeName(from), k.Reason)
+	level := Warning
+	if old := d.s.Nodes[from]; drains(old) && old.State == pb.NodeState_NODE_STATE_UP {
+		level = Info
+	}
+	d.moved(g.Name, from, k.To)
+	d.event(c, level, "group-moved", g.Name, "%s is owned by %s now, before by %s: %s", g.Name, d.nodeName(k.To), d.nodeName(from), k.Reason)
 	return ok()
 }
 
@@ -174,6 +192,9 @@ func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
 	case (k.Status.State == pb.GroupState_GROUP_STATE_STARTING || k.Saved != 0) && k.Saved != g.Saved.GetId():
 		return refuse(pb.Code_CODE_STALE, "%s has the saved state %d, and not %d", g.Name, g.Saved.GetId(), k.Saved)
 	}
+	if why := startHeld(d.s, g); why != "" && k.Status.State == pb.GroupState_GROUP_STATE_STARTING {
+		return refuse(pb.Code_CODE_REFUSED, "%s does not start: %s", g.Name, why)
+	}
 	old := g.Status
 	g.Status = k.Status
 	g.Status.AtMs = c.AtMs
@@ -191,7 +212,7 @@ func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
 			d.undoStorage(c, g, "the machine was started, on what it had")
 		}
 	case pb.GroupState_GROUP_STATE_ONLINE:
-		g.Restarts, g.NotBeforeMs, g.Resumed = 0, 0, 0
+		g.Restarts, g.NotBeforeMs, g.Resumed, g.Asked = 0, 0, 0, 0
 	case pb.GroupState_GROUP_STATE_FAILED:
 		g.Restarts++
 		g.NotBeforeMs = c.AtMs + int64(min(g.Restarts, maxDelays))*restartDelay

@@ -30,13 +30,16 @@ func (d *Database) migrationStart(c *pb.Command, k *pb.MigrationStart) *pb.Resul
 	case g.Desire != pb.Desire_DESIRE_STARTED || g.Status.State != pb.GroupState_GROUP_STATE_ONLINE || g.Status.Epoch != g.Epoch:
 		return refuse(pb.Code_CODE_REFUSED, "%s does not run (it is %s): only a running machine can be moved live", g.Name, GroupStateOf(g.Status.State))
 	}
+	if res := d.refuseDraining(k.To); res != nil {
+		return res
+	}
 	if v := d.s.Volumes[g.Volume]; v.GetStatus()[k.To].GetState() != "direct" {
 		return refuse(pb.Code_CODE_REFUSED, "%s does not reach %s, where %s lies", d.nodeName(k.To), g.Volume, g.Name)
 	}
 	d.s.NextMigration++
 	g.Migration = &pb.Migration{
 		Id: d.s.NextMigration, From: g.Owner, To: k.To, Epoch: g.Epoch, StartedMs: c.AtMs,
-		Options: k.Options, Priority: k.Priority,
+		Options: k.Options, Priority: k.Priority, Drain: k.Drain,
 	}
 	d.event(c, Info, "migration-started", g.Name, "%s is to move from %s to %s", g.Name, d.nodeName(g.Owner), d.nodeName(k.To))
 	return &pb.Result{Number: g.Migration.Id}
@@ -97,6 +100,7 @@ func (d *Database) migrationSwitch(c *pb.Command, k *pb.MigrationSwitch) *pb.Res
 	g.Owner = g.Migration.To
 	g.Epoch++
 	g.Migration = nil
+	d.moved(g.Name, from, g.Owner)
 	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_STARTING, Node: g.Owner, Epoch: g.Epoch, AtMs: c.AtMs, Detail: movedHere}
 	d.event(c, Info, "migration-switched", g.Name, "%s passed from %s to %s", g.Name, d.nodeName(from), d.nodeName(g.Owner))
 	return ok()
@@ -104,6 +108,7 @@ func (d *Database) migrationSwitch(c *pb.Command, k *pb.MigrationSwitch) *pb.Res
 
 func (d *Database) endMigration(c *pb.Command, g *pb.Group, level, reason string) {
 	d.event(c, level, "migration-ended", g.Name, "the move of %s to %s ended, it stays on %s: %s", g.Name, d.nodeName(g.Migration.To), d.nodeName(g.Owner), reason)
+	d.setBack(g, g.Migration.To, reason)
 	g.Migration = nil
 }
 

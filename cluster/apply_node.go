@@ -31,6 +31,7 @@ func (d *Database) nodeAdd(c *pb.Command, k *pb.NodeAdd) *pb.Result {
 	d.s.NextNode++
 	// It comes up as any node that was away: once it is heard.
 	n.State, n.Epoch = pb.NodeState_NODE_STATE_DOWN, 0
+	n.Drain, n.Returning, n.Held = nil, nil, ""
 	n.Fence = &pb.Fence{Reason: ReasonJoining, SinceMs: c.AtMs, DoneMs: max(c.AtMs, 1)}
 	d.s.Nodes[n.Id] = n
 	d.event(c, Info, "node-added", n.Name, "node %s was added", n.Name)
@@ -101,7 +102,7 @@ func (d *Database) nodeLeave(c *pb.Command, k *pb.NodeLeave) *pb.Result {
 		}
 	}
 	if !n.Leaving {
-		n.Leaving = true
+		n.Leaving, n.Drain, n.Returning = true, nil, nil
 		d.event(c, Info, "node-leaving", n.Name, "node %s leaves the cluster", n.Name)
 	}
 	return ok()
@@ -151,8 +152,10 @@ func (d *Database) nodeDown(c *pb.Command, k *pb.NodeDown) *pb.Result {
 			d.prove(c, n, &pb.Proof{Kind: pb.ProofKind_PROOF_KIND_SAID_STOPPED, AtMs: c.AtMs})
 		}
 		return ok()
+	case !k.SaidStopped && disarmed(d.s) != nil:
+		return refuse(pb.Code_CODE_REFUSED, "the cluster is disarmed: %s is not taken for dead", n.Name)
 	}
-	n.State = pb.NodeState_NODE_STATE_DOWN
+	n.State, n.Held = pb.NodeState_NODE_STATE_DOWN, ""
 	n.Fence = &pb.Fence{Epoch: n.Epoch, Fencer: k.Fencer, Reason: k.Reason, SinceMs: c.AtMs}
 	for _, name := range slices.Sorted(maps.Keys(d.s.Volumes)) {
 		if v := d.s.Volumes[name]; v.Formatted {
@@ -231,7 +234,7 @@ func (d *Database) nodeUp(c *pb.Command, k *pb.NodeUp) *pb.Result {
 func takeable(s *pb.State, id uint64) bool {
 	others := false
 	for _, n := range s.Nodes {
-		others = others || n.Id != id && n.State == pb.NodeState_NODE_STATE_UP
+		others = others || n.Id != id && n.State == pb.NodeState_NODE_STATE_UP && !drains(n)
 	}
 	if !others {
 		return false

@@ -64,7 +64,7 @@ func (d *Database) mayGoOnAt(g *pb.Group, to uint64) *pb.Result {
 	case d.s.Volumes[g.Volume].GetStatus()[to].GetState() != "direct":
 		return refuse(pb.Code_CODE_REFUSED, "%s does not reach %s, where %s lies", d.nodeName(to), g.Volume, g.Name)
 	}
-	return nil
+	return d.refuseDraining(to)
 }
 
 func (d *Database) beginSave(c *pb.Command, g *pb.Group, to uint64) {
@@ -84,7 +84,12 @@ func (d *Database) endSaving(c *pb.Command, g *pb.Group, reason string) {
 	if g.Saving == nil {
 		return
 	}
+	to := g.Saving.To
 	g.Saving, g.NotSaved = nil, reason
+	if to == 0 {
+		d.release(g.Name)
+	}
+	d.setBack(g, to, reason)
 	d.event(c, Warning, "group-not-saved", g.Name, "%s was not saved: %s", g.Name, reason)
 }
 
@@ -156,6 +161,7 @@ func (d *Database) ownedBy(c *pb.Command, g *pb.Group, to uint64, why string) {
 	g.Owner = to
 	g.Epoch++
 	g.Restarts, g.NotBeforeMs = 0, 0
+	d.moved(g.Name, from, to)
 	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_OFFLINE, Node: to, Epoch: g.Epoch, AtMs: c.AtMs}
 	d.event(c, Info, "group-moved", g.Name, "%s is owned by %s now, before by %s: %s", g.Name, d.nodeName(to), d.nodeName(from), why)
 }
@@ -167,7 +173,7 @@ func (d *Database) notRestored(c *pb.Command, g *pb.Group, useless bool, why str
 	from := g.Saved.From
 	g.Saved.From = 0
 	switch {
-	case from != 0 && from != g.Owner && d.up(from):
+	case from != 0 && from != g.Owner && d.up(from) && !drains(d.s.Nodes[from]):
 		g.NotSaved = fmt.Sprintf("it could not go on at %s: %s", d.nodeName(g.Owner), why)
 		d.ownedBy(c, g, from, g.NotSaved)
 	case useless:

@@ -202,6 +202,9 @@ func (d *Database) volumeAdd(c *pb.Command, k *pb.VolumeAdd) *pb.Result {
 	if res != nil {
 		return res
 	}
+	if res := d.refuseDraining(k.Coordinator); res != nil {
+		return res
+	}
 	disk.Role, disk.Claim = pb.DiskRole_DISK_ROLE_VOLUME, nil
 	// Whoever adds a volume has formatted its disk.
 	d.s.Volumes[name] = &pb.Volume{Name: name, Disk: k.Disk, Path: "/ClusterStorage/" + name, Coordinator: k.Coordinator, Epoch: max(k.Epoch, 1), Formatted: true}
@@ -243,6 +246,9 @@ func (d *Database) volumeAssign(c *pb.Command, k *pb.VolumeAssign) *pb.Result {
 	case !d.up(k.To):
 		return refuse(pb.Code_CODE_REFUSED, "%s is not up and cannot coordinate %s", d.nodeName(k.To), v.Name)
 	}
+	if res := d.refuseDraining(k.To); res != nil {
+		return res
+	}
 	if old := d.s.Nodes[v.Coordinator]; old != nil {
 		if old.State == pb.NodeState_NODE_STATE_UP {
 			return refuse(pb.Code_CODE_REFUSED, "%s coordinates %s and is up", old.Name, v.Name)
@@ -251,6 +257,7 @@ func (d *Database) volumeAssign(c *pb.Command, k *pb.VolumeAssign) *pb.Result {
 			return refuse(pb.Code_CODE_REFUSED, "%s coordinated %s and may still write to it", old.Name, v.Name)
 		}
 	}
+	d.movedVolume(v.Name, v.Coordinator, k.To)
 	v.Coordinator, v.MoveTo = k.To, 0
 	v.Epoch++
 	d.event(c, Warning, "volume-moved", v.Name, "%s is coordinated by %s now: %s", v.Name, d.nodeName(k.To), k.Reason)

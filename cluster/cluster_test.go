@@ -200,7 +200,7 @@ func TestReplicasAgree(t *testing.T) {
 
 func randomCommand(r *rand.Rand) *pb.Command {
 	n := func() uint64 { return r.Uint64N(4) }
-	switch r.IntN(18) {
+	switch r.IntN(20) {
 	case 0:
 		return down(n(), n())
 	case 1:
@@ -240,6 +240,17 @@ func randomCommand(r *rand.Rand) *pb.Command {
 			{Kind: &pb.Command_VolumeReport{VolumeReport: &pb.VolumeReport{Name: "Volume1", Node: n(), NodeEpoch: n(), Size: 100 << 20, Free: proto.Int64(int64(n()) << 23)}}},
 			{Kind: &pb.Command_VolumeSet{VolumeSet: &pb.VolumeSet{Name: "Volume1", WarnAt: []uint32{uint32(n())}}}},
 		}[r.IntN(10)]
+	case 17:
+		return []*pb.Command{
+			{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: n(), Force: pb.DrainForce(n() % 3)}}}, {Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: n()}}},
+			{Kind: &pb.Command_NodeResume{NodeResume: &pb.NodeResume{Node: n(), Failback: n() == 0}}}, {Kind: &pb.Command_DrainHold{DrainHold: &pb.DrainHold{Node: n(), Group: "sql", Epoch: n()}}},
+			{Kind: &pb.Command_DrainWaits{DrainWaits: &pb.DrainWaits{Node: n(), Why: "x"}}}, {Kind: &pb.Command_NodeReturned{NodeReturned: &pb.NodeReturned{Node: n()}}},
+		}[r.IntN(6)]
+	case 18:
+		return []*pb.Command{
+			disarmFor(time.Second), {Kind: &pb.Command_DisarmLeft{DisarmLeft: &pb.DisarmLeft{Id: n(), LeftMs: 5}}}, {Kind: &pb.Command_Arm{Arm: &pb.Arm{Id: n()}}},
+			{Kind: &pb.Command_NodeHeld{NodeHeld: &pb.NodeHeld{Node: n(), Epoch: n(), Reason: "x"}}},
+		}[r.IntN(4)]
 	case 14:
 		return []*pb.Command{witnessOn("q", n()), witnessOnShare([]string{"/w/a", "/w/b"}[r.IntN(2)])}[r.IntN(2)]
 	}

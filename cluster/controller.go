@@ -66,6 +66,8 @@ type Controller struct {
 	pathLost map[uint64]time.Time
 	up       map[uint64]upSince
 	votes    *VoteWatch
+	disarm   countdown
+	drains   drainMemory
 }
 
 // upSince is since when a node is seen to be up at its present epoch.
@@ -76,7 +78,7 @@ type upSince struct {
 
 // NewController makes one for a leader's term.
 func NewController(p Profile) *Controller {
-	return &Controller{profile: p, named: p, pathLost: map[uint64]time.Time{}, up: map[uint64]upSince{}, votes: NewVoteWatch(p)}
+	return &Controller{profile: p, named: p, pathLost: map[uint64]time.Time{}, up: map[uint64]upSince{}, votes: NewVoteWatch(p), drains: newDrainMemory()}
 }
 
 // Step decides what comes next.
@@ -90,11 +92,17 @@ func (c *Controller) Step(in Input) Decisions {
 		in.Holdings = HoldingsOf(in.State)
 	}
 	var d Decisions
+	held, counted := c.disarmed(in)
+	d.Commands = append(d.Commands, counted...)
 	ids := slices.Sorted(maps.Keys(in.State.Nodes))
 	for _, id := range ids {
 		n := in.State.Nodes[id]
 		if n.State == pb.NodeState_NODE_STATE_UP {
-			d.Commands = append(d.Commands, c.watch(in, n)...)
+			seen := c.watch(in, n)
+			if held {
+				seen = hold(n, seen)
+			}
+			d.Commands = append(d.Commands, seen...)
 		} else {
 			c.up[id] = upSince{}
 			d.Commands = append(d.Commands, c.fence(in, n)...)
@@ -102,8 +110,11 @@ func (c *Controller) Step(in Input) Decisions {
 	}
 	d.Commands = append(d.Commands, c.volumes(in)...)
 	d.Commands = append(d.Commands, c.handOver(in)...)
-	d.Commands = append(d.Commands, c.spread(in)...)
-	d.Commands = append(d.Commands, c.groups(in)...)
+	if !held {
+		d.Commands = append(d.Commands, c.spread(in)...)
+		d.Commands = append(d.Commands, c.groups(in)...)
+		d.Commands = append(d.Commands, c.drain(in)...)
+	}
 	d.Commands = append(d.Commands, dropFormer(in)...)
 	d.Commands = append(d.Commands, removals(in)...)
 	d.Commands = append(d.Commands, removeVolumes(in.State)...)
@@ -312,12 +323,17 @@ func (c *Controller) volumes(in Input) []*pb.Command {
 // coordinator picks a node that is up and reaches the disk: one that coordinates
 // fewest volumes, and among those the leader first. have is counted up.
 func (c *Controller) coordinator(in Input, v *pb.Volume, have map[uint64]int) uint64 {
+	return nextCoordinator(in.State, v, have, in.Self)
+}
+
+// nextCoordinator is coordinator, where first is preferred among equals.
+func nextCoordinator(s *pb.State, v *pb.Volume, have map[uint64]int, first uint64) uint64 {
 	best := uint64(0)
-	for _, id := range slices.Sorted(maps.Keys(in.State.Nodes)) {
-		if in.State.Nodes[id].State != pb.NodeState_NODE_STATE_UP || in.State.Nodes[id].Leaving || !reaches(v.Status[id]) {
+	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
+		if !takes(s.Nodes[id]) || !reaches(v.Status[id]) {
 			continue
 		}
-		if best == 0 || have[id] < have[best] || have[id] == have[best] && id == in.Self {
+		if best == 0 || have[id] < have[best] || have[id] == have[best] && id == first {
 			best = id
 		}
 	}
@@ -412,6 +428,9 @@ func candidatesOf(s *pb.State, h *Holdings) []resources.Candidate {
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
 		n, has := s.Nodes[id], h.of(id)
 		cand := resources.Candidate{ID: id, Name: n.Name, Up: n.State == pb.NodeState_NODE_STATE_UP && !n.Leaving, MemoryMiB: n.Facts.GetMemoryMib(), CommittedMiB: has.memory, Groups: has.wanted}
+		if drains(n) {
+			cand.Unfit = beingDrained
+		}
 		for name, v := range s.Volumes {
 			// A paused volume waits for its coordinator and will be there.
 			if st := v.Status[id].GetState(); st == "direct" || st == "redirected" || st == "paused" {

@@ -227,6 +227,26 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.clusterUpgrade(c, k.ClusterUpgrade)
 	case *pb.Command_PathsReport:
 		return d.pathsReport(c, k.PathsReport)
+	case *pb.Command_NodeDrain:
+		return d.nodeDrain(c, k.NodeDrain)
+	case *pb.Command_NodeDrained:
+		return d.nodeDrained(c, k.NodeDrained)
+	case *pb.Command_NodeResume:
+		return d.nodeResume(c, k.NodeResume)
+	case *pb.Command_DrainHold:
+		return d.drainHold(c, k.DrainHold)
+	case *pb.Command_DrainWaits:
+		return d.drainWaits(c, k.DrainWaits)
+	case *pb.Command_NodeReturned:
+		return d.nodeReturned(c, k.NodeReturned)
+	case *pb.Command_Disarm:
+		return d.disarm(c, k.Disarm)
+	case *pb.Command_DisarmLeft:
+		return d.disarmLeft(k.DisarmLeft)
+	case *pb.Command_Arm:
+		return d.arm(c, k.Arm)
+	case *pb.Command_NodeHeld:
+		return d.nodeHeld(c, k.NodeHeld)
 	case *pb.Command_Note:
 		d.event(c, k.Note.Level, k.Note.Kind, k.Note.Subject, "%s", k.Note.Text)
 		return ok()

@@ -22,6 +22,8 @@ func (d *Database) Force(node uint64, atMs int64) {
 	c := &pb.Command{AtMs: atMs, By: node}
 	d.s.Cluster.Incarnation = nextIncarnation(d.s.Cluster.Incarnation, node, atMs)
 	d.event(c, Error, "quorum-forced", d.nodeName(node), "quorum was forced on %s: another incarnation of the cluster begins with what it knew", d.nodeName(node))
+	d.s.Cluster.Disarmed = nil // who forces quorum wants all to go on
+	d.s.Nodes[node].Drain = nil
 	for _, id := range slices.Sorted(maps.Keys(d.s.Nodes)) {
 		n, why := d.s.Nodes[id], "quorum was forced without it"
 		if id == node {

@@ -21,7 +21,7 @@ import (
 // Whoever adds a kind of command, or a field or a value within one, raises Format,
 // names what came in since, and runs the tests with -update. A rule of Apply that changes goes by FormatOf likewise: two
 // versions that apply one command differently are two databases.
-const Format = 5
+const Format = 6
 
 // since tells in which format what is not of the first came, with all that is in it.
 // ClusterUpgrade is not here: it is what moves the format, and asks the nodes.
@@ -69,6 +69,18 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.Command.storage_move_switch":    5,
 	"quorate.cluster.v1.Command.storage_move_fail":      5,
 	"quorate.cluster.v1.Command.storage_move_end":       5,
+
+	"quorate.cluster.v1.Command.node_drain":    6,
+	"quorate.cluster.v1.Command.node_drained":  6,
+	"quorate.cluster.v1.Command.node_resume":   6,
+	"quorate.cluster.v1.Command.drain_hold":    6,
+	"quorate.cluster.v1.Command.drain_waits":   6,
+	"quorate.cluster.v1.Command.node_returned": 6,
+	"quorate.cluster.v1.Command.disarm":        6,
+	"quorate.cluster.v1.Command.disarm_left":   6,
+	"quorate.cluster.v1.Command.arm":           6,
+	"quorate.cluster.v1.Command.node_held":     6,
+	"quorate.cluster.v1.MigrationStart.drain":  6,
 }
 
 // whole are the messages within commands that are kept as they come: what an older

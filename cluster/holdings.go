@@ -233,10 +233,13 @@ func (h *Holdings) changes(c *pb.Command) (names []string, all bool) {
 		return []string{k.StorageMoveFail.Group}, false
 	case *pb.Command_StorageMoveEnd:
 		return []string{k.StorageMoveEnd.Group}, false
+	case *pb.Command_DrainHold:
+		return []string{k.DrainHold.Group}, false
 	case *pb.Command_NodeDown: // which ends migrations
 		return slices.Sorted(maps.Keys(h.moving)), false
 	case *pb.Command_FenceProof, *pb.Command_NodeUp, *pb.Command_NodeReport, *pb.Command_PathsReport, *pb.Command_ProfileReport,
-		*pb.Command_VolumeAssign, *pb.Command_VolumeReport, *pb.Command_WitnessHosted, *pb.Command_Note:
+		*pb.Command_VolumeAssign, *pb.Command_VolumeReport, *pb.Command_WitnessHosted, *pb.Command_Note,
+		*pb.Command_NodeDrained, *pb.Command_DrainWaits, *pb.Command_NodeReturned, *pb.Command_Disarm, *pb.Command_DisarmLeft, *pb.Command_Arm, *pb.Command_NodeHeld:
 		return nil, false
 	}
 	return nil, true

@@ -49,6 +49,14 @@ func DecisionLane(c *pb.Command) string {
 	case *pb.Command_GroupAssign:
 		// To whom may change with each other group that is given away.
 		return fmt.Sprintf("group-assign/%s/%d", k.GroupAssign.Name, k.GroupAssign.Epoch)
+	case *pb.Command_MigrationStart:
+		return "migration-start/" + k.MigrationStart.Group
+	case *pb.Command_DrainWaits:
+		return fmt.Sprintf("drain-waits/%d", k.DrainWaits.Node)
+	case *pb.Command_NodeHeld:
+		return fmt.Sprintf("node-held/%d", k.NodeHeld.Node)
+	case *pb.Command_DisarmLeft:
+		return fmt.Sprintf("disarm-left/%d", k.DisarmLeft.Id)
 	}
 	return fmt.Sprint(c)
 }

@@ -141,6 +141,10 @@ func (d *Database) volumeOpened(c *pb.Command, v *pb.Volume) *pb.Result {
 	}
 	if st := v.Status[v.Coordinator].GetState(); st == Closed || st == Repairing {
 		v.Epoch++
+		if to := nextCoordinator(d.s, v, coordinated(d.s), 0); st == Closed && drains(d.s.Nodes[v.Coordinator]) && to != 0 {
+			d.movedVolume(v.Name, v.Coordinator, to)
+			v.Coordinator = to
+		}
 	}
 	d.reopen(v)
 	v.Maintenance, v.Removing = false, false
@@ -148,6 +152,7 @@ func (d *Database) volumeOpened(c *pb.Command, v *pb.Volume) *pb.Result {
 		if g := d.s.Groups[name]; g != nil {
 			d.endSaving(c, g, "the maintenance of its volume was ended")
 			g.Desire = pb.Desire_DESIRE_STARTED
+			d.ask(g)
 		}
 	}
 	d.event(c, Info, "volume-maintenance", v.Name, "%s is in use again%s", v.Name, naming("started again: ", v.Held))

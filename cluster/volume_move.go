@@ -41,6 +41,9 @@ func (d *Database) volumeMove(c *pb.Command, k *pb.VolumeMove) *pb.Result {
 	case !reaches(v.Status[k.To]):
 		return refuse(pb.Code_CODE_REFUSED, "%s has lost its path to %s and cannot coordinate it", d.nodeName(k.To), v.Name)
 	}
+	if res := d.refuseDraining(k.To); res != nil {
+		return res
+	}
 	v.MoveTo = k.To
 	d.event(c, Info, "volume-move", v.Name, "%s is to be coordinated by %s instead of %s: %s", v.Name, d.nodeName(k.To), d.nodeName(v.Coordinator), k.Reason)
 	return ok()
@@ -58,6 +61,7 @@ func (d *Database) volumeReleased(c *pb.Command, k *pb.VolumeReleased) *pb.Resul
 	case v.MoveTo == 0:
 		return refuse(pb.Code_CODE_REFUSED, "%s is not on its way to anybody", v.Name)
 	}
+	d.movedVolume(v.Name, n.Id, v.MoveTo)
 	v.Coordinator, v.MoveTo = v.MoveTo, 0
 	v.Epoch++
 	if len(k.Session) > 0 {
@@ -120,7 +124,7 @@ func (c *Controller) spread(in Input) []*pb.Command {
 	count := map[uint64]int{}
 	for id, n := range in.State.Nodes {
 		since := c.up[id].since
-		if n.State == pb.NodeState_NODE_STATE_UP && !n.Leaving && in.Now.Sub(later(since, in.LeaderSince)) >= spreadAfter {
+		if takes(n) && in.Now.Sub(later(since, in.LeaderSince)) >= spreadAfter {
 			count[id] = 0
 		}
 	}

@@ -58,7 +58,8 @@ func (w *VoteWatch) here(in Input, id uint64) bool {
 		since = in.Now
 		w.away[id] = since
 	}
-	return slices.Contains(in.Conf.Voters, id) && in.Now.Sub(since) < patience
+	// While the cluster is disarmed nobody loses a vote for being away.
+	return slices.Contains(in.Conf.Voters, id) && (disarmed(in.State) != nil || in.Now.Sub(since) < patience)
 }
 
 // ElectorateOf is who may vote, by database, configuration and who is here. A

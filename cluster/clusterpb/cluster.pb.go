@@ -127,6 +127,56 @@ func (NodeState) EnumDescriptor() ([]byte, []int) {
 	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{1}
 }
 
+// DrainForce is what is done with machines that cannot be moved.
+type DrainForce int32
+
+const (
+	DrainForce_DRAIN_FORCE_UNSPECIFIED DrainForce = 0 // they stay, and the drain waits
+	DrainForce_DRAIN_FORCE_STOP        DrainForce = 1
+	DrainForce_DRAIN_FORCE_SAVE        DrainForce = 2
+)
+
+// Enum value maps for DrainForce.
+var (
+	DrainForce_name = map[int32]string{
+		0: "DRAIN_FORCE_UNSPECIFIED",
+		1: "DRAIN_FORCE_STOP",
+		2: "DRAIN_FORCE_SAVE",
+	}
+	DrainForce_value = map[string]int32{
+		"DRAIN_FORCE_UNSPECIFIED": 0,
+		"DRAIN_FORCE_STOP":        1,
+		"DRAIN_FORCE_SAVE":        2,
+	}
+)
+
+func (x DrainForce) Enum() *DrainForce {
+	p := new(DrainForce)
+	*p = x
+	return p
+}
+
+func (x DrainForce) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DrainForce) Descriptor() protoreflect.EnumDescriptor {
+	return file_cluster_clusterpb_cluster_proto_enumTypes[2].Descriptor()
+}
+
+func (DrainForce) Type() protoreflect.EnumType {
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[2]
+}
+
+func (x DrainForce) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DrainForce.Descriptor instead.
+func (DrainForce) EnumDescriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{2}
+}
+
 type ProofKind int32
 
 const (
@@ -166,11 +216,11 @@ func (x ProofKind) String() string {
 }
 
 func (ProofKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[2].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[3].Descriptor()
 }
 
 func (ProofKind) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[2]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[3]
 }
 
 func (x ProofKind) Number() protoreflect.EnumNumber {
@@ -179,7 +229,7 @@ func (x ProofKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ProofKind.Descriptor instead.
 func (ProofKind) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{2}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{3}
 }
 
 type QuorumMode int32
@@ -221,11 +271,11 @@ func (x QuorumMode) String() string {
 }
 
 func (QuorumMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[3].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[4].Descriptor()
 }
 
 func (QuorumMode) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[3]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[4]
 }
 
 func (x QuorumMode) Number() protoreflect.EnumNumber {
@@ -234,7 +284,7 @@ func (x QuorumMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use QuorumMode.Descriptor instead.
 func (QuorumMode) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{3}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{4}
 }
 
 type DiskRole int32
@@ -273,11 +323,11 @@ func (x DiskRole) String() string {
 }
 
 func (DiskRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[4].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[5].Descriptor()
 }
 
 func (DiskRole) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[4]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[5]
 }
 
 func (x DiskRole) Number() protoreflect.EnumNumber {
@@ -286,7 +336,7 @@ func (x DiskRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DiskRole.Descriptor instead.
 func (DiskRole) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{4}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 type Desire int32
@@ -322,11 +372,11 @@ func (x Desire) String() string {
 }
 
 func (Desire) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[5].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[6].Descriptor()
 }
 
 func (Desire) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[5]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[6]
 }
 
 func (x Desire) Number() protoreflect.EnumNumber {
@@ -335,7 +385,7 @@ func (x Desire) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Desire.Descriptor instead.
 func (Desire) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 type GroupState int32
@@ -383,11 +433,11 @@ func (x GroupState) String() string {
 }
 
 func (GroupState) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[6].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[7].Descriptor()
 }
 
 func (GroupState) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[6]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[7]
 }
 
 func (x GroupState) Number() protoreflect.EnumNumber {
@@ -396,7 +446,7 @@ func (x GroupState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use GroupState.Descriptor instead.
 func (GroupState) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 type StorageStep int32
@@ -438,11 +488,11 @@ func (x StorageStep) String() string {
 }
 
 func (StorageStep) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[7].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[8].Descriptor()
 }
 
 func (StorageStep) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[7]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[8]
 }
 
 func (x StorageStep) Number() protoreflect.EnumNumber {
@@ -451,7 +501,7 @@ func (x StorageStep) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StorageStep.Descriptor instead.
 func (StorageStep) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 type Code int32
@@ -493,11 +543,11 @@ func (x Code) String() string {
 }
 
 func (Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[8].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[9].Descriptor()
 }
 
 func (Code) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[8]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[9]
 }
 
 func (x Code) Number() protoreflect.EnumNumber {
@@ -506,7 +556,7 @@ func (x Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Code.Descriptor instead.
 func (Code) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 // State is the whole database.
@@ -679,6 +729,8 @@ type Cluster struct {
 	Format           uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"`                                            // of the database; 0 is the first, as 1 is
 	Migration        *MigrationSettings     `protobuf:"bytes,150,opt,name=migration,proto3" json:"migration,omitempty"`
 	CpuModel         string                 `protobuf:"bytes,170,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"` // of machines that take the cluster's; empty: as the product has it
+	Disarmed         *Disarmed              `protobuf:"bytes,190,opt,name=disarmed,proto3" json:"disarmed,omitempty"`                 // set while what the cluster does by itself is held
+	Disarms          uint64                 `protobuf:"varint,191,opt,name=disarms,proto3" json:"disarms,omitempty"`                  // how often it was
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -790,6 +842,89 @@ func (x *Cluster) GetCpuModel() string {
 	return ""
 }
 
+func (x *Cluster) GetDisarmed() *Disarmed {
+	if x != nil {
+		return x.Disarmed
+	}
+	return nil
+}
+
+func (x *Cluster) GetDisarms() uint64 {
+	if x != nil {
+		return x.Disarms
+	}
+	return 0
+}
+
+// Disarmed: nothing is done that nobody has asked for, for so long.
+type Disarmed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`                       // never used twice
+	LeftMs        int64                  `protobuf:"varint,2,opt,name=left_ms,json=leftMs,proto3" json:"left_ms,omitempty"` // as the leader counted last; its time alone counts
+	SinceMs       int64                  `protobuf:"varint,3,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Disarmed) Reset() {
+	*x = Disarmed{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disarmed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disarmed) ProtoMessage() {}
+
+func (x *Disarmed) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disarmed.ProtoReflect.Descriptor instead.
+func (*Disarmed) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Disarmed) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Disarmed) GetLeftMs() int64 {
+	if x != nil {
+		return x.LeftMs
+	}
+	return 0
+}
+
+func (x *Disarmed) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Disarmed) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // MigrationSettings hold for all migrations. What is 0 or empty is left to the
 // defaults.
 type MigrationSettings struct {
@@ -804,7 +939,7 @@ type MigrationSettings struct {
 
 func (x *MigrationSettings) Reset() {
 	*x = MigrationSettings{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[2]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +951,7 @@ func (x *MigrationSettings) String() string {
 func (*MigrationSettings) ProtoMessage() {}
 
 func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[2]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +964,7 @@ func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
 func (*MigrationSettings) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{2}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MigrationSettings) GetOut() uint32 {
@@ -876,7 +1011,7 @@ type MigrationOptions struct {
 
 func (x *MigrationOptions) Reset() {
 	*x = MigrationOptions{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[3]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1023,7 @@ func (x *MigrationOptions) String() string {
 func (*MigrationOptions) ProtoMessage() {}
 
 func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[3]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1036,7 @@ func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
 func (*MigrationOptions) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{3}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
@@ -961,7 +1096,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[4]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1108,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[4]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1121,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{4}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Network) GetSubnet() string {
@@ -1043,7 +1178,7 @@ type VirtualNetwork struct {
 
 func (x *VirtualNetwork) Reset() {
 	*x = VirtualNetwork{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1190,7 @@ func (x *VirtualNetwork) String() string {
 func (*VirtualNetwork) ProtoMessage() {}
 
 func (x *VirtualNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[5]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1203,7 @@ func (x *VirtualNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetwork.ProtoReflect.Descriptor instead.
 func (*VirtualNetwork) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{5}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *VirtualNetwork) GetName() string {
@@ -1105,17 +1240,20 @@ type Node struct {
 	ApiPort       uint64                 `protobuf:"varint,9,opt,name=api_port,json=apiPort,proto3" json:"api_port,omitempty"`
 	KeeperPort    uint64                 `protobuf:"varint,10,opt,name=keeper_port,json=keeperPort,proto3" json:"keeper_port,omitempty"`
 	GossipPort    uint64                 `protobuf:"varint,11,opt,name=gossip_port,json=gossipPort,proto3" json:"gossip_port,omitempty"`
-	Site          string                 `protobuf:"bytes,30,opt,name=site,proto3" json:"site,omitempty"`           // its fault domain, or empty
-	Leaving       bool                   `protobuf:"varint,31,opt,name=leaving,proto3" json:"leaving,omitempty"`    // it is to be removed: it gets nothing more, and does not come up again
-	Unreached     []*Unreached           `protobuf:"bytes,50,rep,name=unreached,proto3" json:"unreached,omitempty"` // what it does not reach, as it reported
-	Profiles      []string               `protobuf:"bytes,51,rep,name=profiles,proto3" json:"profiles,omitempty"`   // by which it may live yet; none: the cluster's
+	Site          string                 `protobuf:"bytes,30,opt,name=site,proto3" json:"site,omitempty"`            // its fault domain, or empty
+	Leaving       bool                   `protobuf:"varint,31,opt,name=leaving,proto3" json:"leaving,omitempty"`     // it is to be removed: it gets nothing more, and does not come up again
+	Unreached     []*Unreached           `protobuf:"bytes,50,rep,name=unreached,proto3" json:"unreached,omitempty"`  // what it does not reach, as it reported
+	Profiles      []string               `protobuf:"bytes,51,rep,name=profiles,proto3" json:"profiles,omitempty"`    // by which it may live yet; none: the cluster's
+	Drain         *Drain                 `protobuf:"bytes,190,opt,name=drain,proto3" json:"drain,omitempty"`         // set while it is drained, or is to be
+	Returning     *Returning             `protobuf:"bytes,191,opt,name=returning,proto3" json:"returning,omitempty"` // set while it gets back what it had
+	Held          string                 `protobuf:"bytes,192,opt,name=held,proto3" json:"held,omitempty"`           // why it would count as down, were the cluster not disarmed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1265,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[6]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1278,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{6}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Node) GetId() uint64 {
@@ -1248,6 +1386,292 @@ func (x *Node) GetProfiles() []string {
 	return nil
 }
 
+func (x *Node) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+func (x *Node) GetReturning() *Returning {
+	if x != nil {
+		return x.Returning
+	}
+	return nil
+}
+
+func (x *Node) GetHeld() string {
+	if x != nil {
+		return x.Held
+	}
+	return ""
+}
+
+// Drain is wanted of a node until it is resumed. It takes nothing meanwhile.
+type Drain struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	SinceMs int64                  `protobuf:"varint,1,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	DoneMs  int64                  `protobuf:"varint,2,opt,name=done_ms,json=doneMs,proto3" json:"done_ms,omitempty"` // when nothing was left; 0: it goes on
+	Why     string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	Force   DrainForce             `protobuf:"varint,4,opt,name=force,proto3,enum=quorate.cluster.v1.DrainForce" json:"force,omitempty"`
+	// For the node's shutdown: it is resumed when it has come up after another boot than
+	// this one, with what it had.
+	Shutdown      bool                `protobuf:"varint,5,opt,name=shutdown,proto3" json:"shutdown,omitempty"`
+	Epoch         uint64              `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the node when it began
+	BootId        string              `protobuf:"bytes,7,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	Away          []string            `protobuf:"bytes,8,rep,name=away,proto3" json:"away,omitempty"`                                                                                    // machines that were moved away
+	AwayVolumes   []string            `protobuf:"bytes,9,rep,name=away_volumes,json=awayVolumes,proto3" json:"away_volumes,omitempty"`                                                   // that it coordinated
+	Held          []string            `protobuf:"bytes,10,rep,name=held,proto3" json:"held,omitempty"`                                                                                   // machines that were stopped or saved for it, and start again after it
+	Waits         string              `protobuf:"bytes,11,opt,name=waits,proto3" json:"waits,omitempty"`                                                                                 // why it does not go on; empty: it does
+	Setbacks      map[string]*Setback `protobuf:"bytes,12,rep,name=setbacks,proto3" json:"setbacks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by machine
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drain) Reset() {
+	*x = Drain{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drain) ProtoMessage() {}
+
+func (x *Drain) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
+func (*Drain) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Drain) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Drain) GetDoneMs() int64 {
+	if x != nil {
+		return x.DoneMs
+	}
+	return 0
+}
+
+func (x *Drain) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Drain) GetForce() DrainForce {
+	if x != nil {
+		return x.Force
+	}
+	return DrainForce_DRAIN_FORCE_UNSPECIFIED
+}
+
+func (x *Drain) GetShutdown() bool {
+	if x != nil {
+		return x.Shutdown
+	}
+	return false
+}
+
+func (x *Drain) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Drain) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *Drain) GetAway() []string {
+	if x != nil {
+		return x.Away
+	}
+	return nil
+}
+
+func (x *Drain) GetAwayVolumes() []string {
+	if x != nil {
+		return x.AwayVolumes
+	}
+	return nil
+}
+
+func (x *Drain) GetHeld() []string {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *Drain) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+func (x *Drain) GetSetbacks() map[string]*Setback {
+	if x != nil {
+		return x.Setbacks
+	}
+	return nil
+}
+
+// Setback is that a machine could not be moved.
+type Setback struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Times         uint32                 `protobuf:"varint,1,opt,name=times,proto3" json:"times,omitempty"`
+	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"` // where it was to go the last time; 0: it was to be saved
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setback) Reset() {
+	*x = Setback{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setback) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setback) ProtoMessage() {}
+
+func (x *Setback) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setback.ProtoReflect.Descriptor instead.
+func (*Setback) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Setback) GetTimes() uint32 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *Setback) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *Setback) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// Returning is what a node is to get back after it was drained.
+type Returning struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SinceMs       int64                  `protobuf:"varint,1,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Groups        []string               `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	Volumes       []string               `protobuf:"bytes,3,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	Setbacks      map[string]*Setback    `protobuf:"bytes,4,rep,name=setbacks,proto3" json:"setbacks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by machine
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Returning) Reset() {
+	*x = Returning{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Returning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Returning) ProtoMessage() {}
+
+func (x *Returning) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Returning.ProtoReflect.Descriptor instead.
+func (*Returning) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Returning) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Returning) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Returning) GetVolumes() []string {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+func (x *Returning) GetSetbacks() map[string]*Setback {
+	if x != nil {
+		return x.Setbacks
+	}
+	return nil
+}
+
 // Unreached is a way to another node that is lost while others are not.
 type Unreached struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1259,7 +1683,7 @@ type Unreached struct {
 
 func (x *Unreached) Reset() {
 	*x = Unreached{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1695,7 @@ func (x *Unreached) String() string {
 func (*Unreached) ProtoMessage() {}
 
 func (x *Unreached) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[7]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1708,7 @@ func (x *Unreached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unreached.ProtoReflect.Descriptor instead.
 func (*Unreached) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Unreached) GetNetwork() string {
@@ -1312,7 +1736,7 @@ type NodeAddress struct {
 
 func (x *NodeAddress) Reset() {
 	*x = NodeAddress{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1748,7 @@ func (x *NodeAddress) String() string {
 func (*NodeAddress) ProtoMessage() {}
 
 func (x *NodeAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[8]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1761,7 @@ func (x *NodeAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAddress.ProtoReflect.Descriptor instead.
 func (*NodeAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeAddress) GetNetwork() string {
@@ -1383,7 +1807,7 @@ type NodeFacts struct {
 
 func (x *NodeFacts) Reset() {
 	*x = NodeFacts{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1819,7 @@ func (x *NodeFacts) String() string {
 func (*NodeFacts) ProtoMessage() {}
 
 func (x *NodeFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[9]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1832,7 @@ func (x *NodeFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFacts.ProtoReflect.Descriptor instead.
 func (*NodeFacts) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NodeFacts) GetVersion() string {
@@ -1513,7 +1937,7 @@ type Bridges struct {
 
 func (x *Bridges) Reset() {
 	*x = Bridges{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1949,7 @@ func (x *Bridges) String() string {
 func (*Bridges) ProtoMessage() {}
 
 func (x *Bridges) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[10]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1962,7 @@ func (x *Bridges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bridges.ProtoReflect.Descriptor instead.
 func (*Bridges) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{10}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Bridges) GetBridges() []*Bridge {
@@ -1565,7 +1989,7 @@ type Bridge struct {
 
 func (x *Bridge) Reset() {
 	*x = Bridge{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +2001,7 @@ func (x *Bridge) String() string {
 func (*Bridge) ProtoMessage() {}
 
 func (x *Bridge) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[11]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +2014,7 @@ func (x *Bridge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
 func (*Bridge) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Bridge) GetName() string {
@@ -1618,7 +2042,7 @@ type CpuModel struct {
 
 func (x *CpuModel) Reset() {
 	*x = CpuModel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +2054,7 @@ func (x *CpuModel) String() string {
 func (*CpuModel) ProtoMessage() {}
 
 func (x *CpuModel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[12]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +2067,7 @@ func (x *CpuModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuModel.ProtoReflect.Descriptor instead.
 func (*CpuModel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CpuModel) GetName() string {
@@ -1672,7 +2096,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +2108,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[13]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +2121,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{13}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Proof) GetKind() ProofKind {
@@ -1743,7 +2167,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +2179,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[14]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +2192,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{14}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Fence) GetEpoch() uint64 {
@@ -1840,7 +2264,7 @@ type Quorum struct {
 
 func (x *Quorum) Reset() {
 	*x = Quorum{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +2276,7 @@ func (x *Quorum) String() string {
 func (*Quorum) ProtoMessage() {}
 
 func (x *Quorum) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[15]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +2289,7 @@ func (x *Quorum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quorum.ProtoReflect.Descriptor instead.
 func (*Quorum) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{15}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Quorum) GetMode() QuorumMode {
@@ -1955,7 +2379,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2391,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[16]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2404,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{16}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Disk) GetId() string {
@@ -2058,7 +2482,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2494,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[17]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2507,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{17}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Claim) GetId() uint64 {
@@ -2146,7 +2570,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2582,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[18]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2595,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{18}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Volume) GetName() string {
@@ -2350,7 +2774,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2786,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[19]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2799,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{19}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VolumeStatus) GetState() string {
@@ -2424,7 +2848,7 @@ type HeldUp struct {
 
 func (x *HeldUp) Reset() {
 	*x = HeldUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2860,7 @@ func (x *HeldUp) String() string {
 func (*HeldUp) ProtoMessage() {}
 
 func (x *HeldUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[20]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +2873,7 @@ func (x *HeldUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldUp.ProtoReflect.Descriptor instead.
 func (*HeldUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{20}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HeldUp) GetNode() uint64 {
@@ -2478,7 +2902,7 @@ type Pauses struct {
 
 func (x *Pauses) Reset() {
 	*x = Pauses{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2914,7 @@ func (x *Pauses) String() string {
 func (*Pauses) ProtoMessage() {}
 
 func (x *Pauses) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[21]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2927,7 @@ func (x *Pauses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pauses.ProtoReflect.Descriptor instead.
 func (*Pauses) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{21}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Pauses) GetCounts() []uint32 {
@@ -2548,6 +2972,7 @@ type Group struct {
 	Saving        *Saving                `protobuf:"bytes,160,opt,name=saving,proto3" json:"saving,omitempty"`                              // set while its memory is written to its volume
 	Saved         *SavedState            `protobuf:"bytes,161,opt,name=saved,proto3" json:"saved,omitempty"`                                // set while it is to go on from there
 	NotSaved      string                 `protobuf:"bytes,162,opt,name=not_saved,json=notSaved,proto3" json:"not_saved,omitempty"`          // why the latest save, or the move that it was for, came to nothing; empty: it did not
+	Asked         uint64                 `protobuf:"varint,190,opt,name=asked,proto3" json:"asked,omitempty"`                               // the time for which the cluster is disarmed in which an administrator wants it to start all the same
 	Resumed       uint64                 `protobuf:"varint,163,opt,name=resumed,proto3" json:"resumed,omitempty"`                           // the epoch in which its state was used up, until it is seen to run or starts anew
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2555,7 +2980,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2992,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[22]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +3005,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{22}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Group) GetName() string {
@@ -2716,6 +3141,13 @@ func (x *Group) GetNotSaved() string {
 	return ""
 }
 
+func (x *Group) GetAsked() uint64 {
+	if x != nil {
+		return x.Asked
+	}
+	return 0
+}
+
 func (x *Group) GetResumed() uint64 {
 	if x != nil {
 		return x.Resumed
@@ -2735,7 +3167,7 @@ type Saving struct {
 
 func (x *Saving) Reset() {
 	*x = Saving{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2747,7 +3179,7 @@ func (x *Saving) String() string {
 func (*Saving) ProtoMessage() {}
 
 func (x *Saving) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[23]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2760,7 +3192,7 @@ func (x *Saving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Saving.ProtoReflect.Descriptor instead.
 func (*Saving) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{23}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Saving) GetId() uint64 {
@@ -2803,7 +3235,7 @@ type SavedState struct {
 
 func (x *SavedState) Reset() {
 	*x = SavedState{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +3247,7 @@ func (x *SavedState) String() string {
 func (*SavedState) ProtoMessage() {}
 
 func (x *SavedState) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[24]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +3260,7 @@ func (x *SavedState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SavedState.ProtoReflect.Descriptor instead.
 func (*SavedState) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{24}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SavedState) GetId() uint64 {
@@ -2922,7 +3354,7 @@ type SavedBy struct {
 
 func (x *SavedBy) Reset() {
 	*x = SavedBy{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2934,7 +3366,7 @@ func (x *SavedBy) String() string {
 func (*SavedBy) ProtoMessage() {}
 
 func (x *SavedBy) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[25]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2947,7 +3379,7 @@ func (x *SavedBy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SavedBy.ProtoReflect.Descriptor instead.
 func (*SavedBy) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{25}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SavedBy) GetNode() string {
@@ -3044,7 +3476,7 @@ type StorageMove struct {
 
 func (x *StorageMove) Reset() {
 	*x = StorageMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3056,7 +3488,7 @@ func (x *StorageMove) String() string {
 func (*StorageMove) ProtoMessage() {}
 
 func (x *StorageMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[26]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3069,7 +3501,7 @@ func (x *StorageMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMove.ProtoReflect.Descriptor instead.
 func (*StorageMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{26}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StorageMove) GetId() uint64 {
@@ -3138,7 +3570,7 @@ type Cards struct {
 
 func (x *Cards) Reset() {
 	*x = Cards{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3150,7 +3582,7 @@ func (x *Cards) String() string {
 func (*Cards) ProtoMessage() {}
 
 func (x *Cards) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3163,7 +3595,7 @@ func (x *Cards) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cards.ProtoReflect.Descriptor instead.
 func (*Cards) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Cards) GetNetworks() []string {
@@ -3190,7 +3622,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3202,7 +3634,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3215,7 +3647,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GroupStatus) GetState() GroupState {
@@ -3285,13 +3717,14 @@ type Migration struct {
 	Options       *MigrationOptions      `protobuf:"bytes,150,opt,name=options,proto3" json:"options,omitempty"`
 	Priority      uint32                 `protobuf:"varint,151,opt,name=priority,proto3" json:"priority,omitempty"` // the higher goes first
 	Begun         bool                   `protobuf:"varint,152,opt,name=begun,proto3" json:"begun,omitempty"`       // out of the queue
+	Drain         bool                   `protobuf:"varint,190,opt,name=drain,proto3" json:"drain,omitempty"`       // for the drain of its source, or after that of its target
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Migration) Reset() {
 	*x = Migration{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3303,7 +3736,7 @@ func (x *Migration) String() string {
 func (*Migration) ProtoMessage() {}
 
 func (x *Migration) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3316,7 +3749,7 @@ func (x *Migration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Migration.ProtoReflect.Descriptor instead.
 func (*Migration) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Migration) GetId() uint64 {
@@ -3382,6 +3815,13 @@ func (x *Migration) GetBegun() bool {
 	return false
 }
 
+func (x *Migration) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3396,7 +3836,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3408,7 +3848,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3421,7 +3861,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Event) GetId() uint64 {
@@ -3476,7 +3916,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +3928,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3501,7 +3941,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Applied) GetId() uint64 {
@@ -3529,7 +3969,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3541,7 +3981,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3554,7 +3994,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Result) GetCode() Code {
@@ -3642,6 +4082,16 @@ type Command struct {
 	//	*Command_GroupMove
 	//	*Command_VirtualNetworkSet
 	//	*Command_VirtualNetworkRemove
+	//	*Command_NodeDrain
+	//	*Command_NodeDrained
+	//	*Command_NodeResume
+	//	*Command_DrainHold
+	//	*Command_DrainWaits
+	//	*Command_NodeReturned
+	//	*Command_Disarm
+	//	*Command_DisarmLeft
+	//	*Command_Arm
+	//	*Command_NodeHeld
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3649,7 +4099,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3661,7 +4111,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3674,7 +4124,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Command) GetId() uint64 {
@@ -4207,6 +4657,96 @@ func (x *Command) GetVirtualNetworkRemove() *VirtualNetworkRemove {
 	return nil
 }
 
+func (x *Command) GetNodeDrain() *NodeDrain {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_NodeDrain); ok {
+			return x.NodeDrain
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNodeDrained() *NodeDrained {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_NodeDrained); ok {
+			return x.NodeDrained
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNodeResume() *NodeResume {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_NodeResume); ok {
+			return x.NodeResume
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDrainHold() *DrainHold {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_DrainHold); ok {
+			return x.DrainHold
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDrainWaits() *DrainWaits {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_DrainWaits); ok {
+			return x.DrainWaits
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNodeReturned() *NodeReturned {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_NodeReturned); ok {
+			return x.NodeReturned
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDisarm() *Disarm {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Disarm); ok {
+			return x.Disarm
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDisarmLeft() *DisarmLeft {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_DisarmLeft); ok {
+			return x.DisarmLeft
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetArm() *Arm {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Arm); ok {
+			return x.Arm
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetNodeHeld() *NodeHeld {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_NodeHeld); ok {
+			return x.NodeHeld
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -4431,6 +4971,46 @@ type Command_VirtualNetworkRemove struct {
 	VirtualNetworkRemove *VirtualNetworkRemove `protobuf:"bytes,171,opt,name=virtual_network_remove,json=virtualNetworkRemove,proto3,oneof"`
 }
 
+type Command_NodeDrain struct {
+	NodeDrain *NodeDrain `protobuf:"bytes,190,opt,name=node_drain,json=nodeDrain,proto3,oneof"`
+}
+
+type Command_NodeDrained struct {
+	NodeDrained *NodeDrained `protobuf:"bytes,191,opt,name=node_drained,json=nodeDrained,proto3,oneof"`
+}
+
+type Command_NodeResume struct {
+	NodeResume *NodeResume `protobuf:"bytes,192,opt,name=node_resume,json=nodeResume,proto3,oneof"`
+}
+
+type Command_DrainHold struct {
+	DrainHold *DrainHold `protobuf:"bytes,193,opt,name=drain_hold,json=drainHold,proto3,oneof"`
+}
+
+type Command_DrainWaits struct {
+	DrainWaits *DrainWaits `protobuf:"bytes,194,opt,name=drain_waits,json=drainWaits,proto3,oneof"`
+}
+
+type Command_NodeReturned struct {
+	NodeReturned *NodeReturned `protobuf:"bytes,195,opt,name=node_returned,json=nodeReturned,proto3,oneof"`
+}
+
+type Command_Disarm struct {
+	Disarm *Disarm `protobuf:"bytes,196,opt,name=disarm,proto3,oneof"`
+}
+
+type Command_DisarmLeft struct {
+	DisarmLeft *DisarmLeft `protobuf:"bytes,197,opt,name=disarm_left,json=disarmLeft,proto3,oneof"`
+}
+
+type Command_Arm struct {
+	Arm *Arm `protobuf:"bytes,198,opt,name=arm,proto3,oneof"`
+}
+
+type Command_NodeHeld struct {
+	NodeHeld *NodeHeld `protobuf:"bytes,199,opt,name=node_held,json=nodeHeld,proto3,oneof"`
+}
+
 func (*Command_NodeAdd) isCommand_Kind() {}
 
 func (*Command_NodeDown) isCommand_Kind() {}
@@ -4541,6 +5121,26 @@ func (*Command_VirtualNetworkSet) isCommand_Kind() {}
 
 func (*Command_VirtualNetworkRemove) isCommand_Kind() {}
 
+func (*Command_NodeDrain) isCommand_Kind() {}
+
+func (*Command_NodeDrained) isCommand_Kind() {}
+
+func (*Command_NodeResume) isCommand_Kind() {}
+
+func (*Command_DrainHold) isCommand_Kind() {}
+
+func (*Command_DrainWaits) isCommand_Kind() {}
+
+func (*Command_NodeReturned) isCommand_Kind() {}
+
+func (*Command_Disarm) isCommand_Kind() {}
+
+func (*Command_DisarmLeft) isCommand_Kind() {}
+
+func (*Command_Arm) isCommand_Kind() {}
+
+func (*Command_NodeHeld) isCommand_Kind() {}
+
 // ClusterUpgrade moves the format of the database forward.
 type ClusterUpgrade struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4551,7 +5151,7 @@ type ClusterUpgrade struct {
 
 func (x *ClusterUpgrade) Reset() {
 	*x = ClusterUpgrade{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4563,7 +5163,7 @@ func (x *ClusterUpgrade) String() string {
 func (*ClusterUpgrade) ProtoMessage() {}
 
 func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4576,7 +5176,7 @@ func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgrade.ProtoReflect.Descriptor instead.
 func (*ClusterUpgrade) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ClusterUpgrade) GetFormat() uint32 {
@@ -4595,7 +5195,7 @@ type NodeAdd struct {
 
 func (x *NodeAdd) Reset() {
 	*x = NodeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4607,7 +5207,7 @@ func (x *NodeAdd) String() string {
 func (*NodeAdd) ProtoMessage() {}
 
 func (x *NodeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4620,7 +5220,7 @@ func (x *NodeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdd.ProtoReflect.Descriptor instead.
 func (*NodeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NodeAdd) GetNode() *Node {
@@ -4639,7 +5239,7 @@ type NodeRemove struct {
 
 func (x *NodeRemove) Reset() {
 	*x = NodeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4651,7 +5251,7 @@ func (x *NodeRemove) String() string {
 func (*NodeRemove) ProtoMessage() {}
 
 func (x *NodeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4664,7 +5264,7 @@ func (x *NodeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemove.ProtoReflect.Descriptor instead.
 func (*NodeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NodeRemove) GetNode() uint64 {
@@ -4684,7 +5284,7 @@ type NodeLeave struct {
 
 func (x *NodeLeave) Reset() {
 	*x = NodeLeave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +5296,7 @@ func (x *NodeLeave) String() string {
 func (*NodeLeave) ProtoMessage() {}
 
 func (x *NodeLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +5309,7 @@ func (x *NodeLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeLeave.ProtoReflect.Descriptor instead.
 func (*NodeLeave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NodeLeave) GetNode() uint64 {
@@ -4736,7 +5336,7 @@ type NodeSet struct {
 
 func (x *NodeSet) Reset() {
 	*x = NodeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4748,7 +5348,7 @@ func (x *NodeSet) String() string {
 func (*NodeSet) ProtoMessage() {}
 
 func (x *NodeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4761,7 +5361,7 @@ func (x *NodeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSet.ProtoReflect.Descriptor instead.
 func (*NodeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeSet) GetNode() uint64 {
@@ -4791,7 +5391,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4803,7 +5403,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4816,7 +5416,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NodeDown) GetNode() uint64 {
@@ -4865,7 +5465,7 @@ type FenceProof struct {
 
 func (x *FenceProof) Reset() {
 	*x = FenceProof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4877,7 +5477,7 @@ func (x *FenceProof) String() string {
 func (*FenceProof) ProtoMessage() {}
 
 func (x *FenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4890,7 +5490,7 @@ func (x *FenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceProof.ProtoReflect.Descriptor instead.
 func (*FenceProof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FenceProof) GetNode() uint64 {
@@ -4924,7 +5524,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4936,7 +5536,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4949,7 +5549,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeUp) GetNode() uint64 {
@@ -4978,7 +5578,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4990,7 +5590,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5003,7 +5603,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeReport) GetNode() uint64 {
@@ -5043,7 +5643,7 @@ type DiskAdd struct {
 
 func (x *DiskAdd) Reset() {
 	*x = DiskAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5055,7 +5655,7 @@ func (x *DiskAdd) String() string {
 func (*DiskAdd) ProtoMessage() {}
 
 func (x *DiskAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5068,7 +5668,7 @@ func (x *DiskAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAdd.ProtoReflect.Descriptor instead.
 func (*DiskAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DiskAdd) GetDisk() *Disk {
@@ -5090,7 +5690,7 @@ type DiskClaim struct {
 
 func (x *DiskClaim) Reset() {
 	*x = DiskClaim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5102,7 +5702,7 @@ func (x *DiskClaim) String() string {
 func (*DiskClaim) ProtoMessage() {}
 
 func (x *DiskClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5115,7 +5715,7 @@ func (x *DiskClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskClaim.ProtoReflect.Descriptor instead.
 func (*DiskClaim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DiskClaim) GetDisk() string {
@@ -5148,7 +5748,7 @@ type PortalAdd struct {
 
 func (x *PortalAdd) Reset() {
 	*x = PortalAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5160,7 +5760,7 @@ func (x *PortalAdd) String() string {
 func (*PortalAdd) ProtoMessage() {}
 
 func (x *PortalAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5173,7 +5773,7 @@ func (x *PortalAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortalAdd.ProtoReflect.Descriptor instead.
 func (*PortalAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PortalAdd) GetPortal() string {
@@ -5196,7 +5796,7 @@ type QuorumSet struct {
 
 func (x *QuorumSet) Reset() {
 	*x = QuorumSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5208,7 +5808,7 @@ func (x *QuorumSet) String() string {
 func (*QuorumSet) ProtoMessage() {}
 
 func (x *QuorumSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5221,7 +5821,7 @@ func (x *QuorumSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSet.ProtoReflect.Descriptor instead.
 func (*QuorumSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *QuorumSet) GetMode() QuorumMode {
@@ -5270,7 +5870,7 @@ type WitnessHosted struct {
 
 func (x *WitnessHosted) Reset() {
 	*x = WitnessHosted{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5282,7 +5882,7 @@ func (x *WitnessHosted) String() string {
 func (*WitnessHosted) ProtoMessage() {}
 
 func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5295,7 +5895,7 @@ func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHosted.ProtoReflect.Descriptor instead.
 func (*WitnessHosted) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WitnessHosted) GetNode() uint64 {
@@ -5328,7 +5928,7 @@ type WitnessDropped struct {
 
 func (x *WitnessDropped) Reset() {
 	*x = WitnessDropped{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5340,7 +5940,7 @@ func (x *WitnessDropped) String() string {
 func (*WitnessDropped) ProtoMessage() {}
 
 func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5353,7 +5953,7 @@ func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessDropped.ProtoReflect.Descriptor instead.
 func (*WitnessDropped) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WitnessDropped) GetVoter() uint64 {
@@ -5372,7 +5972,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5384,7 +5984,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5397,7 +5997,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -5422,7 +6022,7 @@ type VolumeAdd struct {
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5434,7 +6034,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5447,7 +6047,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -5511,7 +6111,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5523,7 +6123,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5536,7 +6136,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -5584,7 +6184,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5596,7 +6196,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5609,7 +6209,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -5688,7 +6288,7 @@ type VolumeMove struct {
 
 func (x *VolumeMove) Reset() {
 	*x = VolumeMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5700,7 +6300,7 @@ func (x *VolumeMove) String() string {
 func (*VolumeMove) ProtoMessage() {}
 
 func (x *VolumeMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5713,7 +6313,7 @@ func (x *VolumeMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMove.ProtoReflect.Descriptor instead.
 func (*VolumeMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *VolumeMove) GetName() string {
@@ -5760,7 +6360,7 @@ type VolumeReleased struct {
 
 func (x *VolumeReleased) Reset() {
 	*x = VolumeReleased{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5772,7 +6372,7 @@ func (x *VolumeReleased) String() string {
 func (*VolumeReleased) ProtoMessage() {}
 
 func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5785,7 +6385,7 @@ func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReleased.ProtoReflect.Descriptor instead.
 func (*VolumeReleased) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VolumeReleased) GetName() string {
@@ -5836,7 +6436,7 @@ type VolumeMaintenance struct {
 
 func (x *VolumeMaintenance) Reset() {
 	*x = VolumeMaintenance{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5848,7 +6448,7 @@ func (x *VolumeMaintenance) String() string {
 func (*VolumeMaintenance) ProtoMessage() {}
 
 func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5861,7 +6461,7 @@ func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMaintenance.ProtoReflect.Descriptor instead.
 func (*VolumeMaintenance) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *VolumeMaintenance) GetName() string {
@@ -5902,7 +6502,7 @@ type VolumeRemove struct {
 
 func (x *VolumeRemove) Reset() {
 	*x = VolumeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5914,7 +6514,7 @@ func (x *VolumeRemove) String() string {
 func (*VolumeRemove) ProtoMessage() {}
 
 func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5927,7 +6527,7 @@ func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemove.ProtoReflect.Descriptor instead.
 func (*VolumeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *VolumeRemove) GetName() string {
@@ -5947,7 +6547,7 @@ type VolumeRemoved struct {
 
 func (x *VolumeRemoved) Reset() {
 	*x = VolumeRemoved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5959,7 +6559,7 @@ func (x *VolumeRemoved) String() string {
 func (*VolumeRemoved) ProtoMessage() {}
 
 func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5972,7 +6572,7 @@ func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemoved.ProtoReflect.Descriptor instead.
 func (*VolumeRemoved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *VolumeRemoved) GetName() string {
@@ -5999,7 +6599,7 @@ type VolumeSet struct {
 
 func (x *VolumeSet) Reset() {
 	*x = VolumeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6011,7 +6611,7 @@ func (x *VolumeSet) String() string {
 func (*VolumeSet) ProtoMessage() {}
 
 func (x *VolumeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6024,7 +6624,7 @@ func (x *VolumeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeSet.ProtoReflect.Descriptor instead.
 func (*VolumeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *VolumeSet) GetName() string {
@@ -6054,7 +6654,7 @@ type VolumeGrown struct {
 
 func (x *VolumeGrown) Reset() {
 	*x = VolumeGrown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6066,7 +6666,7 @@ func (x *VolumeGrown) String() string {
 func (*VolumeGrown) ProtoMessage() {}
 
 func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6079,7 +6679,7 @@ func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
 func (*VolumeGrown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VolumeGrown) GetName() string {
@@ -6119,7 +6719,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6131,7 +6731,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6144,7 +6744,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -6164,7 +6764,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6176,7 +6776,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6189,7 +6789,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -6217,7 +6817,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6229,7 +6829,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6242,7 +6842,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -6278,7 +6878,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6290,7 +6890,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6303,7 +6903,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -6345,7 +6945,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6357,7 +6957,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6370,7 +6970,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GroupReport) GetName() string {
@@ -6405,7 +7005,7 @@ type GroupSave struct {
 
 func (x *GroupSave) Reset() {
 	*x = GroupSave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6417,7 +7017,7 @@ func (x *GroupSave) String() string {
 func (*GroupSave) ProtoMessage() {}
 
 func (x *GroupSave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6430,7 +7030,7 @@ func (x *GroupSave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSave.ProtoReflect.Descriptor instead.
 func (*GroupSave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GroupSave) GetName() string {
@@ -6464,7 +7064,7 @@ type GroupSaved struct {
 
 func (x *GroupSaved) Reset() {
 	*x = GroupSaved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6476,7 +7076,7 @@ func (x *GroupSaved) String() string {
 func (*GroupSaved) ProtoMessage() {}
 
 func (x *GroupSaved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6489,7 +7089,7 @@ func (x *GroupSaved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSaved.ProtoReflect.Descriptor instead.
 func (*GroupSaved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GroupSaved) GetName() string {
@@ -6553,7 +7153,7 @@ type GroupSaveEnd struct {
 
 func (x *GroupSaveEnd) Reset() {
 	*x = GroupSaveEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6565,7 +7165,7 @@ func (x *GroupSaveEnd) String() string {
 func (*GroupSaveEnd) ProtoMessage() {}
 
 func (x *GroupSaveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6578,7 +7178,7 @@ func (x *GroupSaveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSaveEnd.ProtoReflect.Descriptor instead.
 func (*GroupSaveEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GroupSaveEnd) GetName() string {
@@ -6617,7 +7217,7 @@ type GroupResume struct {
 
 func (x *GroupResume) Reset() {
 	*x = GroupResume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6629,7 +7229,7 @@ func (x *GroupResume) String() string {
 func (*GroupResume) ProtoMessage() {}
 
 func (x *GroupResume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6642,7 +7242,7 @@ func (x *GroupResume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupResume.ProtoReflect.Descriptor instead.
 func (*GroupResume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GroupResume) GetName() string {
@@ -6690,7 +7290,7 @@ type GroupDiscard struct {
 
 func (x *GroupDiscard) Reset() {
 	*x = GroupDiscard{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6702,7 +7302,7 @@ func (x *GroupDiscard) String() string {
 func (*GroupDiscard) ProtoMessage() {}
 
 func (x *GroupDiscard) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6715,7 +7315,7 @@ func (x *GroupDiscard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDiscard.ProtoReflect.Descriptor instead.
 func (*GroupDiscard) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GroupDiscard) GetName() string {
@@ -6736,7 +7336,7 @@ type GroupMove struct {
 
 func (x *GroupMove) Reset() {
 	*x = GroupMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6748,7 +7348,7 @@ func (x *GroupMove) String() string {
 func (*GroupMove) ProtoMessage() {}
 
 func (x *GroupMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6761,7 +7361,7 @@ func (x *GroupMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMove.ProtoReflect.Descriptor instead.
 func (*GroupMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GroupMove) GetName() string {
@@ -6784,13 +7384,14 @@ type MigrationStart struct {
 	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
 	Options       *MigrationOptions      `protobuf:"bytes,150,opt,name=options,proto3" json:"options,omitempty"`
 	Priority      uint32                 `protobuf:"varint,151,opt,name=priority,proto3" json:"priority,omitempty"`
+	Drain         bool                   `protobuf:"varint,190,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6802,7 +7403,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6815,7 +7416,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -6846,6 +7447,13 @@ func (x *MigrationStart) GetPriority() uint32 {
 	return 0
 }
 
+func (x *MigrationStart) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
 // MigrationBegin takes a migration out of the queue. Its source proposes it.
 type MigrationBegin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6857,7 +7465,7 @@ type MigrationBegin struct {
 
 func (x *MigrationBegin) Reset() {
 	*x = MigrationBegin{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6869,7 +7477,7 @@ func (x *MigrationBegin) String() string {
 func (*MigrationBegin) ProtoMessage() {}
 
 func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6882,7 +7490,7 @@ func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationBegin.ProtoReflect.Descriptor instead.
 func (*MigrationBegin) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *MigrationBegin) GetGroup() string {
@@ -6908,7 +7516,7 @@ type MigrationSet struct {
 
 func (x *MigrationSet) Reset() {
 	*x = MigrationSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6920,7 +7528,7 @@ func (x *MigrationSet) String() string {
 func (*MigrationSet) ProtoMessage() {}
 
 func (x *MigrationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6933,7 +7541,7 @@ func (x *MigrationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSet.ProtoReflect.Descriptor instead.
 func (*MigrationSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *MigrationSet) GetSettings() *MigrationSettings {
@@ -6954,7 +7562,7 @@ type StorageMoveStart struct {
 
 func (x *StorageMoveStart) Reset() {
 	*x = StorageMoveStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6966,7 +7574,7 @@ func (x *StorageMoveStart) String() string {
 func (*StorageMoveStart) ProtoMessage() {}
 
 func (x *StorageMoveStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6979,7 +7587,7 @@ func (x *StorageMoveStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveStart.ProtoReflect.Descriptor instead.
 func (*StorageMoveStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *StorageMoveStart) GetGroup() string {
@@ -7013,7 +7621,7 @@ type StorageMoveBegin struct {
 
 func (x *StorageMoveBegin) Reset() {
 	*x = StorageMoveBegin{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7025,7 +7633,7 @@ func (x *StorageMoveBegin) String() string {
 func (*StorageMoveBegin) ProtoMessage() {}
 
 func (x *StorageMoveBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7038,7 +7646,7 @@ func (x *StorageMoveBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveBegin.ProtoReflect.Descriptor instead.
 func (*StorageMoveBegin) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{75}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *StorageMoveBegin) GetGroup() string {
@@ -7066,7 +7674,7 @@ type StorageMoveSwitch struct {
 
 func (x *StorageMoveSwitch) Reset() {
 	*x = StorageMoveSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7078,7 +7686,7 @@ func (x *StorageMoveSwitch) String() string {
 func (*StorageMoveSwitch) ProtoMessage() {}
 
 func (x *StorageMoveSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7091,7 +7699,7 @@ func (x *StorageMoveSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveSwitch.ProtoReflect.Descriptor instead.
 func (*StorageMoveSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{76}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *StorageMoveSwitch) GetGroup() string {
@@ -7126,7 +7734,7 @@ type StorageMoveFail struct {
 
 func (x *StorageMoveFail) Reset() {
 	*x = StorageMoveFail{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7138,7 +7746,7 @@ func (x *StorageMoveFail) String() string {
 func (*StorageMoveFail) ProtoMessage() {}
 
 func (x *StorageMoveFail) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7151,7 +7759,7 @@ func (x *StorageMoveFail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveFail.ProtoReflect.Descriptor instead.
 func (*StorageMoveFail) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{77}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *StorageMoveFail) GetGroup() string {
@@ -7185,7 +7793,7 @@ type StorageMoveEnd struct {
 
 func (x *StorageMoveEnd) Reset() {
 	*x = StorageMoveEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7197,7 +7805,7 @@ func (x *StorageMoveEnd) String() string {
 func (*StorageMoveEnd) ProtoMessage() {}
 
 func (x *StorageMoveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7210,7 +7818,7 @@ func (x *StorageMoveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveEnd.ProtoReflect.Descriptor instead.
 func (*StorageMoveEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{78}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *StorageMoveEnd) GetGroup() string {
@@ -7238,7 +7846,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7250,7 +7858,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7263,7 +7871,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{79}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -7298,7 +7906,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7310,7 +7918,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7323,7 +7931,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{80}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -7357,7 +7965,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7369,7 +7977,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7382,7 +7990,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{81}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -7411,7 +8019,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7423,7 +8031,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7436,7 +8044,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{82}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Note) GetLevel() string {
@@ -7480,7 +8088,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7492,7 +8100,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7505,7 +8113,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{83}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -7552,7 +8160,7 @@ type MigrationOrder struct {
 
 func (x *MigrationOrder) Reset() {
 	*x = MigrationOrder{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7564,7 +8172,7 @@ func (x *MigrationOrder) String() string {
 func (*MigrationOrder) ProtoMessage() {}
 
 func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7577,7 +8185,7 @@ func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOrder.ProtoReflect.Descriptor instead.
 func (*MigrationOrder) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{84}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *MigrationOrder) GetOrder() uint32 {
@@ -7598,7 +8206,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7610,7 +8218,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7623,7 +8231,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{85}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -7658,7 +8266,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7670,7 +8278,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7683,7 +8291,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{86}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -7717,7 +8325,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7729,7 +8337,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7742,7 +8350,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{87}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -7771,7 +8379,7 @@ type VirtualNetworkSet struct {
 
 func (x *VirtualNetworkSet) Reset() {
 	*x = VirtualNetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7783,7 +8391,7 @@ func (x *VirtualNetworkSet) String() string {
 func (*VirtualNetworkSet) ProtoMessage() {}
 
 func (x *VirtualNetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7796,7 +8404,7 @@ func (x *VirtualNetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkSet.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{88}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *VirtualNetworkSet) GetName() string {
@@ -7836,7 +8444,7 @@ type VirtualNetworkRemove struct {
 
 func (x *VirtualNetworkRemove) Reset() {
 	*x = VirtualNetworkRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7848,7 +8456,7 @@ func (x *VirtualNetworkRemove) String() string {
 func (*VirtualNetworkRemove) ProtoMessage() {}
 
 func (x *VirtualNetworkRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7861,12 +8469,559 @@ func (x *VirtualNetworkRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkRemove.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{89}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *VirtualNetworkRemove) GetName() string {
 	if x != nil {
 		return x.Name
+	}
+	return ""
+}
+
+// NodeDrain asks that all that a node has goes elsewhere, or changes how.
+type NodeDrain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Force         DrainForce             `protobuf:"varint,2,opt,name=force,proto3,enum=quorate.cluster.v1.DrainForce" json:"force,omitempty"`
+	Shutdown      bool                   `protobuf:"varint,3,opt,name=shutdown,proto3" json:"shutdown,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDrain) Reset() {
+	*x = NodeDrain{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDrain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDrain) ProtoMessage() {}
+
+func (x *NodeDrain) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDrain.ProtoReflect.Descriptor instead.
+func (*NodeDrain) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *NodeDrain) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *NodeDrain) GetForce() DrainForce {
+	if x != nil {
+		return x.Force
+	}
+	return DrainForce_DRAIN_FORCE_UNSPECIFIED
+}
+
+func (x *NodeDrain) GetShutdown() bool {
+	if x != nil {
+		return x.Shutdown
+	}
+	return false
+}
+
+func (x *NodeDrain) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// NodeDrained says that nothing is left there.
+type NodeDrained struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDrained) Reset() {
+	*x = NodeDrained{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDrained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDrained) ProtoMessage() {}
+
+func (x *NodeDrained) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDrained.ProtoReflect.Descriptor instead.
+func (*NodeDrained) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *NodeDrained) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+// NodeResume ends a drain, wherever it is.
+type NodeResume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Failback      bool                   `protobuf:"varint,2,opt,name=failback,proto3" json:"failback,omitempty"` // it gets back what it had
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResume) Reset() {
+	*x = NodeResume{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResume) ProtoMessage() {}
+
+func (x *NodeResume) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResume.ProtoReflect.Descriptor instead.
+func (*NodeResume) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *NodeResume) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *NodeResume) GetFailback() bool {
+	if x != nil {
+		return x.Failback
+	}
+	return false
+}
+
+// DrainHold stops or saves a machine that cannot be moved, as the drain says.
+type DrainHold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the group
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainHold) Reset() {
+	*x = DrainHold{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainHold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainHold) ProtoMessage() {}
+
+func (x *DrainHold) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainHold.ProtoReflect.Descriptor instead.
+func (*DrainHold) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *DrainHold) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *DrainHold) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DrainHold) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// DrainWaits says why a drain does not go on, or that it does.
+type DrainWaits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainWaits) Reset() {
+	*x = DrainWaits{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainWaits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainWaits) ProtoMessage() {}
+
+func (x *DrainWaits) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainWaits.ProtoReflect.Descriptor instead.
+func (*DrainWaits) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *DrainWaits) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *DrainWaits) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// NodeReturned says that a node has got back what could be.
+type NodeReturned struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Stay          []string               `protobuf:"bytes,2,rep,name=stay,proto3" json:"stay,omitempty"` // what stays where it is, with the reason
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeReturned) Reset() {
+	*x = NodeReturned{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeReturned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeReturned) ProtoMessage() {}
+
+func (x *NodeReturned) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeReturned.ProtoReflect.Descriptor instead.
+func (*NodeReturned) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *NodeReturned) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *NodeReturned) GetStay() []string {
+	if x != nil {
+		return x.Stay
+	}
+	return nil
+}
+
+// Disarm holds what the cluster does by itself.
+type Disarm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ForMs         int64                  `protobuf:"varint,1,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Disarm) Reset() {
+	*x = Disarm{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disarm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disarm) ProtoMessage() {}
+
+func (x *Disarm) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disarm.ProtoReflect.Descriptor instead.
+func (*Disarm) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *Disarm) GetForMs() int64 {
+	if x != nil {
+		return x.ForMs
+	}
+	return 0
+}
+
+func (x *Disarm) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// DisarmLeft says how much of that is left, by the leader's clock.
+type DisarmLeft struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	LeftMs        int64                  `protobuf:"varint,2,opt,name=left_ms,json=leftMs,proto3" json:"left_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisarmLeft) Reset() {
+	*x = DisarmLeft{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisarmLeft) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisarmLeft) ProtoMessage() {}
+
+func (x *DisarmLeft) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisarmLeft.ProtoReflect.Descriptor instead.
+func (*DisarmLeft) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *DisarmLeft) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *DisarmLeft) GetLeftMs() int64 {
+	if x != nil {
+		return x.LeftMs
+	}
+	return 0
+}
+
+// Arm ends it.
+type Arm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Arm) Reset() {
+	*x = Arm{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Arm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Arm) ProtoMessage() {}
+
+func (x *Arm) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Arm.ProtoReflect.Descriptor instead.
+func (*Arm) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *Arm) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+// NodeHeld says why a node would count as down were the cluster not disarmed, or that it
+// would not any more.
+type NodeHeld struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeHeld) Reset() {
+	*x = NodeHeld{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeHeld) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeHeld) ProtoMessage() {}
+
+func (x *NodeHeld) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeHeld.ProtoReflect.Descriptor instead.
+func (*NodeHeld) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *NodeHeld) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *NodeHeld) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *NodeHeld) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -7914,7 +9069,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\x1af\n" +
 	"\x14VirtualNetworksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
-	"\x05value\x18\x02 \x01(\v2\".quorate.cluster.v1.VirtualNetworkR\x05value:\x028\x01\"\xf4\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\".quorate.cluster.v1.VirtualNetworkR\x05value:\x028\x01\"\xca\x03\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -7928,7 +9083,14 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x11sensitivity_epoch\x183 \x01(\x04R\x10sensitivityEpoch\x12\x16\n" +
 	"\x06format\x18n \x01(\rR\x06format\x12D\n" +
 	"\tmigration\x18\x96\x01 \x01(\v2%.quorate.cluster.v1.MigrationSettingsR\tmigration\x12\x1c\n" +
-	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\"\x9c\x01\n" +
+	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\x129\n" +
+	"\bdisarmed\x18\xbe\x01 \x01(\v2\x1c.quorate.cluster.v1.DisarmedR\bdisarmed\x12\x19\n" +
+	"\adisarms\x18\xbf\x01 \x01(\x04R\adisarms\"`\n" +
+	"\bDisarmed\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x17\n" +
+	"\aleft_ms\x18\x02 \x01(\x03R\x06leftMs\x12\x19\n" +
+	"\bsince_ms\x18\x03 \x01(\x03R\asinceMs\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"\x9c\x01\n" +
 	"\x11MigrationSettings\x12\x10\n" +
 	"\x03out\x18\x01 \x01(\rR\x03out\x12\x0e\n" +
 	"\x02in\x18\x02 \x01(\rR\x02in\x12%\n" +
@@ -7964,7 +9126,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
 	"NodesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa0\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa5\x05\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12=\n" +
@@ -7983,7 +9145,39 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04site\x18\x1e \x01(\tR\x04site\x12\x18\n" +
 	"\aleaving\x18\x1f \x01(\bR\aleaving\x12;\n" +
 	"\tunreached\x182 \x03(\v2\x1d.quorate.cluster.v1.UnreachedR\tunreached\x12\x1a\n" +
-	"\bprofiles\x183 \x03(\tR\bprofiles\"9\n" +
+	"\bprofiles\x183 \x03(\tR\bprofiles\x120\n" +
+	"\x05drain\x18\xbe\x01 \x01(\v2\x19.quorate.cluster.v1.DrainR\x05drain\x12<\n" +
+	"\treturning\x18\xbf\x01 \x01(\v2\x1d.quorate.cluster.v1.ReturningR\treturning\x12\x13\n" +
+	"\x04held\x18\xc0\x01 \x01(\tR\x04held\"\xce\x03\n" +
+	"\x05Drain\x12\x19\n" +
+	"\bsince_ms\x18\x01 \x01(\x03R\asinceMs\x12\x17\n" +
+	"\adone_ms\x18\x02 \x01(\x03R\x06doneMs\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x124\n" +
+	"\x05force\x18\x04 \x01(\x0e2\x1e.quorate.cluster.v1.DrainForceR\x05force\x12\x1a\n" +
+	"\bshutdown\x18\x05 \x01(\bR\bshutdown\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x17\n" +
+	"\aboot_id\x18\a \x01(\tR\x06bootId\x12\x12\n" +
+	"\x04away\x18\b \x03(\tR\x04away\x12!\n" +
+	"\faway_volumes\x18\t \x03(\tR\vawayVolumes\x12\x12\n" +
+	"\x04held\x18\n" +
+	" \x03(\tR\x04held\x12\x14\n" +
+	"\x05waits\x18\v \x01(\tR\x05waits\x12C\n" +
+	"\bsetbacks\x18\f \x03(\v2'.quorate.cluster.v1.Drain.SetbacksEntryR\bsetbacks\x1aX\n" +
+	"\rSetbacksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
+	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.SetbackR\x05value:\x028\x01\"A\n" +
+	"\aSetback\x12\x14\n" +
+	"\x05times\x18\x01 \x01(\rR\x05times\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xfb\x01\n" +
+	"\tReturning\x12\x19\n" +
+	"\bsince_ms\x18\x01 \x01(\x03R\asinceMs\x12\x16\n" +
+	"\x06groups\x18\x02 \x03(\tR\x06groups\x12\x18\n" +
+	"\avolumes\x18\x03 \x03(\tR\avolumes\x12G\n" +
+	"\bsetbacks\x18\x04 \x03(\v2+.quorate.cluster.v1.Returning.SetbacksEntryR\bsetbacks\x1aX\n" +
+	"\rSetbacksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
+	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.SetbackR\x05value:\x028\x01\"9\n" +
 	"\tUnreached\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\"M\n" +
@@ -8111,7 +9305,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
 	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
 	"\n" +
-	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\xe7\x05\n" +
+	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\xfe\x05\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -8133,7 +9327,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05cards\x18\xaa\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\x123\n" +
 	"\x06saving\x18\xa0\x01 \x01(\v2\x1a.quorate.cluster.v1.SavingR\x06saving\x125\n" +
 	"\x05saved\x18\xa1\x01 \x01(\v2\x1e.quorate.cluster.v1.SavedStateR\x05saved\x12\x1c\n" +
-	"\tnot_saved\x18\xa2\x01 \x01(\tR\bnotSaved\x12\x19\n" +
+	"\tnot_saved\x18\xa2\x01 \x01(\tR\bnotSaved\x12\x15\n" +
+	"\x05asked\x18\xbe\x01 \x01(\x04R\x05asked\x12\x19\n" +
 	"\aresumed\x18\xa3\x01 \x01(\x04R\aresumed\"<\n" +
 	"\x06Saving\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
@@ -8187,7 +9382,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\x12\x1c\n" +
 	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\x12\x1a\n" +
 	"\bcpu_from\x18\xab\x01 \x01(\tR\acpuFrom\x120\n" +
-	"\x05cards\x18\xac\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\"\x8d\x02\n" +
+	"\x05cards\x18\xac\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\"\xa4\x02\n" +
 	"\tMigration\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x0e\n" +
@@ -8198,7 +9393,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"started_ms\x18\b \x01(\x03R\tstartedMs\x12?\n" +
 	"\aoptions\x18\x96\x01 \x01(\v2$.quorate.cluster.v1.MigrationOptionsR\aoptions\x12\x1b\n" +
 	"\bpriority\x18\x97\x01 \x01(\rR\bpriority\x12\x15\n" +
-	"\x05begun\x18\x98\x01 \x01(\bR\x05begunJ\x04\b\x05\x10\x06J\x04\b\x06\x10\a\"\x84\x01\n" +
+	"\x05begun\x18\x98\x01 \x01(\bR\x05begun\x12\x15\n" +
+	"\x05drain\x18\xbe\x01 \x01(\bR\x05drainJ\x04\b\x05\x10\x06J\x04\b\x06\x10\a\"\x84\x01\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x14\n" +
@@ -8212,7 +9408,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xd2\x1f\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xd4$\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -8289,7 +9485,22 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
 	"group_move\x18\xa5\x01 \x01(\v2\x1d.quorate.cluster.v1.GroupMoveH\x00R\tgroupMove\x12X\n" +
 	"\x13virtual_network_set\x18\xaa\x01 \x01(\v2%.quorate.cluster.v1.VirtualNetworkSetH\x00R\x11virtualNetworkSet\x12a\n" +
-	"\x16virtual_network_remove\x18\xab\x01 \x01(\v2(.quorate.cluster.v1.VirtualNetworkRemoveH\x00R\x14virtualNetworkRemoveB\x06\n" +
+	"\x16virtual_network_remove\x18\xab\x01 \x01(\v2(.quorate.cluster.v1.VirtualNetworkRemoveH\x00R\x14virtualNetworkRemove\x12?\n" +
+	"\n" +
+	"node_drain\x18\xbe\x01 \x01(\v2\x1d.quorate.cluster.v1.NodeDrainH\x00R\tnodeDrain\x12E\n" +
+	"\fnode_drained\x18\xbf\x01 \x01(\v2\x1f.quorate.cluster.v1.NodeDrainedH\x00R\vnodeDrained\x12B\n" +
+	"\vnode_resume\x18\xc0\x01 \x01(\v2\x1e.quorate.cluster.v1.NodeResumeH\x00R\n" +
+	"nodeResume\x12?\n" +
+	"\n" +
+	"drain_hold\x18\xc1\x01 \x01(\v2\x1d.quorate.cluster.v1.DrainHoldH\x00R\tdrainHold\x12B\n" +
+	"\vdrain_waits\x18\xc2\x01 \x01(\v2\x1e.quorate.cluster.v1.DrainWaitsH\x00R\n" +
+	"drainWaits\x12H\n" +
+	"\rnode_returned\x18\xc3\x01 \x01(\v2 .quorate.cluster.v1.NodeReturnedH\x00R\fnodeReturned\x125\n" +
+	"\x06disarm\x18\xc4\x01 \x01(\v2\x1a.quorate.cluster.v1.DisarmH\x00R\x06disarm\x12B\n" +
+	"\vdisarm_left\x18\xc5\x01 \x01(\v2\x1e.quorate.cluster.v1.DisarmLeftH\x00R\n" +
+	"disarmLeft\x12,\n" +
+	"\x03arm\x18\xc6\x01 \x01(\v2\x17.quorate.cluster.v1.ArmH\x00R\x03arm\x12<\n" +
+	"\tnode_held\x18\xc7\x01 \x01(\v2\x1c.quorate.cluster.v1.NodeHeldH\x00R\bnodeHeldB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"(\n" +
 	"\x0eClusterUpgrade\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"7\n" +
@@ -8452,12 +9663,13 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"/\n" +
 	"\tGroupMove\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x04R\x02to\"\x9a\x01\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\"\xb1\x01\n" +
 	"\x0eMigrationStart\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12?\n" +
 	"\aoptions\x18\x96\x01 \x01(\v2$.quorate.cluster.v1.MigrationOptionsR\aoptions\x12\x1b\n" +
-	"\bpriority\x18\x97\x01 \x01(\rR\bpriorityJ\x04\b\x03\x10\x04\"6\n" +
+	"\bpriority\x18\x97\x01 \x01(\rR\bpriority\x12\x15\n" +
+	"\x05drain\x18\xbe\x01 \x01(\bR\x05drainJ\x04\b\x03\x10\x04\"6\n" +
 	"\x0eMigrationBegin\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\"Q\n" +
@@ -8534,7 +9746,42 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
 	"\a_bridge\"*\n" +
 	"\x14VirtualNetworkRemove\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name*\x81\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x83\x01\n" +
+	"\tNodeDrain\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x124\n" +
+	"\x05force\x18\x02 \x01(\x0e2\x1e.quorate.cluster.v1.DrainForceR\x05force\x12\x1a\n" +
+	"\bshutdown\x18\x03 \x01(\bR\bshutdown\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"!\n" +
+	"\vNodeDrained\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\"<\n" +
+	"\n" +
+	"NodeResume\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x1a\n" +
+	"\bfailback\x18\x02 \x01(\bR\bfailback\"K\n" +
+	"\tDrainHold\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"2\n" +
+	"\n" +
+	"DrainWaits\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"6\n" +
+	"\fNodeReturned\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x12\n" +
+	"\x04stay\x18\x02 \x03(\tR\x04stay\"1\n" +
+	"\x06Disarm\x12\x15\n" +
+	"\x06for_ms\x18\x01 \x01(\x03R\x05forMs\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"5\n" +
+	"\n" +
+	"DisarmLeft\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x17\n" +
+	"\aleft_ms\x18\x02 \x01(\x03R\x06leftMs\"\x15\n" +
+	"\x03Arm\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"L\n" +
+	"\bNodeHeld\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason*\x81\x01\n" +
 	"\vNetworkRole\x12\x1c\n" +
 	"\x18NETWORK_ROLE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11NETWORK_ROLE_NONE\x10\x01\x12\x18\n" +
@@ -8543,7 +9790,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rNODE_STATE_UP\x10\x01\x12\x13\n" +
-	"\x0fNODE_STATE_DOWN\x10\x02*\x96\x01\n" +
+	"\x0fNODE_STATE_DOWN\x10\x02*U\n" +
+	"\n" +
+	"DrainForce\x12\x1b\n" +
+	"\x17DRAIN_FORCE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10DRAIN_FORCE_STOP\x10\x01\x12\x14\n" +
+	"\x10DRAIN_FORCE_SAVE\x10\x02*\x96\x01\n" +
 	"\tProofKind\x12\x1a\n" +
 	"\x16PROOF_KIND_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17PROOF_KIND_SAID_STOPPED\x10\x01\x12\x1b\n" +
@@ -8601,252 +9853,288 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 	return file_cluster_clusterpb_cluster_proto_rawDescData
 }
 
-var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
+var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 117)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),             // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),               // 1: quorate.cluster.v1.NodeState
-	(ProofKind)(0),               // 2: quorate.cluster.v1.ProofKind
-	(QuorumMode)(0),              // 3: quorate.cluster.v1.QuorumMode
-	(DiskRole)(0),                // 4: quorate.cluster.v1.DiskRole
-	(Desire)(0),                  // 5: quorate.cluster.v1.Desire
-	(GroupState)(0),              // 6: quorate.cluster.v1.GroupState
-	(StorageStep)(0),             // 7: quorate.cluster.v1.StorageStep
-	(Code)(0),                    // 8: quorate.cluster.v1.Code
-	(*State)(nil),                // 9: quorate.cluster.v1.State
-	(*Cluster)(nil),              // 10: quorate.cluster.v1.Cluster
-	(*MigrationSettings)(nil),    // 11: quorate.cluster.v1.MigrationSettings
-	(*MigrationOptions)(nil),     // 12: quorate.cluster.v1.MigrationOptions
-	(*Network)(nil),              // 13: quorate.cluster.v1.Network
-	(*VirtualNetwork)(nil),       // 14: quorate.cluster.v1.VirtualNetwork
-	(*Node)(nil),                 // 15: quorate.cluster.v1.Node
-	(*Unreached)(nil),            // 16: quorate.cluster.v1.Unreached
-	(*NodeAddress)(nil),          // 17: quorate.cluster.v1.NodeAddress
-	(*NodeFacts)(nil),            // 18: quorate.cluster.v1.NodeFacts
-	(*Bridges)(nil),              // 19: quorate.cluster.v1.Bridges
-	(*Bridge)(nil),               // 20: quorate.cluster.v1.Bridge
-	(*CpuModel)(nil),             // 21: quorate.cluster.v1.CpuModel
-	(*Proof)(nil),                // 22: quorate.cluster.v1.Proof
-	(*Fence)(nil),                // 23: quorate.cluster.v1.Fence
-	(*Quorum)(nil),               // 24: quorate.cluster.v1.Quorum
-	(*Disk)(nil),                 // 25: quorate.cluster.v1.Disk
-	(*Claim)(nil),                // 26: quorate.cluster.v1.Claim
-	(*Volume)(nil),               // 27: quorate.cluster.v1.Volume
-	(*VolumeStatus)(nil),         // 28: quorate.cluster.v1.VolumeStatus
-	(*HeldUp)(nil),               // 29: quorate.cluster.v1.HeldUp
-	(*Pauses)(nil),               // 30: quorate.cluster.v1.Pauses
-	(*Group)(nil),                // 31: quorate.cluster.v1.Group
-	(*Saving)(nil),               // 32: quorate.cluster.v1.Saving
-	(*SavedState)(nil),           // 33: quorate.cluster.v1.SavedState
-	(*SavedBy)(nil),              // 34: quorate.cluster.v1.SavedBy
-	(*StorageMove)(nil),          // 35: quorate.cluster.v1.StorageMove
-	(*Cards)(nil),                // 36: quorate.cluster.v1.Cards
-	(*GroupStatus)(nil),          // 37: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),            // 38: quorate.cluster.v1.Migration
-	(*Event)(nil),                // 39: quorate.cluster.v1.Event
-	(*Applied)(nil),              // 40: quorate.cluster.v1.Applied
-	(*Result)(nil),               // 41: quorate.cluster.v1.Result
-	(*Command)(nil),              // 42: quorate.cluster.v1.Command
-	(*ClusterUpgrade)(nil),       // 43: quorate.cluster.v1.ClusterUpgrade
-	(*NodeAdd)(nil),              // 44: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),           // 45: quorate.cluster.v1.NodeRemove
-	(*NodeLeave)(nil),            // 46: quorate.cluster.v1.NodeLeave
-	(*NodeSet)(nil),              // 47: quorate.cluster.v1.NodeSet
-	(*NodeDown)(nil),             // 48: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),           // 49: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),               // 50: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),           // 51: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),              // 52: quorate.cluster.v1.DiskAdd
-	(*DiskClaim)(nil),            // 53: quorate.cluster.v1.DiskClaim
-	(*PortalAdd)(nil),            // 54: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),            // 55: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),        // 56: quorate.cluster.v1.WitnessHosted
-	(*WitnessDropped)(nil),       // 57: quorate.cluster.v1.WitnessDropped
-	(*CsvEnable)(nil),            // 58: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),            // 59: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),         // 60: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),         // 61: quorate.cluster.v1.VolumeReport
-	(*VolumeMove)(nil),           // 62: quorate.cluster.v1.VolumeMove
-	(*VolumeReleased)(nil),       // 63: quorate.cluster.v1.VolumeReleased
-	(*VolumeMaintenance)(nil),    // 64: quorate.cluster.v1.VolumeMaintenance
-	(*VolumeRemove)(nil),         // 65: quorate.cluster.v1.VolumeRemove
-	(*VolumeRemoved)(nil),        // 66: quorate.cluster.v1.VolumeRemoved
-	(*VolumeSet)(nil),            // 67: quorate.cluster.v1.VolumeSet
-	(*VolumeGrown)(nil),          // 68: quorate.cluster.v1.VolumeGrown
-	(*GroupAdd)(nil),             // 69: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),          // 70: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),          // 71: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),          // 72: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),          // 73: quorate.cluster.v1.GroupReport
-	(*GroupSave)(nil),            // 74: quorate.cluster.v1.GroupSave
-	(*GroupSaved)(nil),           // 75: quorate.cluster.v1.GroupSaved
-	(*GroupSaveEnd)(nil),         // 76: quorate.cluster.v1.GroupSaveEnd
-	(*GroupResume)(nil),          // 77: quorate.cluster.v1.GroupResume
-	(*GroupDiscard)(nil),         // 78: quorate.cluster.v1.GroupDiscard
-	(*GroupMove)(nil),            // 79: quorate.cluster.v1.GroupMove
-	(*MigrationStart)(nil),       // 80: quorate.cluster.v1.MigrationStart
-	(*MigrationBegin)(nil),       // 81: quorate.cluster.v1.MigrationBegin
-	(*MigrationSet)(nil),         // 82: quorate.cluster.v1.MigrationSet
-	(*StorageMoveStart)(nil),     // 83: quorate.cluster.v1.StorageMoveStart
-	(*StorageMoveBegin)(nil),     // 84: quorate.cluster.v1.StorageMoveBegin
-	(*StorageMoveSwitch)(nil),    // 85: quorate.cluster.v1.StorageMoveSwitch
-	(*StorageMoveFail)(nil),      // 86: quorate.cluster.v1.StorageMoveFail
-	(*StorageMoveEnd)(nil),       // 87: quorate.cluster.v1.StorageMoveEnd
-	(*MigrationSwitch)(nil),      // 88: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),         // 89: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil),      // 90: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),                 // 91: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),           // 92: quorate.cluster.v1.NetworkSet
-	(*MigrationOrder)(nil),       // 93: quorate.cluster.v1.MigrationOrder
-	(*PathsReport)(nil),          // 94: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),           // 95: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),        // 96: quorate.cluster.v1.ProfileReport
-	(*VirtualNetworkSet)(nil),    // 97: quorate.cluster.v1.VirtualNetworkSet
-	(*VirtualNetworkRemove)(nil), // 98: quorate.cluster.v1.VirtualNetworkRemove
-	nil,                          // 99: quorate.cluster.v1.State.NodesEntry
-	nil,                          // 100: quorate.cluster.v1.State.DisksEntry
-	nil,                          // 101: quorate.cluster.v1.State.VolumesEntry
-	nil,                          // 102: quorate.cluster.v1.State.GroupsEntry
-	nil,                          // 103: quorate.cluster.v1.State.NetworksEntry
-	nil,                          // 104: quorate.cluster.v1.State.VirtualNetworksEntry
-	nil,                          // 105: quorate.cluster.v1.VirtualNetwork.NodesEntry
-	nil,                          // 106: quorate.cluster.v1.Bridges.NetworksEntry
-	nil,                          // 107: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                          // 108: quorate.cluster.v1.Volume.StatusEntry
-	nil,                          // 109: quorate.cluster.v1.VirtualNetworkSet.NodesEntry
+	(DrainForce)(0),              // 2: quorate.cluster.v1.DrainForce
+	(ProofKind)(0),               // 3: quorate.cluster.v1.ProofKind
+	(QuorumMode)(0),              // 4: quorate.cluster.v1.QuorumMode
+	(DiskRole)(0),                // 5: quorate.cluster.v1.DiskRole
+	(Desire)(0),                  // 6: quorate.cluster.v1.Desire
+	(GroupState)(0),              // 7: quorate.cluster.v1.GroupState
+	(StorageStep)(0),             // 8: quorate.cluster.v1.StorageStep
+	(Code)(0),                    // 9: quorate.cluster.v1.Code
+	(*State)(nil),                // 10: quorate.cluster.v1.State
+	(*Cluster)(nil),              // 11: quorate.cluster.v1.Cluster
+	(*Disarmed)(nil),             // 12: quorate.cluster.v1.Disarmed
+	(*MigrationSettings)(nil),    // 13: quorate.cluster.v1.MigrationSettings
+	(*MigrationOptions)(nil),     // 14: quorate.cluster.v1.MigrationOptions
+	(*Network)(nil),              // 15: quorate.cluster.v1.Network
+	(*VirtualNetwork)(nil),       // 16: quorate.cluster.v1.VirtualNetwork
+	(*Node)(nil),                 // 17: quorate.cluster.v1.Node
+	(*Drain)(nil),                // 18: quorate.cluster.v1.Drain
+	(*Setback)(nil),              // 19: quorate.cluster.v1.Setback
+	(*Returning)(nil),            // 20: quorate.cluster.v1.Returning
+	(*Unreached)(nil),            // 21: quorate.cluster.v1.Unreached
+	(*NodeAddress)(nil),          // 22: quorate.cluster.v1.NodeAddress
+	(*NodeFacts)(nil),            // 23: quorate.cluster.v1.NodeFacts
+	(*Bridges)(nil),              // 24: quorate.cluster.v1.Bridges
+	(*Bridge)(nil),               // 25: quorate.cluster.v1.Bridge
+	(*CpuModel)(nil),             // 26: quorate.cluster.v1.CpuModel
+	(*Proof)(nil),                // 27: quorate.cluster.v1.Proof
+	(*Fence)(nil),                // 28: quorate.cluster.v1.Fence
+	(*Quorum)(nil),               // 29: quorate.cluster.v1.Quorum
+	(*Disk)(nil),                 // 30: quorate.cluster.v1.Disk
+	(*Claim)(nil),                // 31: quorate.cluster.v1.Claim
+	(*Volume)(nil),               // 32: quorate.cluster.v1.Volume
+	(*VolumeStatus)(nil),         // 33: quorate.cluster.v1.VolumeStatus
+	(*HeldUp)(nil),               // 34: quorate.cluster.v1.HeldUp
+	(*Pauses)(nil),               // 35: quorate.cluster.v1.Pauses
+	(*Group)(nil),                // 36: quorate.cluster.v1.Group
+	(*Saving)(nil),               // 37: quorate.cluster.v1.Saving
+	(*SavedState)(nil),           // 38: quorate.cluster.v1.SavedState
+	(*SavedBy)(nil),              // 39: quorate.cluster.v1.SavedBy
+	(*StorageMove)(nil),          // 40: quorate.cluster.v1.StorageMove
+	(*Cards)(nil),                // 41: quorate.cluster.v1.Cards
+	(*GroupStatus)(nil),          // 42: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),            // 43: quorate.cluster.v1.Migration
+	(*Event)(nil),                // 44: quorate.cluster.v1.Event
+	(*Applied)(nil),              // 45: quorate.cluster.v1.Applied
+	(*Result)(nil),               // 46: quorate.cluster.v1.Result
+	(*Command)(nil),              // 47: quorate.cluster.v1.Command
+	(*ClusterUpgrade)(nil),       // 48: quorate.cluster.v1.ClusterUpgrade
+	(*NodeAdd)(nil),              // 49: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),           // 50: quorate.cluster.v1.NodeRemove
+	(*NodeLeave)(nil),            // 51: quorate.cluster.v1.NodeLeave
+	(*NodeSet)(nil),              // 52: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),             // 53: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),           // 54: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),               // 55: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),           // 56: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),              // 57: quorate.cluster.v1.DiskAdd
+	(*DiskClaim)(nil),            // 58: quorate.cluster.v1.DiskClaim
+	(*PortalAdd)(nil),            // 59: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),            // 60: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),        // 61: quorate.cluster.v1.WitnessHosted
+	(*WitnessDropped)(nil),       // 62: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),            // 63: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),            // 64: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),         // 65: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),         // 66: quorate.cluster.v1.VolumeReport
+	(*VolumeMove)(nil),           // 67: quorate.cluster.v1.VolumeMove
+	(*VolumeReleased)(nil),       // 68: quorate.cluster.v1.VolumeReleased
+	(*VolumeMaintenance)(nil),    // 69: quorate.cluster.v1.VolumeMaintenance
+	(*VolumeRemove)(nil),         // 70: quorate.cluster.v1.VolumeRemove
+	(*VolumeRemoved)(nil),        // 71: quorate.cluster.v1.VolumeRemoved
+	(*VolumeSet)(nil),            // 72: quorate.cluster.v1.VolumeSet
+	(*VolumeGrown)(nil),          // 73: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),             // 74: quorate.cluster.v1.GroupAdd
+	(*GroupRemove)(nil),          // 75: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),          // 76: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),          // 77: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),          // 78: quorate.cluster.v1.GroupReport
+	(*GroupSave)(nil),            // 79: quorate.cluster.v1.GroupSave
+	(*GroupSaved)(nil),           // 80: quorate.cluster.v1.GroupSaved
+	(*GroupSaveEnd)(nil),         // 81: quorate.cluster.v1.GroupSaveEnd
+	(*GroupResume)(nil),          // 82: quorate.cluster.v1.GroupResume
+	(*GroupDiscard)(nil),         // 83: quorate.cluster.v1.GroupDiscard
+	(*GroupMove)(nil),            // 84: quorate.cluster.v1.GroupMove
+	(*MigrationStart)(nil),       // 85: quorate.cluster.v1.MigrationStart
+	(*MigrationBegin)(nil),       // 86: quorate.cluster.v1.MigrationBegin
+	(*MigrationSet)(nil),         // 87: quorate.cluster.v1.MigrationSet
+	(*StorageMoveStart)(nil),     // 88: quorate.cluster.v1.StorageMoveStart
+	(*StorageMoveBegin)(nil),     // 89: quorate.cluster.v1.StorageMoveBegin
+	(*StorageMoveSwitch)(nil),    // 90: quorate.cluster.v1.StorageMoveSwitch
+	(*StorageMoveFail)(nil),      // 91: quorate.cluster.v1.StorageMoveFail
+	(*StorageMoveEnd)(nil),       // 92: quorate.cluster.v1.StorageMoveEnd
+	(*MigrationSwitch)(nil),      // 93: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),         // 94: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil),      // 95: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),                 // 96: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),           // 97: quorate.cluster.v1.NetworkSet
+	(*MigrationOrder)(nil),       // 98: quorate.cluster.v1.MigrationOrder
+	(*PathsReport)(nil),          // 99: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),           // 100: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),        // 101: quorate.cluster.v1.ProfileReport
+	(*VirtualNetworkSet)(nil),    // 102: quorate.cluster.v1.VirtualNetworkSet
+	(*VirtualNetworkRemove)(nil), // 103: quorate.cluster.v1.VirtualNetworkRemove
+	(*NodeDrain)(nil),            // 104: quorate.cluster.v1.NodeDrain
+	(*NodeDrained)(nil),          // 105: quorate.cluster.v1.NodeDrained
+	(*NodeResume)(nil),           // 106: quorate.cluster.v1.NodeResume
+	(*DrainHold)(nil),            // 107: quorate.cluster.v1.DrainHold
+	(*DrainWaits)(nil),           // 108: quorate.cluster.v1.DrainWaits
+	(*NodeReturned)(nil),         // 109: quorate.cluster.v1.NodeReturned
+	(*Disarm)(nil),               // 110: quorate.cluster.v1.Disarm
+	(*DisarmLeft)(nil),           // 111: quorate.cluster.v1.DisarmLeft
+	(*Arm)(nil),                  // 112: quorate.cluster.v1.Arm
+	(*NodeHeld)(nil),             // 113: quorate.cluster.v1.NodeHeld
+	nil,                          // 114: quorate.cluster.v1.State.NodesEntry
+	nil,                          // 115: quorate.cluster.v1.State.DisksEntry
+	nil,                          // 116: quorate.cluster.v1.State.VolumesEntry
+	nil,                          // 117: quorate.cluster.v1.State.GroupsEntry
+	nil,                          // 118: quorate.cluster.v1.State.NetworksEntry
+	nil,                          // 119: quorate.cluster.v1.State.VirtualNetworksEntry
+	nil,                          // 120: quorate.cluster.v1.VirtualNetwork.NodesEntry
+	nil,                          // 121: quorate.cluster.v1.Drain.SetbacksEntry
+	nil,                          // 122: quorate.cluster.v1.Returning.SetbacksEntry
+	nil,                          // 123: quorate.cluster.v1.Bridges.NetworksEntry
+	nil,                          // 124: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                          // 125: quorate.cluster.v1.Volume.StatusEntry
+	nil,                          // 126: quorate.cluster.v1.VirtualNetworkSet.NodesEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
-	10,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	99,  // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
-	24,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	100, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	101, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	102, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
-	39,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
-	40,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	103, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
-	104, // 9: quorate.cluster.v1.State.virtual_networks:type_name -> quorate.cluster.v1.State.VirtualNetworksEntry
-	11,  // 10: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
-	12,  // 11: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
-	0,   // 12: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
-	105, // 13: quorate.cluster.v1.VirtualNetwork.nodes:type_name -> quorate.cluster.v1.VirtualNetwork.NodesEntry
-	17,  // 14: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	1,   // 15: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
-	23,  // 16: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
-	18,  // 17: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
-	16,  // 18: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
-	21,  // 19: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
-	19,  // 20: quorate.cluster.v1.NodeFacts.bridges:type_name -> quorate.cluster.v1.Bridges
-	20,  // 21: quorate.cluster.v1.Bridges.bridges:type_name -> quorate.cluster.v1.Bridge
-	106, // 22: quorate.cluster.v1.Bridges.networks:type_name -> quorate.cluster.v1.Bridges.NetworksEntry
-	2,   // 23: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
-	22,  // 24: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
-	3,   // 25: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
-	4,   // 26: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	107, // 27: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	26,  // 28: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	108, // 29: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
-	30,  // 30: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
-	29,  // 31: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
-	5,   // 32: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
-	37,  // 33: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
-	38,  // 34: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
-	35,  // 35: quorate.cluster.v1.Group.storage_move:type_name -> quorate.cluster.v1.StorageMove
-	36,  // 36: quorate.cluster.v1.Group.cards:type_name -> quorate.cluster.v1.Cards
-	32,  // 37: quorate.cluster.v1.Group.saving:type_name -> quorate.cluster.v1.Saving
-	33,  // 38: quorate.cluster.v1.Group.saved:type_name -> quorate.cluster.v1.SavedState
-	34,  // 39: quorate.cluster.v1.SavedState.by:type_name -> quorate.cluster.v1.SavedBy
-	7,   // 40: quorate.cluster.v1.StorageMove.step:type_name -> quorate.cluster.v1.StorageStep
-	6,   // 41: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
-	36,  // 42: quorate.cluster.v1.GroupStatus.cards:type_name -> quorate.cluster.v1.Cards
-	12,  // 43: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
-	41,  // 44: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
-	8,   // 45: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
-	44,  // 46: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	48,  // 47: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	49,  // 48: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	50,  // 49: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	51,  // 50: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
-	45,  // 51: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	52,  // 52: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	55,  // 53: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	56,  // 54: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	54,  // 55: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	58,  // 56: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	59,  // 57: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	60,  // 58: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	61,  // 59: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	47,  // 60: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	69,  // 61: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	70,  // 62: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	71,  // 63: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	72,  // 64: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	73,  // 65: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	80,  // 66: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	88,  // 67: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	89,  // 68: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	90,  // 69: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	91,  // 70: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	57,  // 71: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
-	46,  // 72: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	92,  // 73: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	94,  // 74: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	95,  // 75: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	96,  // 76: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
-	43,  // 77: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
-	53,  // 78: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
-	62,  // 79: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
-	63,  // 80: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	68,  // 81: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
-	64,  // 82: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
-	65,  // 83: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
-	66,  // 84: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
-	81,  // 85: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
-	82,  // 86: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
-	83,  // 87: quorate.cluster.v1.Command.storage_move_start:type_name -> quorate.cluster.v1.StorageMoveStart
-	84,  // 88: quorate.cluster.v1.Command.storage_move_begin:type_name -> quorate.cluster.v1.StorageMoveBegin
-	85,  // 89: quorate.cluster.v1.Command.storage_move_switch:type_name -> quorate.cluster.v1.StorageMoveSwitch
-	86,  // 90: quorate.cluster.v1.Command.storage_move_fail:type_name -> quorate.cluster.v1.StorageMoveFail
-	87,  // 91: quorate.cluster.v1.Command.storage_move_end:type_name -> quorate.cluster.v1.StorageMoveEnd
-	67,  // 92: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
-	74,  // 93: quorate.cluster.v1.Command.group_save:type_name -> quorate.cluster.v1.GroupSave
-	75,  // 94: quorate.cluster.v1.Command.group_saved:type_name -> quorate.cluster.v1.GroupSaved
-	76,  // 95: quorate.cluster.v1.Command.group_save_end:type_name -> quorate.cluster.v1.GroupSaveEnd
-	77,  // 96: quorate.cluster.v1.Command.group_resume:type_name -> quorate.cluster.v1.GroupResume
-	78,  // 97: quorate.cluster.v1.Command.group_discard:type_name -> quorate.cluster.v1.GroupDiscard
-	79,  // 98: quorate.cluster.v1.Command.group_move:type_name -> quorate.cluster.v1.GroupMove
-	97,  // 99: quorate.cluster.v1.Command.virtual_network_set:type_name -> quorate.cluster.v1.VirtualNetworkSet
-	98,  // 100: quorate.cluster.v1.Command.virtual_network_remove:type_name -> quorate.cluster.v1.VirtualNetworkRemove
-	15,  // 101: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	22,  // 102: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	18,  // 103: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	17,  // 104: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	25,  // 105: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	26,  // 106: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
-	3,   // 107: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	28,  // 108: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	31,  // 109: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	5,   // 110: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	37,  // 111: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	34,  // 112: quorate.cluster.v1.GroupSaved.by:type_name -> quorate.cluster.v1.SavedBy
-	12,  // 113: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
-	11,  // 114: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
-	0,   // 115: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	93,  // 116: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
-	16,  // 117: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	109, // 118: quorate.cluster.v1.VirtualNetworkSet.nodes:type_name -> quorate.cluster.v1.VirtualNetworkSet.NodesEntry
-	15,  // 119: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	25,  // 120: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	27,  // 121: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	31,  // 122: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	13,  // 123: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	14,  // 124: quorate.cluster.v1.State.VirtualNetworksEntry.value:type_name -> quorate.cluster.v1.VirtualNetwork
-	28,  // 125: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	126, // [126:126] is the sub-list for method output_type
-	126, // [126:126] is the sub-list for method input_type
-	126, // [126:126] is the sub-list for extension type_name
-	126, // [126:126] is the sub-list for extension extendee
-	0,   // [0:126] is the sub-list for field type_name
+	11,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
+	114, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	29,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
+	115, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	116, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	117, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	44,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
+	45,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
+	118, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	119, // 9: quorate.cluster.v1.State.virtual_networks:type_name -> quorate.cluster.v1.State.VirtualNetworksEntry
+	13,  // 10: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
+	12,  // 11: quorate.cluster.v1.Cluster.disarmed:type_name -> quorate.cluster.v1.Disarmed
+	14,  // 12: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
+	0,   // 13: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
+	120, // 14: quorate.cluster.v1.VirtualNetwork.nodes:type_name -> quorate.cluster.v1.VirtualNetwork.NodesEntry
+	22,  // 15: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	1,   // 16: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
+	28,  // 17: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
+	23,  // 18: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
+	21,  // 19: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
+	18,  // 20: quorate.cluster.v1.Node.drain:type_name -> quorate.cluster.v1.Drain
+	20,  // 21: quorate.cluster.v1.Node.returning:type_name -> quorate.cluster.v1.Returning
+	2,   // 22: quorate.cluster.v1.Drain.force:type_name -> quorate.cluster.v1.DrainForce
+	121, // 23: quorate.cluster.v1.Drain.setbacks:type_name -> quorate.cluster.v1.Drain.SetbacksEntry
+	122, // 24: quorate.cluster.v1.Returning.setbacks:type_name -> quorate.cluster.v1.Returning.SetbacksEntry
+	26,  // 25: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
+	24,  // 26: quorate.cluster.v1.NodeFacts.bridges:type_name -> quorate.cluster.v1.Bridges
+	25,  // 27: quorate.cluster.v1.Bridges.bridges:type_name -> quorate.cluster.v1.Bridge
+	123, // 28: quorate.cluster.v1.Bridges.networks:type_name -> quorate.cluster.v1.Bridges.NetworksEntry
+	3,   // 29: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
+	27,  // 30: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
+	4,   // 31: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
+	5,   // 32: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
+	124, // 33: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	31,  // 34: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
+	125, // 35: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	35,  // 36: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
+	34,  // 37: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
+	6,   // 38: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
+	42,  // 39: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
+	43,  // 40: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
+	40,  // 41: quorate.cluster.v1.Group.storage_move:type_name -> quorate.cluster.v1.StorageMove
+	41,  // 42: quorate.cluster.v1.Group.cards:type_name -> quorate.cluster.v1.Cards
+	37,  // 43: quorate.cluster.v1.Group.saving:type_name -> quorate.cluster.v1.Saving
+	38,  // 44: quorate.cluster.v1.Group.saved:type_name -> quorate.cluster.v1.SavedState
+	39,  // 45: quorate.cluster.v1.SavedState.by:type_name -> quorate.cluster.v1.SavedBy
+	8,   // 46: quorate.cluster.v1.StorageMove.step:type_name -> quorate.cluster.v1.StorageStep
+	7,   // 47: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
+	41,  // 48: quorate.cluster.v1.GroupStatus.cards:type_name -> quorate.cluster.v1.Cards
+	14,  // 49: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
+	46,  // 50: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
+	9,   // 51: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
+	49,  // 52: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
+	53,  // 53: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	54,  // 54: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	55,  // 55: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	56,  // 56: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	50,  // 57: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
+	57,  // 58: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	60,  // 59: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	61,  // 60: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	59,  // 61: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	63,  // 62: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	64,  // 63: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	65,  // 64: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	66,  // 65: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	52,  // 66: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
+	74,  // 67: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	75,  // 68: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	76,  // 69: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	77,  // 70: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	78,  // 71: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	85,  // 72: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	93,  // 73: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	94,  // 74: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	95,  // 75: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	96,  // 76: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	62,  // 77: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	51,  // 78: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
+	97,  // 79: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	99,  // 80: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	100, // 81: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	101, // 82: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	48,  // 83: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
+	58,  // 84: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
+	67,  // 85: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
+	68,  // 86: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
+	73,  // 87: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	69,  // 88: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
+	70,  // 89: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
+	71,  // 90: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
+	86,  // 91: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
+	87,  // 92: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
+	88,  // 93: quorate.cluster.v1.Command.storage_move_start:type_name -> quorate.cluster.v1.StorageMoveStart
+	89,  // 94: quorate.cluster.v1.Command.storage_move_begin:type_name -> quorate.cluster.v1.StorageMoveBegin
+	90,  // 95: quorate.cluster.v1.Command.storage_move_switch:type_name -> quorate.cluster.v1.StorageMoveSwitch
+	91,  // 96: quorate.cluster.v1.Command.storage_move_fail:type_name -> quorate.cluster.v1.StorageMoveFail
+	92,  // 97: quorate.cluster.v1.Command.storage_move_end:type_name -> quorate.cluster.v1.StorageMoveEnd
+	72,  // 98: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
+	79,  // 99: quorate.cluster.v1.Command.group_save:type_name -> quorate.cluster.v1.GroupSave
+	80,  // 100: quorate.cluster.v1.Command.group_saved:type_name -> quorate.cluster.v1.GroupSaved
+	81,  // 101: quorate.cluster.v1.Command.group_save_end:type_name -> quorate.cluster.v1.GroupSaveEnd
+	82,  // 102: quorate.cluster.v1.Command.group_resume:type_name -> quorate.cluster.v1.GroupResume
+	83,  // 103: quorate.cluster.v1.Command.group_discard:type_name -> quorate.cluster.v1.GroupDiscard
+	84,  // 104: quorate.cluster.v1.Command.group_move:type_name -> quorate.cluster.v1.GroupMove
+	102, // 105: quorate.cluster.v1.Command.virtual_network_set:type_name -> quorate.cluster.v1.VirtualNetworkSet
+	103, // 106: quorate.cluster.v1.Command.virtual_network_remove:type_name -> quorate.cluster.v1.VirtualNetworkRemove
+	104, // 107: quorate.cluster.v1.Command.node_drain:type_name -> quorate.cluster.v1.NodeDrain
+	105, // 108: quorate.cluster.v1.Command.node_drained:type_name -> quorate.cluster.v1.NodeDrained
+	106, // 109: quorate.cluster.v1.Command.node_resume:type_name -> quorate.cluster.v1.NodeResume
+	107, // 110: quorate.cluster.v1.Command.drain_hold:type_name -> quorate.cluster.v1.DrainHold
+	108, // 111: quorate.cluster.v1.Command.drain_waits:type_name -> quorate.cluster.v1.DrainWaits
+	109, // 112: quorate.cluster.v1.Command.node_returned:type_name -> quorate.cluster.v1.NodeReturned
+	110, // 113: quorate.cluster.v1.Command.disarm:type_name -> quorate.cluster.v1.Disarm
+	111, // 114: quorate.cluster.v1.Command.disarm_left:type_name -> quorate.cluster.v1.DisarmLeft
+	112, // 115: quorate.cluster.v1.Command.arm:type_name -> quorate.cluster.v1.Arm
+	113, // 116: quorate.cluster.v1.Command.node_held:type_name -> quorate.cluster.v1.NodeHeld
+	17,  // 117: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	27,  // 118: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	23,  // 119: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	22,  // 120: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	30,  // 121: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	31,  // 122: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	4,   // 123: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	33,  // 124: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	36,  // 125: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	6,   // 126: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	42,  // 127: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	39,  // 128: quorate.cluster.v1.GroupSaved.by:type_name -> quorate.cluster.v1.SavedBy
+	14,  // 129: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
+	13,  // 130: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
+	0,   // 131: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	98,  // 132: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
+	21,  // 133: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	126, // 134: quorate.cluster.v1.VirtualNetworkSet.nodes:type_name -> quorate.cluster.v1.VirtualNetworkSet.NodesEntry
+	2,   // 135: quorate.cluster.v1.NodeDrain.force:type_name -> quorate.cluster.v1.DrainForce
+	17,  // 136: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	30,  // 137: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	32,  // 138: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	36,  // 139: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	15,  // 140: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	16,  // 141: quorate.cluster.v1.State.VirtualNetworksEntry.value:type_name -> quorate.cluster.v1.VirtualNetwork
+	19,  // 142: quorate.cluster.v1.Drain.SetbacksEntry.value:type_name -> quorate.cluster.v1.Setback
+	19,  // 143: quorate.cluster.v1.Returning.SetbacksEntry.value:type_name -> quorate.cluster.v1.Setback
+	33,  // 144: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	145, // [145:145] is the sub-list for method output_type
+	145, // [145:145] is the sub-list for method input_type
+	145, // [145:145] is the sub-list for extension type_name
+	145, // [145:145] is the sub-list for extension extendee
+	0,   // [0:145] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -8854,8 +10142,8 @@ func file_cluster_clusterpb_cluster_proto_init() {
 	if File_cluster_clusterpb_cluster_proto != nil {
 		return
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[3].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[33].OneofWrappers = []any{
+	file_cluster_clusterpb_cluster_proto_msgTypes[4].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[37].OneofWrappers = []any{
 		(*Command_NodeAdd)(nil),
 		(*Command_NodeDown)(nil),
 		(*Command_FenceProof)(nil),
@@ -8911,17 +10199,27 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_GroupMove)(nil),
 		(*Command_VirtualNetworkSet)(nil),
 		(*Command_VirtualNetworkRemove)(nil),
+		(*Command_NodeDrain)(nil),
+		(*Command_NodeDrained)(nil),
+		(*Command_NodeResume)(nil),
+		(*Command_DrainHold)(nil),
+		(*Command_DrainWaits)(nil),
+		(*Command_NodeReturned)(nil),
+		(*Command_Disarm)(nil),
+		(*Command_DisarmLeft)(nil),
+		(*Command_Arm)(nil),
+		(*Command_NodeHeld)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[52].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[86].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[88].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[56].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[90].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[92].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   101,
+			NumEnums:      10,
+			NumMessages:   117,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

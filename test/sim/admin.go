@@ -167,6 +167,12 @@ func (a *admin) do(c *clusterd, client int) {
 		a.storage(c, g)
 	case "upgrade":
 		a.upgrade(c)
+	case "drain":
+		a.drain(c)
+	case "resume":
+		a.resume(c)
+	case "disarm":
+		a.disarm(c)
 	}
 }
 

@@ -60,6 +60,7 @@ func (m *machine) run(why string) {
 		m.n.w.checks.save.runs(m)
 	}
 	m.n.w.checks.machine.runs(m)
+	m.n.w.checks.drain.runs(m)
 }
 
 func (m *machine) pause(why string) { m.running, m.paused = false, why }

@@ -57,8 +57,11 @@ func (c *livenessCheck) wrong() string {
 			return fmt.Sprintf("%s is served by epoch %d, and is at %d", name, v.ReadyEpoch, v.Epoch)
 		}
 	}
+	if wrong := c.w.checks.drain.left(s); wrong != "" {
+		return wrong
+	}
 	for _, name := range sorted(s.Groups) {
-		if wrong := c.group(s.Groups[name]); wrong != "" {
+		if wrong := c.group(s.Groups[name]); wrong != "" && !c.w.checks.drain.excused(s, s.Groups[name]) {
 			return wrong
 		}
 	}

@@ -212,6 +212,23 @@ var themes = []theme{
 		{"QEMU crashes", 2, ""},
 		{"noded crashes", 1, ""},
 	}, []chance{{"read", 5, ""}, {"wish", 30, ""}, {"save", 30, ""}, {"quick move", 20, ""}, {"move", 5, ""}, {"discard", 2, ""}, {"move off", 5, ""}}},
+	{"drains", []chance{
+		{"clusterd restarts", 8, ""},
+		{"clusterd hangs", 5, ""},
+		{"clusterd crashes", 3, ""},
+		{"power fails", 5, ""},
+		{"node hangs", 4, ""},
+		{"node is cut off", 6, ""},
+		{"noded crashes", 2, ""},
+		{"path to a LUN is lost", 4, ""},
+		{"QEMU crashes", 3, ""},
+		{"clusterd hangs", 3, atSwitch},
+		{"power fails", 2, atSwitch},
+		{"clusterd restarts", 2, whenSaved},
+	}, []chance{
+		{"read", 5, ""}, {"wish", 25, ""}, {"move", 10, ""}, {"save", 3, ""}, {"quick move", 3, ""}, {"move off", 5, ""}, {"move a volume", 3, ""},
+		{"drain", 20, ""}, {"resume", 20, ""}, {"disarm", 5, ""}, {"address", 2, ""}, {"upgrade", 6, ""},
+	}},
 	{"disasters", []chance{
 		{"disaster", 10, ""},
 		{"power fails", 4, ""},

@@ -69,6 +69,8 @@ type Done struct {
 	Commits, Elections, Takeovers, NodesDown, Fences, Starts, Moves, MovesFailed, LateWrites, Reads, Addresses, Settled int
 	// Saves are the machines that were saved, Restores those that went on from that.
 	Saves, Restores int
+	// Drained are the nodes that came to be drained.
+	Drained int
 	// OnShare are those takeovers of a witness on a share, Broken the locks that its
 	// server broke.
 	OnShare, Broken int
@@ -92,6 +94,7 @@ func (d *Done) add(o Done) {
 	d.Starts += o.Starts
 	d.Moves += o.Moves
 	d.Saves += o.Saves
+	d.Drained += o.Drained
 	d.Restores += o.Restores
 	d.MovesFailed += o.MovesFailed
 	d.LateWrites += o.LateWrites
