@@ -149,17 +149,20 @@ func (a *nodeAgent) look(ctx context.Context) cluster.Local {
 		}
 		a.mu.Unlock()
 	}
+	// Before the processes: what is under way with a machine that has none may be making
+	// it. Nothing begins meanwhile.
+	inHand := a.busy.under(cluster.StartMachine{}.Lane())
 	found, busy, err := a.m.host.Find()
 	a.complain("machines", err)
 	// After the processes: a migration says that it has a machine in its hands
 	// before it makes the process.
 	l.Moving = a.m.moves.moving()
-	for _, name := range slices.Concat(busy, a.storage.held()) {
+	for _, name := range slices.Concat(busy, a.storage.held(), inHand) {
 		l.Moving[name] = true
 	}
 	if err == nil {
 		for _, mc := range a.remember(found) {
-			if a.busy.has(cluster.StartMachine{Group: mc.Name()}.Lane()) {
+			if slices.Contains(inHand, mc.Name()) || a.busy.has(cluster.StartMachine{Group: mc.Name()}.Lane()) {
 				// An action has it in its hands, and its monitor.
 				l.Moving[mc.Name()] = true
 				continue

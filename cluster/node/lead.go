@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -235,6 +236,19 @@ func (l *lanes) has(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.busy[name]
+}
+
+// under are what is under way in lanes whose names begin so, without that.
+func (l *lanes) under(prefix string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []string
+	for name := range l.busy {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			out = append(out, rest)
+		}
+	}
+	return out
 }
 
 func (l *lanes) end(name string) {

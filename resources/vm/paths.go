@@ -40,7 +40,8 @@ func (p paths) check() error {
 	return nil
 }
 
-// ErrBusy says that somebody starts the machine, or clears it away.
+// ErrBusy says that somebody starts the machine, or clears it away, or that its process
+// is about to end.
 var ErrBusy = errors.New("the machine is being started or cleared away")
 
 // tryHold takes the machine's lock, which is held while it is started or cleared

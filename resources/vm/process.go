@@ -25,7 +25,8 @@ type process struct {
 }
 
 // find returns the process of the machine with these paths, or nil if there is
-// none. It is known by the pid file and by having been started with it.
+// none. It is known by the pid file and by having been started with it. The error is
+// ErrBusy where it ends and has not yet: what it has sent to its disks may still land.
 func (p paths) find() (*process, error) {
 	text, err := os.ReadFile(p.pidFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -52,10 +53,33 @@ func (p paths) find() (*process, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
 		return nil, fmt.Errorf("vm: process %d of %s: %w", pid, p, errors.Join(err, proc.close()))
 	}
+	if len(line) == 0 && proc.ends() {
+		return nil, errors.Join(fmt.Errorf("vm: process %d of %s has not ended yet: %w", pid, p, ErrBusy), proc.close())
+	}
 	if !bytes.Contains(line, []byte("\x00-pidfile\x00"+p.pidFile()+"\x00")) {
 		return nil, proc.close()
 	}
 	return proc, nil
+}
+
+// kernelThread is PF_KTHREAD, of a process's flags in /proc/PID/stat (proc_pid_stat(5)).
+const kernelThread = 0x00200000
+
+// ends tells whether a process without a command line is one that has begun to end: it
+// has no memory any more, and the kernel waits for threads of it that wait for a disk.
+func (p *process) ends() bool {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "stat"))
+	if err != nil {
+		return false
+	}
+	var state string
+	var flags uint64
+	_, rest, _ := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
+	if _, err := fmt.Sscanf(rest, "%s %d %d %d %d %d %d", &state, new(int), new(int), new(int), new(int), new(int), &flags); err != nil || flags&kernelThread != 0 {
+		return false
+	}
+	gone, err := p.gone(0)
+	return err == nil && !gone
 }
 
 func (p *process) close() error { return p.fd.Close() }

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"quorate/cluster"
@@ -57,6 +59,16 @@ func (c *clusterd) local() cluster.Local {
 	}
 	for name := range c.storage.holding {
 		l.Moving[name] = true
+	}
+	for _, m := range slices.Clone(c.n.ended) {
+		if c.n.dying(m.group) {
+			l.Moving[m.group] = true
+		}
+	}
+	for lane := range c.busy { // what is under way with a machine may be making its process
+		if name, ok := strings.CutPrefix(lane, cluster.StartMachine{}.Lane()); ok {
+			l.Moving[name] = true
+		}
 	}
 	for _, m := range c.n.machines {
 		if c.busy[cluster.StartMachine{Group: m.group}.Lane()] {
