@@ -242,13 +242,18 @@ func randomCommand(r *rand.Rand) *pb.Command {
 		}[r.IntN(10)]
 	case 17:
 		return []*pb.Command{
-			{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: n(), Force: pb.DrainForce(n() % 3)}}}, {Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: n()}}},
-			{Kind: &pb.Command_NodeResume{NodeResume: &pb.NodeResume{Node: n(), Failback: n() == 0}}}, {Kind: &pb.Command_DrainHold{DrainHold: &pb.DrainHold{Node: n(), Group: "sql", Epoch: n()}}},
-			{Kind: &pb.Command_DrainWaits{DrainWaits: &pb.DrainWaits{Node: n(), Why: "x"}}}, {Kind: &pb.Command_NodeReturned{NodeReturned: &pb.NodeReturned{Node: n()}}},
+			{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: n(), Force: pb.DrainForce(n() % 3)}}},
+			{Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: n()}}},
+			{Kind: &pb.Command_NodeResume{NodeResume: &pb.NodeResume{Node: n(), Failback: n() == 0}}},
+			{Kind: &pb.Command_DrainHold{DrainHold: &pb.DrainHold{Node: n(), Group: "sql", Epoch: n()}}},
+			{Kind: &pb.Command_DrainWaits{DrainWaits: &pb.DrainWaits{Node: n(), Why: "x"}}},
+			{Kind: &pb.Command_NodeReturned{NodeReturned: &pb.NodeReturned{Node: n()}}},
 		}[r.IntN(6)]
 	case 18:
 		return []*pb.Command{
-			disarmFor(time.Second), {Kind: &pb.Command_DisarmLeft{DisarmLeft: &pb.DisarmLeft{Id: n(), LeftMs: 5}}}, {Kind: &pb.Command_Arm{Arm: &pb.Arm{Id: n()}}},
+			disarmFor(time.Second),
+			{Kind: &pb.Command_DisarmLeft{DisarmLeft: &pb.DisarmLeft{Id: n(), LeftMs: 5}}},
+			{Kind: &pb.Command_Arm{Arm: &pb.Arm{Id: n()}}},
 			{Kind: &pb.Command_NodeHeld{NodeHeld: &pb.NodeHeld{Node: n(), Epoch: n(), Reason: "x"}}},
 		}[r.IntN(4)]
 	case 14:

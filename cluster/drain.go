@@ -49,7 +49,7 @@ func drainPlan(s *pb.State, h *Holdings, node uint64) []Leave {
 	}
 	have := coordinated(s)
 	for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {
-		if v := s.Volumes[name]; v.Coordinator == node && v.Directory == "" && !(wantsClosed(v) && closedOn(v, s.Nodes[node])) {
+		if v := s.Volumes[name]; v.Coordinator == node && v.Directory == "" && (!wantsClosed(v) || !closedOn(v, s.Nodes[node])) {
 			out = append(out, leaveVolume(s, v, have))
 		}
 	}
