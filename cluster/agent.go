@@ -514,7 +514,7 @@ func absent(s *pb.State, l Local, g *pb.Group) []Action {
 	if mine && g.Saved == nil && (g.Status.State == pb.GroupState_GROUP_STATE_ONLINE || g.Status.State == pb.GroupState_GROUP_STATE_PAUSED) {
 		return append(out, report(l, g, pb.GroupState_GROUP_STATE_FAILED, "its process ended")...)
 	}
-	if !l.Lease || !usable(l, g.Volume) || delayed(l, g) || startHeld(s, g) != "" {
+	if !l.Lease || !usable(l, g.Volume) || delayed(l, g) || StartHeld(s, g) != "" {
 		return out
 	}
 	return append(out, StartMachine{Group: g.Name, Epoch: g.Epoch, NodeEpoch: l.KeeperEpoch, Saved: g.Saved.GetId()})

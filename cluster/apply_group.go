@@ -192,7 +192,7 @@ func (d *Database) groupReport(c *pb.Command, k *pb.GroupReport) *pb.Result {
 	case (k.Status.State == pb.GroupState_GROUP_STATE_STARTING || k.Saved != 0) && k.Saved != g.Saved.GetId():
 		return refuse(pb.Code_CODE_STALE, "%s has the saved state %d, and not %d", g.Name, g.Saved.GetId(), k.Saved)
 	}
-	if why := startHeld(d.s, g); why != "" && k.Status.State == pb.GroupState_GROUP_STATE_STARTING {
+	if why := StartHeld(d.s, g); why != "" && k.Status.State == pb.GroupState_GROUP_STATE_STARTING {
 		return refuse(pb.Code_CODE_REFUSED, "%s does not start: %s", g.Name, why)
 	}
 	old := g.Status

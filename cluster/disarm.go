@@ -95,8 +95,8 @@ func (d *Database) nodeHeld(c *pb.Command, k *pb.NodeHeld) *pb.Result {
 // wants it.
 func (d *Database) ask(g *pb.Group) { g.Asked = disarmed(d.s).GetId() }
 
-// startHeld says why a machine does not start on its owner now, or nothing.
-func startHeld(s *pb.State, g *pb.Group) string {
+// StartHeld says why a machine does not start on its owner now, or nothing.
+func StartHeld(s *pb.State, g *pb.Group) string {
 	switch n := s.Nodes[g.Owner]; {
 	case g.Type == TypeCluster:
 		return ""

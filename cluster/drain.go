@@ -21,6 +21,13 @@ const (
 	LeaveStays = "stays"  // it is off, and no other node can have it: it stays, and does not hinder
 )
 
+// What leaves a node.
+const (
+	kindMachine = "machine"
+	kindVolume  = "volume"
+	kindAddress = "address"
+)
+
 // maxSetbacks is how often the move of a machine may fail until it counts as one that
 // cannot go. It is tried again all the same.
 const maxSetbacks = 3
@@ -54,7 +61,7 @@ func drainPlan(s *pb.State, h *Holdings, node uint64) []Leave {
 		}
 	}
 	if g := s.Groups[ClusterGroup]; g != nil && g.Owner == node {
-		l := Leave{Name: g.Name, Kind: "address", How: LeaveHands, To: addressElsewhere(s, g, node)}
+		l := Leave{Name: g.Name, Kind: kindAddress, How: LeaveHands, To: addressElsewhere(s, g, node)}
 		if l.To == 0 {
 			l.How, l.Why = LeaveNot, "no other node can have "+g.Address
 		}
@@ -100,7 +107,7 @@ func (p *planner) take(node, memory uint64) {
 
 // leave is how a machine leaves its owner.
 func (p *planner) leave(g *pb.Group) Leave {
-	l := Leave{Name: g.Name, Kind: "machine"}
+	l := Leave{Name: g.Name, Kind: kindMachine}
 	state := g.Status.GetState()
 	current := g.Status.GetEpoch() == g.Epoch && g.Status.GetNode() == g.Owner
 	switch {
@@ -117,7 +124,7 @@ func (p *planner) leave(g *pb.Group) Leave {
 		}
 	case g.Desire != pb.Desire_DESIRE_STARTED:
 		l.How, l.Why = LeaveWaits, "it is being stopped"
-	case g.Saved != nil:
+	case g.Saved != nil && !drained(p.s.Nodes[g.Owner]):
 		l.How, l.Why = LeaveWaits, "it goes on from its saved state"
 	case current && (state == pb.GroupState_GROUP_STATE_OFFLINE || state == pb.GroupState_GROUP_STATE_FAILED):
 		l.How, l.To, l.Why = p.place(g, LeaveStart)
@@ -182,7 +189,7 @@ func (p *planner) unfit(g *pb.Group, node uint64, how string) string {
 }
 
 func leaveVolume(s *pb.State, v *pb.Volume, have map[uint64]int) Leave {
-	l := Leave{Name: v.Name, Kind: "volume", How: LeaveHands}
+	l := Leave{Name: v.Name, Kind: kindVolume, How: LeaveHands}
 	switch {
 	case v.MoveTo != 0:
 		l.How, l.To, l.Why = LeaveWaits, v.MoveTo, "it is on its way"

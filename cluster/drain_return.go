@@ -48,9 +48,12 @@ func (c *Controller) giveBack(in Input, n *pb.Node) []*pb.Command {
 			waits = true
 		}
 	}
+	if waits {
+		return out // the coordination of volumes goes back after the machines
+	}
 	volumes, kept, more := volumesBack(in.State, n, over)
 	out, stay = append(out, volumes...), append(stay, kept...)
-	if waits || more {
+	if more {
 		return out
 	}
 	delete(c.drains.returns, n.Id)

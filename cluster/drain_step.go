@@ -19,7 +19,7 @@ const (
 	setbackPause = 10 * time.Second
 	// forceAfter is for how long a machine must be one that cannot go until it is stopped
 	// or saved: one that has failed elsewhere may just take up the room.
-	forceAfter = 5 * time.Second
+	forceAfter = 15 * time.Second
 	// waitsSaid is for how long something must be under way until the drain says that it
 	// waits for that.
 	waitsSaid = 30 * time.Second
@@ -89,7 +89,7 @@ func rebooted(n *pb.Node) bool {
 
 // drainNode takes one drain on. What turns up on a node that is drained goes too.
 func (c *Controller) drainNode(in Input, n *pb.Node) []*pb.Command {
-	if !drained(n) && len(undrained(in.State, n)) == 0 {
+	if !drained(n) && len(Undrained(in.State, n)) == 0 {
 		return []*pb.Command{{Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: n.Id}}}}
 	}
 	if n.State != pb.NodeState_NODE_STATE_UP {
@@ -103,7 +103,13 @@ func (c *Controller) drainNode(in Input, n *pb.Node) []*pb.Command {
 			moving++
 		}
 	}
-	for _, l := range drainPlan(in.State, in.Holdings, n.Id) {
+	plan := drainPlan(in.State, in.Holdings, n.Id)
+	// A volume whose coordination changes hands has its users wait, and takes nobody in.
+	busy := slices.ContainsFunc(plan, func(l Leave) bool { return l.Kind == kindMachine && (l.How == LeaveLive || l.How == LeaveWaits) })
+	for _, l := range plan {
+		if busy && l.Kind == kindVolume {
+			continue
+		}
 		cmd, why := c.leave(in, n, l, &moving)
 		if why != "" && !drained(n) {
 			waits = append(waits, l.Name+": "+why)
@@ -120,7 +126,7 @@ func (c *Controller) leave(in Input, n *pb.Node, l Leave, moving *int) (cmd *pb.
 	g := in.State.Groups[l.Name]
 	set := n.Drain.Setbacks[l.Name]
 	switch {
-	case l.How == LeaveHands && l.Kind == "volume":
+	case l.How == LeaveHands && l.Kind == kindVolume:
 		return &pb.Command{Kind: &pb.Command_VolumeMove{VolumeMove: &pb.VolumeMove{
 			Name: l.Name, To: l.To, Epoch: in.State.Volumes[l.Name].Epoch, Reason: n.Name + " is being drained",
 		}}}, ""
@@ -138,7 +144,7 @@ func (c *Controller) leave(in Input, n *pb.Node, l Leave, moving *int) (cmd *pb.
 		return startMove(l.Name, l.To), why
 	case l.How == LeaveLive:
 		return c.force(in, n, g, set.Why)
-	case l.How == LeaveNot && l.Kind == "machine":
+	case l.How == LeaveNot && l.Kind == kindMachine:
 		return c.force(in, n, g, l.Why)
 	case l.How == LeaveNot && n.Drain.Force == pb.DrainForce_DRAIN_FORCE_UNSPECIFIED:
 		return nil, l.Why

@@ -431,3 +431,21 @@ func TestWhatCannotComeBackStays(t *testing.T) {
 		t.Errorf("said is %q", got)
 	}
 }
+
+// TestSavedMachineDoesNotStayOnADrainedNode: one that is to go on from its state, and
+// whose node is drained, does so elsewhere as soon as there is another node.
+func TestSavedMachineDoesNotStayOnADrainedNode(t *testing.T) {
+	w := newTown(t)
+	for _, id := range []uint64{1, 3} {
+		w.must(&pb.Command{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: id}}})
+	}
+	w.drain(pb.DrainForce_DRAIN_FORCE_SAVE)
+	w.until(60, "drained", w.isDrained)
+	w.State().Groups["web"].Desire = pb.Desire_DESIRE_STARTED // as by the end of its volume's maintenance
+	w.until(5, "it stays off", func() bool { return w.State().Groups["web"].Status.State == pb.GroupState_GROUP_STATE_OFFLINE })
+	w.must(&pb.Command{Kind: &pb.Command_NodeResume{NodeResume: &pb.NodeResume{Node: 3}}})
+	w.until(10, "it goes on at s3", func() bool {
+		g := w.State().Groups["web"]
+		return g.Owner == 3 && g.Saved == nil && g.Status.State == pb.GroupState_GROUP_STATE_ONLINE
+	})
+}

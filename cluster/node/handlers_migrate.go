@@ -60,6 +60,8 @@ func (m *member) moveTarget(name, node string) (to, from uint64, err error) {
 	for i := range candidates {
 		if candidates[i].ID == g.Owner {
 			candidates[i].Unfit = "it is there already"
+		} else if candidates[i].Unfit != "" {
+			continue
 		} else if lacks := cluster.CannotRun(g, s.Nodes[candidates[i].ID]); lacks != "" {
 			candidates[i].Unfit = fmt.Sprintf("it runs with the processor model %s, and %s", g.Status.CpuModel, lacks)
 		} else {

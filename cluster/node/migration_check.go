@@ -64,10 +64,24 @@ func (h *handlers) CheckMove(ctx context.Context, r *connect.Request[apipb.Migra
 		res.Findings = append(res.Findings, finding(migration.Fault, "machine", fmt.Sprintf("%s is on %s already", r.Msg.Vm, r.Msg.To)))
 		return connect.NewResponse(res), nil
 	}
+	if r.Msg.FactsAlone {
+		return connect.NewResponse(res), m.compare(ctx, mc, to, res)
+	}
 	if err := m.check(ctx, mc, to, res); err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(res), nil
+}
+
+// compare fills in whether another node is what a machine needs.
+func (m *member) compare(ctx context.Context, mc *vm.Machine, to uint64, res *apipb.MigrationCheckResponse) error {
+	var volume string
+	m.db.view(func(s *pb.State) { volume = s.Groups[mc.Name()].GetVolume() })
+	found, err := m.suits(ctx, mc.Settings(), volume, to)
+	for _, f := range found {
+		res.Findings = append(res.Findings, finding(f.Severity, f.What, f.Text))
+	}
+	return err
 }
 
 func finding(s migration.Severity, what, text string) *apipb.MigrationFinding {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -56,7 +57,7 @@ func (m *member) status() *apipb.StatusResponse {
 	for _, n := range cluster.Networks(s) {
 		res.Networks = append(res.Networks, networkInfo(s, n))
 	}
-	res.VirtualNetworks = virtualNetworks(s)
+	res.VirtualNetworks, res.Disarmed = virtualNetworks(s), disarmInfo(s)
 	for _, d := range sortedBy(s.Disks, func(d *pb.Disk) string { return d.Name }) {
 		res.Disks = append(res.Disks, diskInfo(s, d))
 	}
@@ -172,6 +173,10 @@ func nodeInfo(s *pb.State, n *pb.Node, vote bool) *apipb.NodeInfo {
 		out.State = "down"
 	}
 	out.Reason = n.Fence.GetReason()
+	drainInfo(s, n, out)
+	if out.Reason == "" && n.Held != "" {
+		out.State, out.Reason = "silent", n.Held
+	}
 	for _, a := range n.Addresses {
 		out.Addresses = append(out.Addresses, &apipb.Address{Network: a.Network, Host: a.Host})
 	}
@@ -274,6 +279,9 @@ func groupInfo(s *pb.State, g *pb.Group) *apipb.GroupInfo {
 		out.State, out.Detail = "pending", "its owner is down"
 	case g.Status.GetEpoch() != g.Epoch && g.Desire == pb.Desire_DESIRE_STARTED:
 		out.State = "pending"
+	}
+	if held := cluster.StartHeld(s, g); held != "" && out.Desired == "started" && (out.State == "offline" || out.State == "failed" || out.State == "pending") {
+		out.Detail = strings.TrimPrefix(out.Detail+"; not started: "+held, "; ")
 	}
 	if g.Migration != nil {
 		out.MigratingTo = nameOf(s, g.Migration.To)

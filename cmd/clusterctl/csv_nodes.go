@@ -26,7 +26,7 @@ func byNode(s *apipb.StatusResponse, volumes []*apipb.VolumeInfo) []nodeVolumesJ
 	return each(s.Nodes, func(n *apipb.NodeInfo) nodeVolumesJSON {
 		return nodeVolumesJSON{n.Name, n.State, each(volumes, func(v *apipb.VolumeInfo) volumeAccessJSON {
 			out := volumeAccessJSON{Volume: v.Name, State: "detached", Coordinates: v.Coordinator == n.Name}
-			if n.State != "up" && n.State != "unmonitored" {
+			if !here(n) {
 				out.Reason = "the node is " + n.State
 			}
 			for _, on := range v.On {
@@ -37,6 +37,15 @@ func byNode(s *apipb.StatusResponse, volumes []*apipb.VolumeInfo) []nodeVolumesJ
 			return out
 		})}
 	})
+}
+
+// here tells whether a node has its volumes.
+func here(n *apipb.NodeInfo) bool {
+	switch n.State {
+	case "up", "unmonitored", "draining", "drained", "silent":
+		return true
+	}
+	return false
 }
 
 func (a *app) printByNode(nodes []nodeVolumesJSON) error {

@@ -37,6 +37,9 @@ type fake struct {
 	check []*apipb.Check
 	asked []string // every request, with what it says
 	hang  bool     // calls do not answer
+	// drained is how the drain of s1 stands, disarmed that the cluster is.
+	drained  []*apipb.DrainInfo
+	disarmed *apipb.DisarmInfo
 }
 
 // newFake starts one on a socket of its own.

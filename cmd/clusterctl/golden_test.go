@@ -30,6 +30,13 @@ var lasting = map[string]string{
 	"node_set":             "node set s2 --site hall-b",
 	"node_evict":           "node evict s2",
 	"node_leave":           "node leave",
+	"node_drain":           "node drain s1 --force save",
+	"node_drain_check":     "node drain s1 --check",
+	"node_drain_begin":     "node drain --local --for shutdown --no-wait",
+	"node_drain_cancel":    "node drain s1 --cancel",
+	"node_resume":          "node resume s1 --failback",
+	"disarm":               "disarm --for 30m --why switch",
+	"arm":                  "arm",
 	"san_discover":         "san discover 192.168.0.1:3260",
 	"san_login":            "san login 192.168.0.1:3260",
 	"san_list":             "san list",
@@ -108,7 +115,7 @@ func TestOutputWithoutQuorumIsAsItWas(t *testing.T) {
 
 func TestHelpIsAsItWas(t *testing.T) {
 	f := newFake(t)
-	for _, name := range []string{"", "create", "vm", "vm save", "vm discard-state", "vm move", "vm move-storage", "quick-migrate", "quorum set", "cluster", "cluster cpu", "cluster cpu set", "vnet", "vnet add", "vnet set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
+	for _, name := range []string{"", "create", "vm", "vm save", "vm discard-state", "vm move", "vm move-storage", "quick-migrate", "quorum set", "node drain", "node resume", "disarm", "arm", "cluster", "cluster cpu", "cluster cpu set", "vnet", "vnet add", "vnet set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
 		golden(t, strings.TrimSpace("help "+name), show(t, f, name+" --help"))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"connectrpc.com/connect"
+	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"quorate/cluster/api/apipb"
@@ -15,9 +16,10 @@ import (
 type nounNode struct{ app *app }
 
 func (n nounNode) command() *cobra.Command {
-	return noun("node", "List, show, enrol, add and remove nodes", "A node is a server of the cluster.",
+	return noun("node", "List, show, enrol, add, drain and remove nodes", "A node is a server of the cluster.",
 		"  clusterctl node list\n  clusterctl node show s2",
 		&cmdNodeList{n.app}, &cmdNodeShow{n.app}, &cmdNodeEnroll{app: n.app}, &cmdNodeAdd{app: n.app}, &cmdNodeSet{app: n.app},
+		&cmdNodeDrain{app: n.app}, &cmdNodeResume{app: n.app},
 		&cmdNodeEvict{app: n.app}, &cmdNodeLeave{app: n.app})
 }
 
@@ -72,14 +74,33 @@ func (c *cmdNodeShow) run(ctx context.Context, cl *client.Client, args []string)
 		if c.app.asJSON() {
 			return c.app.printJSON(newNodeDetailJSON(n))
 		}
-		printPairs(c.app.out,
+		printPairs(c.app.out, append([]table.Row{
 			row("Name", n.Name), row("State", because(n.State, n.Reason, "up")), row("Vote", yesNo(n.Vote)), row("Site", n.Site),
 			row("Addresses", addresses(n.Addresses)), row("Coordinates", list(n.Coordinates)), row("Groups", list(n.Groups)),
 			row("Processors", cpus(n.Cpus, n.CpuModel)), row("Memory", memory(n.MemoryMib)),
-			row("Runs machines by", because(n.Accelerator, n.AcceleratorNote, "")), row("Version", n.Version))
+			row("Runs machines by", because(n.Accelerator, n.AcceleratorNote, "")), row("Version", n.Version),
+		}, drainRows(n)...)...)
 		return nil
 	}
 	return noSuch("node", args[0], nodeNames(s))
+}
+
+// drainRows tell of a node's drain, or of what it gets back after one.
+func drainRows(n *apipb.NodeInfo) (rows []table.Row) {
+	if d := n.Drain; d != nil {
+		state := d.State
+		if d.Why != "" {
+			state += ", for " + d.Why
+		}
+		if d.State == "draining" {
+			state += "; " + drainText(d)
+		}
+		rows = append(rows, row("Drain", state), row("Moved away", list(d.Away)), row("Starts again after it", list(d.Held)))
+	}
+	if len(n.Returning) > 0 {
+		rows = append(rows, row("Gets back", list(n.Returning)))
+	}
+	return rows
 }
 
 // noSuch says that there is nothing of this name, and what there is.
@@ -149,12 +170,33 @@ type nodeDetailJSON struct {
 	CPUs            uint64        `json:"cpus"`
 	CPUModel        string        `json:"cpu_model"`
 	Site            string        `json:"site"`
+	Drain           *drainState   `json:"drain,omitempty"`
+	Returning       []string      `json:"returning,omitempty"`
+}
+
+type drainState struct {
+	State    string   `json:"state"`
+	SinceMS  int64    `json:"since_ms"`
+	Why      string   `json:"why"`
+	Force    string   `json:"force"`
+	Shutdown bool     `json:"shutdown"`
+	Waits    string   `json:"waits"`
+	Left     []string `json:"left"`
+	Away     []string `json:"away"`
+	Held     []string `json:"held"`
+}
+
+func newDrainState(d *apipb.DrainInfo) *drainState {
+	if d == nil {
+		return nil
+	}
+	return &drainState{d.State, d.SinceMs, d.Why, d.Force, d.Shutdown, d.Waits, orEmpty(d.Left), orEmpty(d.Away), orEmpty(d.Held)}
 }
 
 func newNodeDetailJSON(n *apipb.NodeInfo) nodeDetailJSON {
 	return nodeDetailJSON{
 		newNodeJSON(n), n.Id, n.Epoch, n.Reason, each(n.Addresses, newAddressJSON), n.Version,
-		n.Accelerator, n.AcceleratorNote, n.MemoryMib, n.Cpus, n.CpuModel, n.Site,
+		n.Accelerator, n.AcceleratorNote, n.MemoryMib, n.Cpus, n.CpuModel, n.Site, newDrainState(n.Drain), n.Returning,
 	}
 }
 

@@ -68,13 +68,13 @@ func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*
 		q.State, q.Have, q.Leader, q.Survives, q.Witness.State, q.Witness.Host = "lost", 1, "", 0, "offline", ""
 		q.Votes[1].Here, q.Votes[2].Here = false, false
 	}
-	return connect.NewResponse(&apipb.StatusResponse{
+	return connect.NewResponse(f.maintained(&apipb.StatusResponse{
 		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true, Format: 1, FormatReachable: 2, FormatWaits: []string{"s2 has version 0.1, which can format 2"}},
 		Quorum:  q, Nodes: nodes, Disks: disks, Volumes: []*apipb.VolumeInfo{volume1},
 		Groups: []*apipb.GroupInfo{web, {Name: clusterGroup, Type: "cluster", State: "online", Owner: "s1", Epoch: 2, Desired: "started"}, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
 		Stale:  f.stale, AnsweredBy: "s1", Networks: networks, VirtualNetworks: vnets,
 		Profile: &apipb.Profile{Name: "normal", RaftHeartbeatMs: 150, ElectionMs: 1500, WitnessHeartbeatMs: 200, ChallengeMs: 1200, LeaseHeartbeatMs: 250, LeaseMs: 3000},
-	}), nil
+	})), nil
 }
 
 var networks = []*apipb.NetworkInfo{

@@ -70,6 +70,7 @@ type statusJSON struct {
 	Stale   bool         `json:"stale"`
 
 	Networks []networkJSON `json:"networks"`
+	Disarmed *disarmJSON   `json:"disarmed,omitempty"`
 }
 
 func newStatusJSON(s *apipb.StatusResponse) statusJSON {
@@ -83,6 +84,7 @@ func newStatusJSON(s *apipb.StatusResponse) statusJSON {
 		Stale:   s.Stale,
 
 		Networks: each(s.Networks, newNetworkJSON),
+		Disarmed: newDisarmJSON(s.Disarmed),
 	}
 }
 

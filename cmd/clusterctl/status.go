@@ -46,6 +46,9 @@ func (c *cmdStatus) run(ctx context.Context, cl *client.Client, _ []string) erro
 	}
 	a.printf("\nQuorum  %s\n", quorumLine(s.Quorum))
 	a.printf("Timings %s\n", clean(sensitivity(s.Profile)))
+	if s.Disarmed != nil {
+		a.printf("%s\n", disarmText(s.Disarmed))
+	}
 	for _, n := range s.Networks {
 		if n.State == "partitioned" {
 			a.printf("Network %s (%s): %s\n", clean(n.Name), clean(n.Subnet), clean(n.Detail))
@@ -66,6 +69,9 @@ func (a *app) status(ctx context.Context, cl *client.Client) (*apipb.StatusRespo
 	}
 	if res.Msg.Stale {
 		a.complain(staleText(res.Msg))
+	}
+	if d := res.Msg.Disarmed; d != nil {
+		a.complain(disarmText(d))
 	}
 	return res.Msg, nil
 }

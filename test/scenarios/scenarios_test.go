@@ -45,7 +45,7 @@ type scenario struct {
 
 // scenarios are all of them, in the order in which they are played.
 func scenarios() []scenario {
-	return slices.Concat(faults(), splits(), daemons(), moves(), storage(), volumes(), writers(), operations(), power(), loneliness(), votes(), witnesses(), membership(), storageMoves())
+	return slices.Concat(faults(), splits(), daemons(), moves(), storage(), volumes(), writers(), operations(), power(), loneliness(), votes(), witnesses(), membership(), storageMoves(), maintenance())
 }
 
 // TestScenarios plays them. Those that leave a cluster as they found it share one.

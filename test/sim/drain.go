@@ -15,6 +15,7 @@ type drainCheck struct {
 	// drained are the nodes, by incarnation.
 	drained map[[2]uint64]bool
 	volumes map[inGroup]uint64 // their coordinators
+	owners  map[inGroup]uint64 // of groups
 }
 
 // applied is called with the database after each entry that is applied for the first
@@ -35,10 +36,17 @@ func (c *drainCheck) applied(incarnation uint64, s *pb.State, cmd *pb.Command) {
 	}
 	for _, name := range sorted(s.Groups) {
 		g := s.Groups[name]
-		for _, id := range []uint64{g.Owner, g.Migration.GetTo()} {
-			if c.drained[[2]uint64{incarnation, id}] && g.Type != cluster.TypeCluster && (g.Desire == pb.Desire_DESIRE_STARTED || g.Migration != nil) {
-				c.w.fail("drain", "%s is to run on s%d, which is drained: %v", name, id, g)
-			}
+		if g.Type == cluster.TypeCluster {
+			continue // it may be nobody's
+		}
+		key := inGroup{incarnation, name}
+		was, known := c.owners[key]
+		c.owners[key] = g.Owner
+		state := g.Status.GetState()
+		off := state == pb.GroupState_GROUP_STATE_OFFLINE || state == pb.GroupState_GROUP_STATE_FAILED || state == pb.GroupState_GROUP_STATE_UNSPECIFIED
+		owner := c.drained[[2]uint64{incarnation, g.Owner}]
+		if owner && (!off || known && was != g.Owner) || c.drained[[2]uint64{incarnation, g.Migration.GetTo()}] {
+			c.w.fail("drain", "s%d or s%d is drained, and has or gets %s, which was s%d's: %v", g.Owner, g.Migration.GetTo(), name, was, g)
 		}
 	}
 	for _, name := range sorted(s.Volumes) {

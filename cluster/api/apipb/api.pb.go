@@ -3293,6 +3293,660 @@ func (x *NodeRemoveResponse) GetNode() string {
 	return ""
 }
 
+type NodeDrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`          // empty: the one that is asked
+	Force         string                 `protobuf:"bytes,2,opt,name=force,proto3" json:"force,omitempty"`        // with machines that cannot be moved: stop, save, wait; empty: refuse
+	Check         bool                   `protobuf:"varint,3,opt,name=check,proto3" json:"check,omitempty"`       // do nothing
+	Shutdown      bool                   `protobuf:"varint,4,opt,name=shutdown,proto3" json:"shutdown,omitempty"` // it resumes by itself, with what it had, after its next boot
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDrainRequest) Reset() {
+	*x = NodeDrainRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDrainRequest) ProtoMessage() {}
+
+func (x *NodeDrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDrainRequest.ProtoReflect.Descriptor instead.
+func (*NodeDrainRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *NodeDrainRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeDrainRequest) GetForce() string {
+	if x != nil {
+		return x.Force
+	}
+	return ""
+}
+
+func (x *NodeDrainRequest) GetCheck() bool {
+	if x != nil {
+		return x.Check
+	}
+	return false
+}
+
+func (x *NodeDrainRequest) GetShutdown() bool {
+	if x != nil {
+		return x.Shutdown
+	}
+	return false
+}
+
+func (x *NodeDrainRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type NodeDrainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Plan          []*DrainItem           `protobuf:"bytes,2,rep,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDrainResponse) Reset() {
+	*x = NodeDrainResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDrainResponse) ProtoMessage() {}
+
+func (x *NodeDrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDrainResponse.ProtoReflect.Descriptor instead.
+func (*NodeDrainResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *NodeDrainResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeDrainResponse) GetPlan() []*DrainItem {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// DrainItem is what becomes of one thing that a node has.
+type DrainItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // machine, volume, address
+	How           string                 `protobuf:"bytes,3,opt,name=how,proto3" json:"how,omitempty"`   // live, off, start, hands, waits, cannot, stays
+	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`     // node, or empty
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`   // it waits, cannot go or stays
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainItem) Reset() {
+	*x = DrainItem{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainItem) ProtoMessage() {}
+
+func (x *DrainItem) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainItem.ProtoReflect.Descriptor instead.
+func (*DrainItem) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *DrainItem) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DrainItem) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DrainItem) GetHow() string {
+	if x != nil {
+		return x.How
+	}
+	return ""
+}
+
+func (x *DrainItem) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *DrainItem) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// DrainInfo is how a node's drain stands.
+type DrainInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"` // draining, drained
+	SinceMs       int64                  `protobuf:"varint,2,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	Force         string                 `protobuf:"bytes,4,opt,name=force,proto3" json:"force,omitempty"` // wait, stop, save
+	Shutdown      bool                   `protobuf:"varint,5,opt,name=shutdown,proto3" json:"shutdown,omitempty"`
+	Waits         string                 `protobuf:"bytes,6,opt,name=waits,proto3" json:"waits,omitempty"` // why it does not go on; empty: it does
+	Left          []string               `protobuf:"bytes,7,rep,name=left,proto3" json:"left,omitempty"`   // what keeps the node from being drained
+	Away          []string               `protobuf:"bytes,8,rep,name=away,proto3" json:"away,omitempty"`   // machines and volumes that were moved away
+	Held          []string               `protobuf:"bytes,9,rep,name=held,proto3" json:"held,omitempty"`   // machines that start again when it is resumed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainInfo) Reset() {
+	*x = DrainInfo{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainInfo) ProtoMessage() {}
+
+func (x *DrainInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainInfo.ProtoReflect.Descriptor instead.
+func (*DrainInfo) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *DrainInfo) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *DrainInfo) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *DrainInfo) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *DrainInfo) GetForce() string {
+	if x != nil {
+		return x.Force
+	}
+	return ""
+}
+
+func (x *DrainInfo) GetShutdown() bool {
+	if x != nil {
+		return x.Shutdown
+	}
+	return false
+}
+
+func (x *DrainInfo) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+func (x *DrainInfo) GetLeft() []string {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *DrainInfo) GetAway() []string {
+	if x != nil {
+		return x.Away
+	}
+	return nil
+}
+
+func (x *DrainInfo) GetHeld() []string {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+type NodeResumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // empty: the one that is asked
+	Failback      bool                   `protobuf:"varint,2,opt,name=failback,proto3" json:"failback,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResumeRequest) Reset() {
+	*x = NodeResumeRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResumeRequest) ProtoMessage() {}
+
+func (x *NodeResumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResumeRequest.ProtoReflect.Descriptor instead.
+func (*NodeResumeRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *NodeResumeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeResumeRequest) GetFailback() bool {
+	if x != nil {
+		return x.Failback
+	}
+	return false
+}
+
+type NodeResumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Away          []string               `protobuf:"bytes,2,rep,name=away,proto3" json:"away,omitempty"` // what is elsewhere, and comes back where that was asked for
+	Held          []string               `protobuf:"bytes,3,rep,name=held,proto3" json:"held,omitempty"` // what is started again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResumeResponse) Reset() {
+	*x = NodeResumeResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResumeResponse) ProtoMessage() {}
+
+func (x *NodeResumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResumeResponse.ProtoReflect.Descriptor instead.
+func (*NodeResumeResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *NodeResumeResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeResumeResponse) GetAway() []string {
+	if x != nil {
+		return x.Away
+	}
+	return nil
+}
+
+func (x *NodeResumeResponse) GetHeld() []string {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+type DisarmRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ForMs         int64                  `protobuf:"varint,1,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisarmRequest) Reset() {
+	*x = DisarmRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisarmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisarmRequest) ProtoMessage() {}
+
+func (x *DisarmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisarmRequest.ProtoReflect.Descriptor instead.
+func (*DisarmRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *DisarmRequest) GetForMs() int64 {
+	if x != nil {
+		return x.ForMs
+	}
+	return 0
+}
+
+func (x *DisarmRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type DisarmResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Disarmed      *DisarmInfo            `protobuf:"bytes,1,opt,name=disarmed,proto3" json:"disarmed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisarmResponse) Reset() {
+	*x = DisarmResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisarmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisarmResponse) ProtoMessage() {}
+
+func (x *DisarmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisarmResponse.ProtoReflect.Descriptor instead.
+func (*DisarmResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *DisarmResponse) GetDisarmed() *DisarmInfo {
+	if x != nil {
+		return x.Disarmed
+	}
+	return nil
+}
+
+type DisarmInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LeftMs        int64                  `protobuf:"varint,1,opt,name=left_ms,json=leftMs,proto3" json:"left_ms,omitempty"` // as the leader said last
+	SinceMs       int64                  `protobuf:"varint,2,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisarmInfo) Reset() {
+	*x = DisarmInfo{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisarmInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisarmInfo) ProtoMessage() {}
+
+func (x *DisarmInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisarmInfo.ProtoReflect.Descriptor instead.
+func (*DisarmInfo) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *DisarmInfo) GetLeftMs() int64 {
+	if x != nil {
+		return x.LeftMs
+	}
+	return 0
+}
+
+func (x *DisarmInfo) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *DisarmInfo) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type ArmRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArmRequest) Reset() {
+	*x = ArmRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArmRequest) ProtoMessage() {}
+
+func (x *ArmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArmRequest.ProtoReflect.Descriptor instead.
+func (*ArmRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+}
+
+type ArmResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArmResponse) Reset() {
+	*x = ArmResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArmResponse) ProtoMessage() {}
+
+func (x *ArmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArmResponse.ProtoReflect.Descriptor instead.
+func (*ArmResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3301,7 +3955,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3313,7 +3967,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[53]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3326,7 +3980,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{53}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
 }
 
 type StatusResponse struct {
@@ -3343,13 +3997,14 @@ type StatusResponse struct {
 	Profile         *Profile               `protobuf:"bytes,10,opt,name=profile,proto3" json:"profile,omitempty"`
 	Networks        []*NetworkInfo         `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty"`
 	VirtualNetworks []*VirtualNetworkInfo  `protobuf:"bytes,170,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty"`
+	Disarmed        *DisarmInfo            `protobuf:"bytes,190,opt,name=disarmed,proto3" json:"disarmed,omitempty"` // unset: it is armed
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3361,7 +4016,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[54]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +4029,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{54}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *StatusResponse) GetCluster() *ClusterInfo {
@@ -3461,6 +4116,13 @@ func (x *StatusResponse) GetVirtualNetworks() []*VirtualNetworkInfo {
 	return nil
 }
 
+func (x *StatusResponse) GetDisarmed() *DisarmInfo {
+	if x != nil {
+		return x.Disarmed
+	}
+	return nil
+}
+
 // VirtualNetworkInfo is what machines' cards are plugged into.
 type VirtualNetworkInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3474,7 +4136,7 @@ type VirtualNetworkInfo struct {
 
 func (x *VirtualNetworkInfo) Reset() {
 	*x = VirtualNetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3486,7 +4148,7 @@ func (x *VirtualNetworkInfo) String() string {
 func (*VirtualNetworkInfo) ProtoMessage() {}
 
 func (x *VirtualNetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[55]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3499,7 +4161,7 @@ func (x *VirtualNetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkInfo.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{55}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *VirtualNetworkInfo) GetName() string {
@@ -3542,7 +4204,7 @@ type VirtualNetworkNode struct {
 
 func (x *VirtualNetworkNode) Reset() {
 	*x = VirtualNetworkNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3554,7 +4216,7 @@ func (x *VirtualNetworkNode) String() string {
 func (*VirtualNetworkNode) ProtoMessage() {}
 
 func (x *VirtualNetworkNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[56]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3567,7 +4229,7 @@ func (x *VirtualNetworkNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkNode.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{56}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *VirtualNetworkNode) GetNode() string {
@@ -3610,7 +4272,7 @@ type VirtualNetworkSetRequest struct {
 
 func (x *VirtualNetworkSetRequest) Reset() {
 	*x = VirtualNetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +4284,7 @@ func (x *VirtualNetworkSetRequest) String() string {
 func (*VirtualNetworkSetRequest) ProtoMessage() {}
 
 func (x *VirtualNetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[57]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +4297,7 @@ func (x *VirtualNetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{57}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *VirtualNetworkSetRequest) GetName() string {
@@ -3675,7 +4337,7 @@ type VirtualNetworkSetResponse struct {
 
 func (x *VirtualNetworkSetResponse) Reset() {
 	*x = VirtualNetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +4349,7 @@ func (x *VirtualNetworkSetResponse) String() string {
 func (*VirtualNetworkSetResponse) ProtoMessage() {}
 
 func (x *VirtualNetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[58]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +4362,7 @@ func (x *VirtualNetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{58}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *VirtualNetworkSetResponse) GetNetwork() *VirtualNetworkInfo {
@@ -3719,7 +4381,7 @@ type VirtualNetworkRemoveRequest struct {
 
 func (x *VirtualNetworkRemoveRequest) Reset() {
 	*x = VirtualNetworkRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +4393,7 @@ func (x *VirtualNetworkRemoveRequest) String() string {
 func (*VirtualNetworkRemoveRequest) ProtoMessage() {}
 
 func (x *VirtualNetworkRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[59]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +4406,7 @@ func (x *VirtualNetworkRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{59}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *VirtualNetworkRemoveRequest) GetName() string {
@@ -3762,7 +4424,7 @@ type VirtualNetworkRemoveResponse struct {
 
 func (x *VirtualNetworkRemoveResponse) Reset() {
 	*x = VirtualNetworkRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3774,7 +4436,7 @@ func (x *VirtualNetworkRemoveResponse) String() string {
 func (*VirtualNetworkRemoveResponse) ProtoMessage() {}
 
 func (x *VirtualNetworkRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[60]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3787,7 +4449,7 @@ func (x *VirtualNetworkRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{60}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
 }
 
 type NetworkInfo struct {
@@ -3806,7 +4468,7 @@ type NetworkInfo struct {
 
 func (x *NetworkInfo) Reset() {
 	*x = NetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +4480,7 @@ func (x *NetworkInfo) String() string {
 func (*NetworkInfo) ProtoMessage() {}
 
 func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[61]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +4493,7 @@ func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInfo.ProtoReflect.Descriptor instead.
 func (*NetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{61}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *NetworkInfo) GetName() string {
@@ -3900,7 +4562,7 @@ type NetworkAddress struct {
 
 func (x *NetworkAddress) Reset() {
 	*x = NetworkAddress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3912,7 +4574,7 @@ func (x *NetworkAddress) String() string {
 func (*NetworkAddress) ProtoMessage() {}
 
 func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[62]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3925,7 +4587,7 @@ func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAddress.ProtoReflect.Descriptor instead.
 func (*NetworkAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{62}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *NetworkAddress) GetNode() string {
@@ -3952,7 +4614,7 @@ type ClusterSetRequest struct {
 
 func (x *ClusterSetRequest) Reset() {
 	*x = ClusterSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3964,7 +4626,7 @@ func (x *ClusterSetRequest) String() string {
 func (*ClusterSetRequest) ProtoMessage() {}
 
 func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[63]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3977,7 +4639,7 @@ func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{63}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ClusterSetRequest) GetIp() string {
@@ -4003,7 +4665,7 @@ type ClusterSetResponse struct {
 
 func (x *ClusterSetResponse) Reset() {
 	*x = ClusterSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4015,7 +4677,7 @@ func (x *ClusterSetResponse) String() string {
 func (*ClusterSetResponse) ProtoMessage() {}
 
 func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[64]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4028,7 +4690,7 @@ func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetResponse.ProtoReflect.Descriptor instead.
 func (*ClusterSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{64}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
@@ -4046,7 +4708,7 @@ type ClusterCpuRequest struct {
 
 func (x *ClusterCpuRequest) Reset() {
 	*x = ClusterCpuRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4058,7 +4720,7 @@ func (x *ClusterCpuRequest) String() string {
 func (*ClusterCpuRequest) ProtoMessage() {}
 
 func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[65]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4071,7 +4733,7 @@ func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{65}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
 }
 
 type ClusterCpuSetRequest struct {
@@ -4084,7 +4746,7 @@ type ClusterCpuSetRequest struct {
 
 func (x *ClusterCpuSetRequest) Reset() {
 	*x = ClusterCpuSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4096,7 +4758,7 @@ func (x *ClusterCpuSetRequest) String() string {
 func (*ClusterCpuSetRequest) ProtoMessage() {}
 
 func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4109,7 +4771,7 @@ func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ClusterCpuSetRequest) GetModel() string {
@@ -4141,7 +4803,7 @@ type ClusterCpuResponse struct {
 
 func (x *ClusterCpuResponse) Reset() {
 	*x = ClusterCpuResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4153,7 +4815,7 @@ func (x *ClusterCpuResponse) String() string {
 func (*ClusterCpuResponse) ProtoMessage() {}
 
 func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4166,7 +4828,7 @@ func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuResponse.ProtoReflect.Descriptor instead.
 func (*ClusterCpuResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ClusterCpuResponse) GetModel() string {
@@ -4235,7 +4897,7 @@ type CpuNode struct {
 
 func (x *CpuNode) Reset() {
 	*x = CpuNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4247,7 +4909,7 @@ func (x *CpuNode) String() string {
 func (*CpuNode) ProtoMessage() {}
 
 func (x *CpuNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4260,7 +4922,7 @@ func (x *CpuNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuNode.ProtoReflect.Descriptor instead.
 func (*CpuNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *CpuNode) GetName() string {
@@ -4340,7 +5002,7 @@ type CpuMachine struct {
 
 func (x *CpuMachine) Reset() {
 	*x = CpuMachine{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4352,7 +5014,7 @@ func (x *CpuMachine) String() string {
 func (*CpuMachine) ProtoMessage() {}
 
 func (x *CpuMachine) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4365,7 +5027,7 @@ func (x *CpuMachine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuMachine.ProtoReflect.Descriptor instead.
 func (*CpuMachine) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *CpuMachine) GetName() string {
@@ -4418,7 +5080,7 @@ type ClusterUpgradeRequest struct {
 
 func (x *ClusterUpgradeRequest) Reset() {
 	*x = ClusterUpgradeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4430,7 +5092,7 @@ func (x *ClusterUpgradeRequest) String() string {
 func (*ClusterUpgradeRequest) ProtoMessage() {}
 
 func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4443,7 +5105,7 @@ func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 type ClusterUpgradeResponse struct {
@@ -4456,7 +5118,7 @@ type ClusterUpgradeResponse struct {
 
 func (x *ClusterUpgradeResponse) Reset() {
 	*x = ClusterUpgradeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4468,7 +5130,7 @@ func (x *ClusterUpgradeResponse) String() string {
 func (*ClusterUpgradeResponse) ProtoMessage() {}
 
 func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4481,7 +5143,7 @@ func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ClusterUpgradeResponse) GetFrom() uint32 {
@@ -4507,7 +5169,7 @@ type ConfigExportRequest struct {
 
 func (x *ConfigExportRequest) Reset() {
 	*x = ConfigExportRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4519,7 +5181,7 @@ func (x *ConfigExportRequest) String() string {
 func (*ConfigExportRequest) ProtoMessage() {}
 
 func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4532,7 +5194,7 @@ func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportRequest.ProtoReflect.Descriptor instead.
 func (*ConfigExportRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ConfigExportRequest) GetUser() string {
@@ -4556,7 +5218,7 @@ type ConfigExportResponse struct {
 
 func (x *ConfigExportResponse) Reset() {
 	*x = ConfigExportResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +5230,7 @@ func (x *ConfigExportResponse) String() string {
 func (*ConfigExportResponse) ProtoMessage() {}
 
 func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +5243,7 @@ func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportResponse.ProtoReflect.Descriptor instead.
 func (*ConfigExportResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ConfigExportResponse) GetCluster() string {
@@ -4639,7 +5301,7 @@ type NetworkSetRequest struct {
 
 func (x *NetworkSetRequest) Reset() {
 	*x = NetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4651,7 +5313,7 @@ func (x *NetworkSetRequest) String() string {
 func (*NetworkSetRequest) ProtoMessage() {}
 
 func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4664,7 +5326,7 @@ func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*NetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *NetworkSetRequest) GetNetwork() string {
@@ -4711,7 +5373,7 @@ type NetworkSetResponse struct {
 
 func (x *NetworkSetResponse) Reset() {
 	*x = NetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4723,7 +5385,7 @@ func (x *NetworkSetResponse) String() string {
 func (*NetworkSetResponse) ProtoMessage() {}
 
 func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4736,7 +5398,7 @@ func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*NetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
@@ -4761,7 +5423,7 @@ type ClusterInfo struct {
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4773,7 +5435,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4786,7 +5448,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -4857,7 +5519,7 @@ type QuorumInfo struct {
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4869,7 +5531,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4882,7 +5544,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -4976,7 +5638,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4988,7 +5650,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5001,7 +5663,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Vote) GetName() string {
@@ -5058,7 +5720,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5070,7 +5732,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5083,7 +5745,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Witness) GetDisk() string {
@@ -5117,7 +5779,7 @@ func (x *Witness) GetShare() string {
 type NodeInfo struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	State           string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // up, down, fencing, unmonitored, joining
+	State           string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // up, draining, drained, down, fencing, unmonitored, joining, silent
 	Vote            bool                   `protobuf:"varint,3,opt,name=vote,proto3" json:"vote,omitempty"`
 	Address         string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
 	Coordinates     []string               `protobuf:"bytes,5,rep,name=coordinates,proto3" json:"coordinates,omitempty"`
@@ -5132,15 +5794,18 @@ type NodeInfo struct {
 	MemoryMib       uint64                 `protobuf:"varint,14,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
 	Cpus            uint64                 `protobuf:"varint,15,opt,name=cpus,proto3" json:"cpus,omitempty"`
 	CpuModel        string                 `protobuf:"bytes,16,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
-	Site            string                 `protobuf:"bytes,30,opt,name=site,proto3" json:"site,omitempty"`       // fault domain
-	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"` // the newest of the database that it can
+	Site            string                 `protobuf:"bytes,30,opt,name=site,proto3" json:"site,omitempty"`            // fault domain
+	Format          uint32                 `protobuf:"varint,110,opt,name=format,proto3" json:"format,omitempty"`      // the newest of the database that it can
+	Drain           *DrainInfo             `protobuf:"bytes,190,opt,name=drain,proto3" json:"drain,omitempty"`         // unset: it is not drained
+	Returning       []string               `protobuf:"bytes,191,rep,name=returning,proto3" json:"returning,omitempty"` // what it is to get back yet
+	Held            string                 `protobuf:"bytes,192,opt,name=held,proto3" json:"held,omitempty"`           // why it would count as down, were the cluster not disarmed
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5152,7 +5817,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5165,7 +5830,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -5294,6 +5959,27 @@ func (x *NodeInfo) GetFormat() uint32 {
 	return 0
 }
 
+func (x *NodeInfo) GetDrain() *DrainInfo {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+func (x *NodeInfo) GetReturning() []string {
+	if x != nil {
+		return x.Returning
+	}
+	return nil
+}
+
+func (x *NodeInfo) GetHeld() string {
+	if x != nil {
+		return x.Held
+	}
+	return ""
+}
+
 type DiskInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -5309,7 +5995,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5321,7 +6007,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5334,7 +6020,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -5409,7 +6095,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5421,7 +6107,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5434,7 +6120,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -5558,7 +6244,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5570,7 +6256,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5583,7 +6269,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -5647,7 +6333,7 @@ type PauseCount struct {
 
 func (x *PauseCount) Reset() {
 	*x = PauseCount{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5659,7 +6345,7 @@ func (x *PauseCount) String() string {
 func (*PauseCount) ProtoMessage() {}
 
 func (x *PauseCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5672,7 +6358,7 @@ func (x *PauseCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseCount.ProtoReflect.Descriptor instead.
 func (*PauseCount) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *PauseCount) GetUpToMs() int64 {
@@ -5711,7 +6397,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5723,7 +6409,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5736,7 +6422,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -5853,7 +6539,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5865,7 +6551,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5878,7 +6564,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Profile) GetName() string {
@@ -5949,7 +6635,7 @@ type QuorumSetRequest struct {
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5961,7 +6647,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5974,7 +6660,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -6014,7 +6700,7 @@ type QuorumForceRequest struct {
 
 func (x *QuorumForceRequest) Reset() {
 	*x = QuorumForceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6026,7 +6712,7 @@ func (x *QuorumForceRequest) String() string {
 func (*QuorumForceRequest) ProtoMessage() {}
 
 func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6039,7 +6725,7 @@ func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceRequest.ProtoReflect.Descriptor instead.
 func (*QuorumForceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *QuorumForceRequest) GetClusterName() string {
@@ -6060,7 +6746,7 @@ type QuorumForceResponse struct {
 
 func (x *QuorumForceResponse) Reset() {
 	*x = QuorumForceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6072,7 +6758,7 @@ func (x *QuorumForceResponse) String() string {
 func (*QuorumForceResponse) ProtoMessage() {}
 
 func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6085,7 +6771,7 @@ func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceResponse.ProtoReflect.Descriptor instead.
 func (*QuorumForceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *QuorumForceResponse) GetClusterName() string {
@@ -6119,7 +6805,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6131,7 +6817,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6144,7 +6830,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -6170,7 +6856,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6182,7 +6868,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6195,7 +6881,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -6215,7 +6901,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6227,7 +6913,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6240,7 +6926,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -6266,7 +6952,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6278,7 +6964,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6291,7 +6977,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -6309,7 +6995,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6321,7 +7007,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6334,7 +7020,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
 }
 
 type CsvAddRequest struct {
@@ -6350,7 +7036,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6362,7 +7048,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6375,7 +7061,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -6422,7 +7108,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6434,7 +7120,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6447,7 +7133,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -6467,7 +7153,7 @@ type CsvCheckRequest struct {
 
 func (x *CsvCheckRequest) Reset() {
 	*x = CsvCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6479,7 +7165,7 @@ func (x *CsvCheckRequest) String() string {
 func (*CsvCheckRequest) ProtoMessage() {}
 
 func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6492,7 +7178,7 @@ func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckRequest.ProtoReflect.Descriptor instead.
 func (*CsvCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *CsvCheckRequest) GetVolume() string {
@@ -6522,7 +7208,7 @@ type CsvCheckResponse struct {
 
 func (x *CsvCheckResponse) Reset() {
 	*x = CsvCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6534,7 +7220,7 @@ func (x *CsvCheckResponse) String() string {
 func (*CsvCheckResponse) ProtoMessage() {}
 
 func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6547,7 +7233,7 @@ func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckResponse.ProtoReflect.Descriptor instead.
 func (*CsvCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *CsvCheckResponse) GetNode() string {
@@ -6595,7 +7281,7 @@ type VolumeFinding struct {
 
 func (x *VolumeFinding) Reset() {
 	*x = VolumeFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6607,7 +7293,7 @@ func (x *VolumeFinding) String() string {
 func (*VolumeFinding) ProtoMessage() {}
 
 func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6620,7 +7306,7 @@ func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeFinding.ProtoReflect.Descriptor instead.
 func (*VolumeFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *VolumeFinding) GetWhat() string {
@@ -6649,7 +7335,7 @@ type CsvMaintenanceRequest struct {
 
 func (x *CsvMaintenanceRequest) Reset() {
 	*x = CsvMaintenanceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6661,7 +7347,7 @@ func (x *CsvMaintenanceRequest) String() string {
 func (*CsvMaintenanceRequest) ProtoMessage() {}
 
 func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6674,7 +7360,7 @@ func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *CsvMaintenanceRequest) GetVolume() string {
@@ -6714,7 +7400,7 @@ type CsvMaintenanceResponse struct {
 
 func (x *CsvMaintenanceResponse) Reset() {
 	*x = CsvMaintenanceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6726,7 +7412,7 @@ func (x *CsvMaintenanceResponse) String() string {
 func (*CsvMaintenanceResponse) ProtoMessage() {}
 
 func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6739,7 +7425,7 @@ func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *CsvMaintenanceResponse) GetVolume() *VolumeInfo {
@@ -6759,7 +7445,7 @@ type CsvSetRequest struct {
 
 func (x *CsvSetRequest) Reset() {
 	*x = CsvSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6771,7 +7457,7 @@ func (x *CsvSetRequest) String() string {
 func (*CsvSetRequest) ProtoMessage() {}
 
 func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6784,7 +7470,7 @@ func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetRequest.ProtoReflect.Descriptor instead.
 func (*CsvSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *CsvSetRequest) GetVolume() string {
@@ -6810,7 +7496,7 @@ type CsvSetResponse struct {
 
 func (x *CsvSetResponse) Reset() {
 	*x = CsvSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6822,7 +7508,7 @@ func (x *CsvSetResponse) String() string {
 func (*CsvSetResponse) ProtoMessage() {}
 
 func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6835,7 +7521,7 @@ func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetResponse.ProtoReflect.Descriptor instead.
 func (*CsvSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *CsvSetResponse) GetVolume() *VolumeInfo {
@@ -6854,7 +7540,7 @@ type CsvRemoveRequest struct {
 
 func (x *CsvRemoveRequest) Reset() {
 	*x = CsvRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6866,7 +7552,7 @@ func (x *CsvRemoveRequest) String() string {
 func (*CsvRemoveRequest) ProtoMessage() {}
 
 func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6879,7 +7565,7 @@ func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *CsvRemoveRequest) GetVolume() string {
@@ -6898,7 +7584,7 @@ type CsvRemoveResponse struct {
 
 func (x *CsvRemoveResponse) Reset() {
 	*x = CsvRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6910,7 +7596,7 @@ func (x *CsvRemoveResponse) String() string {
 func (*CsvRemoveResponse) ProtoMessage() {}
 
 func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6923,7 +7609,7 @@ func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *CsvRemoveResponse) GetDisk() string {
@@ -6945,7 +7631,7 @@ type AnswerDirectoryRequest struct {
 
 func (x *AnswerDirectoryRequest) Reset() {
 	*x = AnswerDirectoryRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6957,7 +7643,7 @@ func (x *AnswerDirectoryRequest) String() string {
 func (*AnswerDirectoryRequest) ProtoMessage() {}
 
 func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6970,7 +7656,7 @@ func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *AnswerDirectoryRequest) GetPath() string {
@@ -7011,7 +7697,7 @@ type AnswerDirectoryResponse struct {
 
 func (x *AnswerDirectoryResponse) Reset() {
 	*x = AnswerDirectoryResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7023,7 +7709,7 @@ func (x *AnswerDirectoryResponse) String() string {
 func (*AnswerDirectoryResponse) ProtoMessage() {}
 
 func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7036,7 +7722,7 @@ func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryResponse.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *AnswerDirectoryResponse) GetKind() string {
@@ -7063,7 +7749,7 @@ type GrowVolumeRequest struct {
 
 func (x *GrowVolumeRequest) Reset() {
 	*x = GrowVolumeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7075,7 +7761,7 @@ func (x *GrowVolumeRequest) String() string {
 func (*GrowVolumeRequest) ProtoMessage() {}
 
 func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7088,7 +7774,7 @@ func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeRequest.ProtoReflect.Descriptor instead.
 func (*GrowVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *GrowVolumeRequest) GetVolume() string {
@@ -7116,7 +7802,7 @@ type GrowVolumeResponse struct {
 
 func (x *GrowVolumeResponse) Reset() {
 	*x = GrowVolumeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7128,7 +7814,7 @@ func (x *GrowVolumeResponse) String() string {
 func (*GrowVolumeResponse) ProtoMessage() {}
 
 func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7141,7 +7827,7 @@ func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeResponse.ProtoReflect.Descriptor instead.
 func (*GrowVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *GrowVolumeResponse) GetLunSize() int64 {
@@ -7174,7 +7860,7 @@ type CsvGrowRequest struct {
 
 func (x *CsvGrowRequest) Reset() {
 	*x = CsvGrowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7186,7 +7872,7 @@ func (x *CsvGrowRequest) String() string {
 func (*CsvGrowRequest) ProtoMessage() {}
 
 func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7199,7 +7885,7 @@ func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowRequest.ProtoReflect.Descriptor instead.
 func (*CsvGrowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *CsvGrowRequest) GetVolume() string {
@@ -7221,7 +7907,7 @@ type CsvGrowResponse struct {
 
 func (x *CsvGrowResponse) Reset() {
 	*x = CsvGrowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7233,7 +7919,7 @@ func (x *CsvGrowResponse) String() string {
 func (*CsvGrowResponse) ProtoMessage() {}
 
 func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7246,7 +7932,7 @@ func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowResponse.ProtoReflect.Descriptor instead.
 func (*CsvGrowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *CsvGrowResponse) GetVolume() *VolumeInfo {
@@ -7287,7 +7973,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7299,7 +7985,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7312,7 +7998,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -7338,7 +8024,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7350,7 +8036,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7363,7 +8049,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -7390,7 +8076,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7402,7 +8088,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7415,7 +8101,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -7491,7 +8177,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7503,7 +8189,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7516,7 +8202,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -7543,7 +8229,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7555,7 +8241,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7568,7 +8254,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -7594,7 +8280,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7606,7 +8292,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7619,7 +8305,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -7639,7 +8325,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7651,7 +8337,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7664,7 +8350,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -7689,7 +8375,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7701,7 +8387,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7714,7 +8400,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
 }
 
 type VmStartRequest struct {
@@ -7727,7 +8413,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7739,7 +8425,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7752,7 +8438,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -7778,7 +8464,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7790,7 +8476,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7803,7 +8489,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -7824,7 +8510,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7836,7 +8522,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7849,7 +8535,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -7882,7 +8568,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7894,7 +8580,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7907,7 +8593,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -7927,7 +8613,7 @@ type VmSaveRequest struct {
 
 func (x *VmSaveRequest) Reset() {
 	*x = VmSaveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7939,7 +8625,7 @@ func (x *VmSaveRequest) String() string {
 func (*VmSaveRequest) ProtoMessage() {}
 
 func (x *VmSaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7952,7 +8638,7 @@ func (x *VmSaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmSaveRequest.ProtoReflect.Descriptor instead.
 func (*VmSaveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *VmSaveRequest) GetName() string {
@@ -7978,7 +8664,7 @@ type VmSaveResponse struct {
 
 func (x *VmSaveResponse) Reset() {
 	*x = VmSaveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7990,7 +8676,7 @@ func (x *VmSaveResponse) String() string {
 func (*VmSaveResponse) ProtoMessage() {}
 
 func (x *VmSaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8003,7 +8689,7 @@ func (x *VmSaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmSaveResponse.ProtoReflect.Descriptor instead.
 func (*VmSaveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *VmSaveResponse) GetGroup() *GroupInfo {
@@ -8022,7 +8708,7 @@ type VmDiscardStateRequest struct {
 
 func (x *VmDiscardStateRequest) Reset() {
 	*x = VmDiscardStateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8034,7 +8720,7 @@ func (x *VmDiscardStateRequest) String() string {
 func (*VmDiscardStateRequest) ProtoMessage() {}
 
 func (x *VmDiscardStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8047,7 +8733,7 @@ func (x *VmDiscardStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmDiscardStateRequest.ProtoReflect.Descriptor instead.
 func (*VmDiscardStateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *VmDiscardStateRequest) GetName() string {
@@ -8066,7 +8752,7 @@ type VmDiscardStateResponse struct {
 
 func (x *VmDiscardStateResponse) Reset() {
 	*x = VmDiscardStateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8078,7 +8764,7 @@ func (x *VmDiscardStateResponse) String() string {
 func (*VmDiscardStateResponse) ProtoMessage() {}
 
 func (x *VmDiscardStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8091,7 +8777,7 @@ func (x *VmDiscardStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmDiscardStateResponse.ProtoReflect.Descriptor instead.
 func (*VmDiscardStateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *VmDiscardStateResponse) GetGroup() *GroupInfo {
@@ -8111,7 +8797,7 @@ type VmMoveRequest struct {
 
 func (x *VmMoveRequest) Reset() {
 	*x = VmMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8123,7 +8809,7 @@ func (x *VmMoveRequest) String() string {
 func (*VmMoveRequest) ProtoMessage() {}
 
 func (x *VmMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8136,7 +8822,7 @@ func (x *VmMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmMoveRequest.ProtoReflect.Descriptor instead.
 func (*VmMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *VmMoveRequest) GetName() string {
@@ -8162,7 +8848,7 @@ type VmMoveResponse struct {
 
 func (x *VmMoveResponse) Reset() {
 	*x = VmMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8174,7 +8860,7 @@ func (x *VmMoveResponse) String() string {
 func (*VmMoveResponse) ProtoMessage() {}
 
 func (x *VmMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8187,7 +8873,7 @@ func (x *VmMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmMoveResponse.ProtoReflect.Descriptor instead.
 func (*VmMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *VmMoveResponse) GetGroup() *GroupInfo {
@@ -8208,7 +8894,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8220,7 +8906,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8233,7 +8919,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -8269,7 +8955,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8281,7 +8967,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8294,7 +8980,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -8335,7 +9021,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8347,7 +9033,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8360,7 +9046,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *Chunk) GetName() string {
@@ -8387,7 +9073,7 @@ type QuickMigrateRequest struct {
 
 func (x *QuickMigrateRequest) Reset() {
 	*x = QuickMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8399,7 +9085,7 @@ func (x *QuickMigrateRequest) String() string {
 func (*QuickMigrateRequest) ProtoMessage() {}
 
 func (x *QuickMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8412,7 +9098,7 @@ func (x *QuickMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuickMigrateRequest.ProtoReflect.Descriptor instead.
 func (*QuickMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *QuickMigrateRequest) GetVm() string {
@@ -8441,7 +9127,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8453,7 +9139,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8466,7 +9152,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -8513,7 +9199,7 @@ type MigrationOptions struct {
 
 func (x *MigrationOptions) Reset() {
 	*x = MigrationOptions{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8525,7 +9211,7 @@ func (x *MigrationOptions) String() string {
 func (*MigrationOptions) ProtoMessage() {}
 
 func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8538,7 +9224,7 @@ func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
 func (*MigrationOptions) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
@@ -8593,7 +9279,7 @@ type MigrationFactsRequest struct {
 
 func (x *MigrationFactsRequest) Reset() {
 	*x = MigrationFactsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8605,7 +9291,7 @@ func (x *MigrationFactsRequest) String() string {
 func (*MigrationFactsRequest) ProtoMessage() {}
 
 func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8618,7 +9304,7 @@ func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationFactsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *MigrationFactsRequest) GetNetworks() []string {
@@ -8655,7 +9341,7 @@ type MigrationFactsResponse struct {
 
 func (x *MigrationFactsResponse) Reset() {
 	*x = MigrationFactsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8667,7 +9353,7 @@ func (x *MigrationFactsResponse) String() string {
 func (*MigrationFactsResponse) ProtoMessage() {}
 
 func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8680,7 +9366,7 @@ func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationFactsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *MigrationFactsResponse) GetName() string {
@@ -8779,7 +9465,7 @@ type CpuVerdict struct {
 
 func (x *CpuVerdict) Reset() {
 	*x = CpuVerdict{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8791,7 +9477,7 @@ func (x *CpuVerdict) String() string {
 func (*CpuVerdict) ProtoMessage() {}
 
 func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8804,7 +9490,7 @@ func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuVerdict.ProtoReflect.Descriptor instead.
 func (*CpuVerdict) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *CpuVerdict) GetKnown() bool {
@@ -8831,14 +9517,15 @@ func (x *CpuVerdict) GetFeatures() []string {
 type MigrationCheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vm            string                 `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
-	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"` // node; empty: chosen
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`                                      // node; empty: chosen
+	FactsAlone    bool                   `protobuf:"varint,190,opt,name=facts_alone,json=factsAlone,proto3" json:"facts_alone,omitempty"` // without a forecast, which costs the machine something
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MigrationCheckRequest) Reset() {
 	*x = MigrationCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8850,7 +9537,7 @@ func (x *MigrationCheckRequest) String() string {
 func (*MigrationCheckRequest) ProtoMessage() {}
 
 func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8863,7 +9550,7 @@ func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{150}
 }
 
 func (x *MigrationCheckRequest) GetVm() string {
@@ -8878,6 +9565,13 @@ func (x *MigrationCheckRequest) GetTo() string {
 		return x.To
 	}
 	return ""
+}
+
+func (x *MigrationCheckRequest) GetFactsAlone() bool {
+	if x != nil {
+		return x.FactsAlone
+	}
+	return false
 }
 
 type MigrationCheckResponse struct {
@@ -8899,7 +9593,7 @@ type MigrationCheckResponse struct {
 
 func (x *MigrationCheckResponse) Reset() {
 	*x = MigrationCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8911,7 +9605,7 @@ func (x *MigrationCheckResponse) String() string {
 func (*MigrationCheckResponse) ProtoMessage() {}
 
 func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8924,7 +9618,7 @@ func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{151}
 }
 
 func (x *MigrationCheckResponse) GetVm() string {
@@ -9015,7 +9709,7 @@ type MigrationFinding struct {
 
 func (x *MigrationFinding) Reset() {
 	*x = MigrationFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9027,7 +9721,7 @@ func (x *MigrationFinding) String() string {
 func (*MigrationFinding) ProtoMessage() {}
 
 func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9040,7 +9734,7 @@ func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFinding.ProtoReflect.Descriptor instead.
 func (*MigrationFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *MigrationFinding) GetSeverity() string {
@@ -9072,7 +9766,7 @@ type MigrationListRequest struct {
 
 func (x *MigrationListRequest) Reset() {
 	*x = MigrationListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9084,7 +9778,7 @@ func (x *MigrationListRequest) String() string {
 func (*MigrationListRequest) ProtoMessage() {}
 
 func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9097,7 +9791,7 @@ func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListRequest.ProtoReflect.Descriptor instead.
 func (*MigrationListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{142}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{153}
 }
 
 type MigrationListResponse struct {
@@ -9109,7 +9803,7 @@ type MigrationListResponse struct {
 
 func (x *MigrationListResponse) Reset() {
 	*x = MigrationListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9121,7 +9815,7 @@ func (x *MigrationListResponse) String() string {
 func (*MigrationListResponse) ProtoMessage() {}
 
 func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9134,7 +9828,7 @@ func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListResponse.ProtoReflect.Descriptor instead.
 func (*MigrationListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{143}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{154}
 }
 
 func (x *MigrationListResponse) GetMoves() []*MigrationUpdate {
@@ -9153,7 +9847,7 @@ type MigrationCancelRequest struct {
 
 func (x *MigrationCancelRequest) Reset() {
 	*x = MigrationCancelRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9165,7 +9859,7 @@ func (x *MigrationCancelRequest) String() string {
 func (*MigrationCancelRequest) ProtoMessage() {}
 
 func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9178,7 +9872,7 @@ func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{144}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *MigrationCancelRequest) GetVm() string {
@@ -9196,7 +9890,7 @@ type MigrationCancelResponse struct {
 
 func (x *MigrationCancelResponse) Reset() {
 	*x = MigrationCancelResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[156]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9208,7 +9902,7 @@ func (x *MigrationCancelResponse) String() string {
 func (*MigrationCancelResponse) ProtoMessage() {}
 
 func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[156]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9221,7 +9915,7 @@ func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCancelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{145}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{156}
 }
 
 type MigrationSettings struct {
@@ -9236,7 +9930,7 @@ type MigrationSettings struct {
 
 func (x *MigrationSettings) Reset() {
 	*x = MigrationSettings{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[157]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9248,7 +9942,7 @@ func (x *MigrationSettings) String() string {
 func (*MigrationSettings) ProtoMessage() {}
 
 func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[157]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9261,7 +9955,7 @@ func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
 func (*MigrationSettings) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{146}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{157}
 }
 
 func (x *MigrationSettings) GetOut() uint32 {
@@ -9304,7 +9998,7 @@ type MigrationSetRequest struct {
 
 func (x *MigrationSetRequest) Reset() {
 	*x = MigrationSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[158]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9316,7 +10010,7 @@ func (x *MigrationSetRequest) String() string {
 func (*MigrationSetRequest) ProtoMessage() {}
 
 func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[158]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9329,7 +10023,7 @@ func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetRequest.ProtoReflect.Descriptor instead.
 func (*MigrationSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{147}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{158}
 }
 
 func (x *MigrationSetRequest) GetOut() uint32 {
@@ -9369,7 +10063,7 @@ type MigrationSetResponse struct {
 
 func (x *MigrationSetResponse) Reset() {
 	*x = MigrationSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[159]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9381,7 +10075,7 @@ func (x *MigrationSetResponse) String() string {
 func (*MigrationSetResponse) ProtoMessage() {}
 
 func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[159]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9394,7 +10088,7 @@ func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetResponse.ProtoReflect.Descriptor instead.
 func (*MigrationSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{148}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{159}
 }
 
 func (x *MigrationSetResponse) GetSettings() *MigrationSettings {
@@ -9436,7 +10130,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[160]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9448,7 +10142,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[160]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9461,7 +10155,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{149}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{160}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -9641,7 +10335,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[161]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9653,7 +10347,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[161]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9666,7 +10360,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{150}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{161}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -9684,7 +10378,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[162]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9696,7 +10390,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[162]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9709,7 +10403,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{151}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{162}
 }
 
 type EventsRequest struct {
@@ -9722,7 +10416,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[163]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9734,7 +10428,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[163]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9747,7 +10441,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{152}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{163}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -9778,7 +10472,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[164]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9790,7 +10484,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[164]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9803,7 +10497,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{153}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{164}
 }
 
 func (x *Event) GetId() uint64 {
@@ -10093,8 +10787,53 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x11NodeRemoveRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"(\n" +
 	"\x12NodeRemoveResponse\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"\x0f\n" +
-	"\rStatusRequest\"\xd1\x04\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x80\x01\n" +
+	"\x10NodeDrainRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\tR\x05force\x12\x14\n" +
+	"\x05check\x18\x03 \x01(\bR\x05check\x12\x1a\n" +
+	"\bshutdown\x18\x04 \x01(\bR\bshutdown\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"V\n" +
+	"\x11NodeDrainResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
+	"\x04plan\x18\x02 \x03(\v2\x19.quorate.api.v1.DrainItemR\x04plan\"g\n" +
+	"\tDrainItem\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x10\n" +
+	"\x03how\x18\x03 \x01(\tR\x03how\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"\xd2\x01\n" +
+	"\tDrainInfo\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x19\n" +
+	"\bsince_ms\x18\x02 \x01(\x03R\asinceMs\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\tR\x05force\x12\x1a\n" +
+	"\bshutdown\x18\x05 \x01(\bR\bshutdown\x12\x14\n" +
+	"\x05waits\x18\x06 \x01(\tR\x05waits\x12\x12\n" +
+	"\x04left\x18\a \x03(\tR\x04left\x12\x12\n" +
+	"\x04away\x18\b \x03(\tR\x04away\x12\x12\n" +
+	"\x04held\x18\t \x03(\tR\x04held\"C\n" +
+	"\x11NodeResumeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\bfailback\x18\x02 \x01(\bR\bfailback\"P\n" +
+	"\x12NodeResumeResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04away\x18\x02 \x03(\tR\x04away\x12\x12\n" +
+	"\x04held\x18\x03 \x03(\tR\x04held\"8\n" +
+	"\rDisarmRequest\x12\x15\n" +
+	"\x06for_ms\x18\x01 \x01(\x03R\x05forMs\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"H\n" +
+	"\x0eDisarmResponse\x126\n" +
+	"\bdisarmed\x18\x01 \x01(\v2\x1a.quorate.api.v1.DisarmInfoR\bdisarmed\"R\n" +
+	"\n" +
+	"DisarmInfo\x12\x17\n" +
+	"\aleft_ms\x18\x01 \x01(\x03R\x06leftMs\x12\x19\n" +
+	"\bsince_ms\x18\x02 \x01(\x03R\asinceMs\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\f\n" +
+	"\n" +
+	"ArmRequest\"\r\n" +
+	"\vArmResponse\"\x0f\n" +
+	"\rStatusRequest\"\x8a\x05\n" +
 	"\x0eStatusResponse\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\x122\n" +
 	"\x06quorum\x18\x02 \x01(\v2\x1a.quorate.api.v1.QuorumInfoR\x06quorum\x12.\n" +
@@ -10109,7 +10848,8 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\aprofile\x18\n" +
 	" \x01(\v2\x17.quorate.api.v1.ProfileR\aprofile\x127\n" +
 	"\bnetworks\x182 \x03(\v2\x1b.quorate.api.v1.NetworkInfoR\bnetworks\x12N\n" +
-	"\x10virtual_networks\x18\xaa\x01 \x03(\v2\".quorate.api.v1.VirtualNetworkInfoR\x0fvirtualNetworks\"\x96\x01\n" +
+	"\x10virtual_networks\x18\xaa\x01 \x03(\v2\".quorate.api.v1.VirtualNetworkInfoR\x0fvirtualNetworks\x127\n" +
+	"\bdisarmed\x18\xbe\x01 \x01(\v2\x1a.quorate.api.v1.DisarmInfoR\bdisarmed\"\x96\x01\n" +
 	"\x12VirtualNetworkInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x128\n" +
@@ -10239,7 +10979,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
 	"\x04host\x18\x03 \x01(\tR\x04host\x12\x14\n" +
-	"\x05share\x18n \x01(\tR\x05share\"\xf4\x03\n" +
+	"\x05share\x18n \x01(\tR\x05share\"\xda\x04\n" +
 	"\bNodeInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -10260,7 +11000,10 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\x04cpus\x18\x0f \x01(\x04R\x04cpus\x12\x1b\n" +
 	"\tcpu_model\x18\x10 \x01(\tR\bcpuModel\x12\x12\n" +
 	"\x04site\x18\x1e \x01(\tR\x04site\x12\x16\n" +
-	"\x06format\x18n \x01(\rR\x06format\"\x96\x01\n" +
+	"\x06format\x18n \x01(\rR\x06format\x120\n" +
+	"\x05drain\x18\xbe\x01 \x01(\v2\x19.quorate.api.v1.DrainInfoR\x05drain\x12\x1d\n" +
+	"\treturning\x18\xbf\x01 \x03(\tR\treturning\x12\x13\n" +
+	"\x04held\x18\xc0\x01 \x01(\tR\x04held\"\x96\x01\n" +
 	"\bDiskInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -10523,10 +11266,12 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"CpuVerdict\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x18\n" +
 	"\amissing\x18\x02 \x03(\tR\amissing\x12\x1a\n" +
-	"\bfeatures\x18\x03 \x03(\tR\bfeatures\"7\n" +
+	"\bfeatures\x18\x03 \x03(\tR\bfeatures\"Y\n" +
 	"\x15MigrationCheckRequest\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\tR\x02to\"\xd6\x02\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12 \n" +
+	"\vfacts_alone\x18\xbe\x01 \x01(\bR\n" +
+	"factsAlone\"\xd6\x02\n" +
 	"\x16MigrationCheckResponse\x12\x0e\n" +
 	"\x02vm\x18\x01 \x01(\tR\x02vm\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
@@ -10631,7 +11376,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12b\n" +
 	"\x0fAnswerDirectory\x12&.quorate.api.v1.AnswerDirectoryRequest\x1a'.quorate.api.v1.AnswerDirectoryResponse\x12S\n" +
 	"\n" +
-	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xcc\x1d\n" +
+	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xfc\x1f\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -10639,7 +11384,12 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\aNodeAdd\x12\x1e.quorate.api.v1.NodeAddRequest\x1a\x18.quorate.api.v1.Progress0\x01\x12J\n" +
 	"\aNodeSet\x12\x1e.quorate.api.v1.NodeSetRequest\x1a\x1f.quorate.api.v1.NodeSetResponse\x12S\n" +
 	"\n" +
-	"NodeRemove\x12!.quorate.api.v1.NodeRemoveRequest\x1a\".quorate.api.v1.NodeRemoveResponse\x12G\n" +
+	"NodeRemove\x12!.quorate.api.v1.NodeRemoveRequest\x1a\".quorate.api.v1.NodeRemoveResponse\x12P\n" +
+	"\tNodeDrain\x12 .quorate.api.v1.NodeDrainRequest\x1a!.quorate.api.v1.NodeDrainResponse\x12S\n" +
+	"\n" +
+	"NodeResume\x12!.quorate.api.v1.NodeResumeRequest\x1a\".quorate.api.v1.NodeResumeResponse\x12G\n" +
+	"\x06Disarm\x12\x1d.quorate.api.v1.DisarmRequest\x1a\x1e.quorate.api.v1.DisarmResponse\x12>\n" +
+	"\x03Arm\x12\x1a.quorate.api.v1.ArmRequest\x1a\x1b.quorate.api.v1.ArmResponse\x12G\n" +
 	"\x06Status\x12\x1d.quorate.api.v1.StatusRequest\x1a\x1e.quorate.api.v1.StatusResponse\x12P\n" +
 	"\tQuorumSet\x12 .quorate.api.v1.QuorumSetRequest\x1a!.quorate.api.v1.QuorumSetResponse\x12V\n" +
 	"\vQuorumForce\x12\".quorate.api.v1.QuorumForceRequest\x1a#.quorate.api.v1.QuorumForceResponse\x12J\n" +
@@ -10696,7 +11446,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 156)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 167)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),                   // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),             // 1: quorate.api.v1.ChallengeRequest
@@ -10751,115 +11501,126 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*NodeSetResponse)(nil),              // 50: quorate.api.v1.NodeSetResponse
 	(*NodeRemoveRequest)(nil),            // 51: quorate.api.v1.NodeRemoveRequest
 	(*NodeRemoveResponse)(nil),           // 52: quorate.api.v1.NodeRemoveResponse
-	(*StatusRequest)(nil),                // 53: quorate.api.v1.StatusRequest
-	(*StatusResponse)(nil),               // 54: quorate.api.v1.StatusResponse
-	(*VirtualNetworkInfo)(nil),           // 55: quorate.api.v1.VirtualNetworkInfo
-	(*VirtualNetworkNode)(nil),           // 56: quorate.api.v1.VirtualNetworkNode
-	(*VirtualNetworkSetRequest)(nil),     // 57: quorate.api.v1.VirtualNetworkSetRequest
-	(*VirtualNetworkSetResponse)(nil),    // 58: quorate.api.v1.VirtualNetworkSetResponse
-	(*VirtualNetworkRemoveRequest)(nil),  // 59: quorate.api.v1.VirtualNetworkRemoveRequest
-	(*VirtualNetworkRemoveResponse)(nil), // 60: quorate.api.v1.VirtualNetworkRemoveResponse
-	(*NetworkInfo)(nil),                  // 61: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),               // 62: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),            // 63: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),           // 64: quorate.api.v1.ClusterSetResponse
-	(*ClusterCpuRequest)(nil),            // 65: quorate.api.v1.ClusterCpuRequest
-	(*ClusterCpuSetRequest)(nil),         // 66: quorate.api.v1.ClusterCpuSetRequest
-	(*ClusterCpuResponse)(nil),           // 67: quorate.api.v1.ClusterCpuResponse
-	(*CpuNode)(nil),                      // 68: quorate.api.v1.CpuNode
-	(*CpuMachine)(nil),                   // 69: quorate.api.v1.CpuMachine
-	(*ClusterUpgradeRequest)(nil),        // 70: quorate.api.v1.ClusterUpgradeRequest
-	(*ClusterUpgradeResponse)(nil),       // 71: quorate.api.v1.ClusterUpgradeResponse
-	(*ConfigExportRequest)(nil),          // 72: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil),         // 73: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),            // 74: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),           // 75: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),                  // 76: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),                   // 77: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                         // 78: quorate.api.v1.Vote
-	(*Witness)(nil),                      // 79: quorate.api.v1.Witness
-	(*NodeInfo)(nil),                     // 80: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),                     // 81: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),                   // 82: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),                 // 83: quorate.api.v1.VolumeOnNode
-	(*PauseCount)(nil),                   // 84: quorate.api.v1.PauseCount
-	(*GroupInfo)(nil),                    // 85: quorate.api.v1.GroupInfo
-	(*Profile)(nil),                      // 86: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),             // 87: quorate.api.v1.QuorumSetRequest
-	(*QuorumForceRequest)(nil),           // 88: quorate.api.v1.QuorumForceRequest
-	(*QuorumForceResponse)(nil),          // 89: quorate.api.v1.QuorumForceResponse
-	(*QuorumSetResponse)(nil),            // 90: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),               // 91: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),              // 92: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),             // 93: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),            // 94: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),                // 95: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),               // 96: quorate.api.v1.CsvAddResponse
-	(*CsvCheckRequest)(nil),              // 97: quorate.api.v1.CsvCheckRequest
-	(*CsvCheckResponse)(nil),             // 98: quorate.api.v1.CsvCheckResponse
-	(*VolumeFinding)(nil),                // 99: quorate.api.v1.VolumeFinding
-	(*CsvMaintenanceRequest)(nil),        // 100: quorate.api.v1.CsvMaintenanceRequest
-	(*CsvMaintenanceResponse)(nil),       // 101: quorate.api.v1.CsvMaintenanceResponse
-	(*CsvSetRequest)(nil),                // 102: quorate.api.v1.CsvSetRequest
-	(*CsvSetResponse)(nil),               // 103: quorate.api.v1.CsvSetResponse
-	(*CsvRemoveRequest)(nil),             // 104: quorate.api.v1.CsvRemoveRequest
-	(*CsvRemoveResponse)(nil),            // 105: quorate.api.v1.CsvRemoveResponse
-	(*AnswerDirectoryRequest)(nil),       // 106: quorate.api.v1.AnswerDirectoryRequest
-	(*AnswerDirectoryResponse)(nil),      // 107: quorate.api.v1.AnswerDirectoryResponse
-	(*GrowVolumeRequest)(nil),            // 108: quorate.api.v1.GrowVolumeRequest
-	(*GrowVolumeResponse)(nil),           // 109: quorate.api.v1.GrowVolumeResponse
-	(*CsvGrowRequest)(nil),               // 110: quorate.api.v1.CsvGrowRequest
-	(*CsvGrowResponse)(nil),              // 111: quorate.api.v1.CsvGrowResponse
-	(*CsvMoveRequest)(nil),               // 112: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),              // 113: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),              // 114: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),             // 115: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),                 // 116: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),                // 117: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),              // 118: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),             // 119: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),               // 120: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),              // 121: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),                // 122: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),               // 123: quorate.api.v1.VmStopResponse
-	(*VmSaveRequest)(nil),                // 124: quorate.api.v1.VmSaveRequest
-	(*VmSaveResponse)(nil),               // 125: quorate.api.v1.VmSaveResponse
-	(*VmDiscardStateRequest)(nil),        // 126: quorate.api.v1.VmDiscardStateRequest
-	(*VmDiscardStateResponse)(nil),       // 127: quorate.api.v1.VmDiscardStateResponse
-	(*VmMoveRequest)(nil),                // 128: quorate.api.v1.VmMoveRequest
-	(*VmMoveResponse)(nil),               // 129: quorate.api.v1.VmMoveResponse
-	(*VmShowRequest)(nil),                // 130: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),               // 131: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                        // 132: quorate.api.v1.Chunk
-	(*QuickMigrateRequest)(nil),          // 133: quorate.api.v1.QuickMigrateRequest
-	(*LiveMigrateRequest)(nil),           // 134: quorate.api.v1.LiveMigrateRequest
-	(*MigrationOptions)(nil),             // 135: quorate.api.v1.MigrationOptions
-	(*MigrationFactsRequest)(nil),        // 136: quorate.api.v1.MigrationFactsRequest
-	(*MigrationFactsResponse)(nil),       // 137: quorate.api.v1.MigrationFactsResponse
-	(*CpuVerdict)(nil),                   // 138: quorate.api.v1.CpuVerdict
-	(*MigrationCheckRequest)(nil),        // 139: quorate.api.v1.MigrationCheckRequest
-	(*MigrationCheckResponse)(nil),       // 140: quorate.api.v1.MigrationCheckResponse
-	(*MigrationFinding)(nil),             // 141: quorate.api.v1.MigrationFinding
-	(*MigrationListRequest)(nil),         // 142: quorate.api.v1.MigrationListRequest
-	(*MigrationListResponse)(nil),        // 143: quorate.api.v1.MigrationListResponse
-	(*MigrationCancelRequest)(nil),       // 144: quorate.api.v1.MigrationCancelRequest
-	(*MigrationCancelResponse)(nil),      // 145: quorate.api.v1.MigrationCancelResponse
-	(*MigrationSettings)(nil),            // 146: quorate.api.v1.MigrationSettings
-	(*MigrationSetRequest)(nil),          // 147: quorate.api.v1.MigrationSetRequest
-	(*MigrationSetResponse)(nil),         // 148: quorate.api.v1.MigrationSetResponse
-	(*MigrationUpdate)(nil),              // 149: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),              // 150: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),             // 151: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),                // 152: quorate.api.v1.EventsRequest
-	(*Event)(nil),                        // 153: quorate.api.v1.Event
-	nil,                                  // 154: quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
-	nil,                                  // 155: quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
+	(*NodeDrainRequest)(nil),             // 53: quorate.api.v1.NodeDrainRequest
+	(*NodeDrainResponse)(nil),            // 54: quorate.api.v1.NodeDrainResponse
+	(*DrainItem)(nil),                    // 55: quorate.api.v1.DrainItem
+	(*DrainInfo)(nil),                    // 56: quorate.api.v1.DrainInfo
+	(*NodeResumeRequest)(nil),            // 57: quorate.api.v1.NodeResumeRequest
+	(*NodeResumeResponse)(nil),           // 58: quorate.api.v1.NodeResumeResponse
+	(*DisarmRequest)(nil),                // 59: quorate.api.v1.DisarmRequest
+	(*DisarmResponse)(nil),               // 60: quorate.api.v1.DisarmResponse
+	(*DisarmInfo)(nil),                   // 61: quorate.api.v1.DisarmInfo
+	(*ArmRequest)(nil),                   // 62: quorate.api.v1.ArmRequest
+	(*ArmResponse)(nil),                  // 63: quorate.api.v1.ArmResponse
+	(*StatusRequest)(nil),                // 64: quorate.api.v1.StatusRequest
+	(*StatusResponse)(nil),               // 65: quorate.api.v1.StatusResponse
+	(*VirtualNetworkInfo)(nil),           // 66: quorate.api.v1.VirtualNetworkInfo
+	(*VirtualNetworkNode)(nil),           // 67: quorate.api.v1.VirtualNetworkNode
+	(*VirtualNetworkSetRequest)(nil),     // 68: quorate.api.v1.VirtualNetworkSetRequest
+	(*VirtualNetworkSetResponse)(nil),    // 69: quorate.api.v1.VirtualNetworkSetResponse
+	(*VirtualNetworkRemoveRequest)(nil),  // 70: quorate.api.v1.VirtualNetworkRemoveRequest
+	(*VirtualNetworkRemoveResponse)(nil), // 71: quorate.api.v1.VirtualNetworkRemoveResponse
+	(*NetworkInfo)(nil),                  // 72: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),               // 73: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),            // 74: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),           // 75: quorate.api.v1.ClusterSetResponse
+	(*ClusterCpuRequest)(nil),            // 76: quorate.api.v1.ClusterCpuRequest
+	(*ClusterCpuSetRequest)(nil),         // 77: quorate.api.v1.ClusterCpuSetRequest
+	(*ClusterCpuResponse)(nil),           // 78: quorate.api.v1.ClusterCpuResponse
+	(*CpuNode)(nil),                      // 79: quorate.api.v1.CpuNode
+	(*CpuMachine)(nil),                   // 80: quorate.api.v1.CpuMachine
+	(*ClusterUpgradeRequest)(nil),        // 81: quorate.api.v1.ClusterUpgradeRequest
+	(*ClusterUpgradeResponse)(nil),       // 82: quorate.api.v1.ClusterUpgradeResponse
+	(*ConfigExportRequest)(nil),          // 83: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil),         // 84: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),            // 85: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),           // 86: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),                  // 87: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),                   // 88: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                         // 89: quorate.api.v1.Vote
+	(*Witness)(nil),                      // 90: quorate.api.v1.Witness
+	(*NodeInfo)(nil),                     // 91: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),                     // 92: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),                   // 93: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),                 // 94: quorate.api.v1.VolumeOnNode
+	(*PauseCount)(nil),                   // 95: quorate.api.v1.PauseCount
+	(*GroupInfo)(nil),                    // 96: quorate.api.v1.GroupInfo
+	(*Profile)(nil),                      // 97: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),             // 98: quorate.api.v1.QuorumSetRequest
+	(*QuorumForceRequest)(nil),           // 99: quorate.api.v1.QuorumForceRequest
+	(*QuorumForceResponse)(nil),          // 100: quorate.api.v1.QuorumForceResponse
+	(*QuorumSetResponse)(nil),            // 101: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),               // 102: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),              // 103: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),             // 104: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),            // 105: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),                // 106: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),               // 107: quorate.api.v1.CsvAddResponse
+	(*CsvCheckRequest)(nil),              // 108: quorate.api.v1.CsvCheckRequest
+	(*CsvCheckResponse)(nil),             // 109: quorate.api.v1.CsvCheckResponse
+	(*VolumeFinding)(nil),                // 110: quorate.api.v1.VolumeFinding
+	(*CsvMaintenanceRequest)(nil),        // 111: quorate.api.v1.CsvMaintenanceRequest
+	(*CsvMaintenanceResponse)(nil),       // 112: quorate.api.v1.CsvMaintenanceResponse
+	(*CsvSetRequest)(nil),                // 113: quorate.api.v1.CsvSetRequest
+	(*CsvSetResponse)(nil),               // 114: quorate.api.v1.CsvSetResponse
+	(*CsvRemoveRequest)(nil),             // 115: quorate.api.v1.CsvRemoveRequest
+	(*CsvRemoveResponse)(nil),            // 116: quorate.api.v1.CsvRemoveResponse
+	(*AnswerDirectoryRequest)(nil),       // 117: quorate.api.v1.AnswerDirectoryRequest
+	(*AnswerDirectoryResponse)(nil),      // 118: quorate.api.v1.AnswerDirectoryResponse
+	(*GrowVolumeRequest)(nil),            // 119: quorate.api.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),           // 120: quorate.api.v1.GrowVolumeResponse
+	(*CsvGrowRequest)(nil),               // 121: quorate.api.v1.CsvGrowRequest
+	(*CsvGrowResponse)(nil),              // 122: quorate.api.v1.CsvGrowResponse
+	(*CsvMoveRequest)(nil),               // 123: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),              // 124: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),              // 125: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),             // 126: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),                 // 127: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),                // 128: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),              // 129: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),             // 130: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),               // 131: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),              // 132: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),                // 133: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),               // 134: quorate.api.v1.VmStopResponse
+	(*VmSaveRequest)(nil),                // 135: quorate.api.v1.VmSaveRequest
+	(*VmSaveResponse)(nil),               // 136: quorate.api.v1.VmSaveResponse
+	(*VmDiscardStateRequest)(nil),        // 137: quorate.api.v1.VmDiscardStateRequest
+	(*VmDiscardStateResponse)(nil),       // 138: quorate.api.v1.VmDiscardStateResponse
+	(*VmMoveRequest)(nil),                // 139: quorate.api.v1.VmMoveRequest
+	(*VmMoveResponse)(nil),               // 140: quorate.api.v1.VmMoveResponse
+	(*VmShowRequest)(nil),                // 141: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),               // 142: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                        // 143: quorate.api.v1.Chunk
+	(*QuickMigrateRequest)(nil),          // 144: quorate.api.v1.QuickMigrateRequest
+	(*LiveMigrateRequest)(nil),           // 145: quorate.api.v1.LiveMigrateRequest
+	(*MigrationOptions)(nil),             // 146: quorate.api.v1.MigrationOptions
+	(*MigrationFactsRequest)(nil),        // 147: quorate.api.v1.MigrationFactsRequest
+	(*MigrationFactsResponse)(nil),       // 148: quorate.api.v1.MigrationFactsResponse
+	(*CpuVerdict)(nil),                   // 149: quorate.api.v1.CpuVerdict
+	(*MigrationCheckRequest)(nil),        // 150: quorate.api.v1.MigrationCheckRequest
+	(*MigrationCheckResponse)(nil),       // 151: quorate.api.v1.MigrationCheckResponse
+	(*MigrationFinding)(nil),             // 152: quorate.api.v1.MigrationFinding
+	(*MigrationListRequest)(nil),         // 153: quorate.api.v1.MigrationListRequest
+	(*MigrationListResponse)(nil),        // 154: quorate.api.v1.MigrationListResponse
+	(*MigrationCancelRequest)(nil),       // 155: quorate.api.v1.MigrationCancelRequest
+	(*MigrationCancelResponse)(nil),      // 156: quorate.api.v1.MigrationCancelResponse
+	(*MigrationSettings)(nil),            // 157: quorate.api.v1.MigrationSettings
+	(*MigrationSetRequest)(nil),          // 158: quorate.api.v1.MigrationSetRequest
+	(*MigrationSetResponse)(nil),         // 159: quorate.api.v1.MigrationSetResponse
+	(*MigrationUpdate)(nil),              // 160: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),              // 161: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),             // 162: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),                // 163: quorate.api.v1.EventsRequest
+	(*Event)(nil),                        // 164: quorate.api.v1.Event
+	nil,                                  // 165: quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
+	nil,                                  // 166: quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
 	10,  // 1: quorate.api.v1.NodeDescription.cpu_models:type_name -> quorate.api.v1.CpuModel
 	8,   // 2: quorate.api.v1.NodeDescription.bridges:type_name -> quorate.api.v1.Bridges
-	55,  // 3: quorate.api.v1.NodeDescription.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
+	66,  // 3: quorate.api.v1.NodeDescription.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
 	9,   // 4: quorate.api.v1.Bridges.bridges:type_name -> quorate.api.v1.Bridge
 	14,  // 5: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
 	16,  // 6: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
@@ -10869,190 +11630,202 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	19,  // 10: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	19,  // 11: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
 	33,  // 12: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	149, // 13: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	160, // 13: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
 	45,  // 14: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
 	46,  // 15: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
 	45,  // 16: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
-	76,  // 17: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	77,  // 18: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	80,  // 19: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	81,  // 20: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	82,  // 21: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	85,  // 22: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	86,  // 23: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	61,  // 24: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
-	55,  // 25: quorate.api.v1.StatusResponse.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
-	56,  // 26: quorate.api.v1.VirtualNetworkInfo.nodes:type_name -> quorate.api.v1.VirtualNetworkNode
-	154, // 27: quorate.api.v1.VirtualNetworkSetRequest.nodes:type_name -> quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
-	55,  // 28: quorate.api.v1.VirtualNetworkSetResponse.network:type_name -> quorate.api.v1.VirtualNetworkInfo
-	62,  // 29: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	76,  // 30: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	68,  // 31: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
-	69,  // 32: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
-	61,  // 33: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	79,  // 34: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	78,  // 35: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
-	5,   // 36: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	83,  // 37: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	84,  // 38: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
-	77,  // 39: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	81,  // 40: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	82,  // 41: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	99,  // 42: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
-	82,  // 43: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	82,  // 44: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	82,  // 45: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	82,  // 46: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	85,  // 47: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	85,  // 48: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	85,  // 49: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	85,  // 50: quorate.api.v1.VmSaveResponse.group:type_name -> quorate.api.v1.GroupInfo
-	85,  // 51: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
-	85,  // 52: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
-	85,  // 53: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	135, // 54: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	138, // 55: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
-	155, // 56: quorate.api.v1.MigrationFactsResponse.network_notes:type_name -> quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
-	141, // 57: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
-	149, // 58: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	135, // 59: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
-	135, // 60: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	146, // 61: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
-	1,   // 62: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
-	3,   // 63: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
-	6,   // 64: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
-	11,  // 65: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
-	13,  // 66: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
-	17,  // 67: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
-	21,  // 68: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
-	23,  // 69: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
-	25,  // 70: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	27,  // 71: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
-	31,  // 72: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	29,  // 73: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
-	34,  // 74: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	36,  // 75: quorate.api.v1.NodeService.StorageProgress:input_type -> quorate.api.v1.StorageProgressRequest
-	136, // 76: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
-	139, // 77: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
-	97,  // 78: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
-	106, // 79: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
-	108, // 80: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
-	41,  // 81: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	43,  // 82: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	47,  // 83: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	48,  // 84: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	49,  // 85: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	51,  // 86: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	53,  // 87: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	87,  // 88: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	88,  // 89: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	91,  // 90: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	93,  // 91: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	95,  // 92: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	97,  // 93: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
-	112, // 94: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	100, // 95: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
-	104, // 96: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
-	102, // 97: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
-	110, // 98: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
-	114, // 99: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	116, // 100: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	118, // 101: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	120, // 102: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	122, // 103: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	124, // 104: quorate.api.v1.ClusterService.VmSave:input_type -> quorate.api.v1.VmSaveRequest
-	126, // 105: quorate.api.v1.ClusterService.VmDiscardState:input_type -> quorate.api.v1.VmDiscardStateRequest
-	128, // 106: quorate.api.v1.ClusterService.VmMove:input_type -> quorate.api.v1.VmMoveRequest
-	130, // 107: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	38,  // 108: quorate.api.v1.ClusterService.VmMoveStorage:input_type -> quorate.api.v1.VmMoveStorageRequest
-	132, // 109: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	132, // 110: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	134, // 111: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	133, // 112: quorate.api.v1.ClusterService.QuickMigrate:input_type -> quorate.api.v1.QuickMigrateRequest
-	139, // 113: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
-	142, // 114: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
-	144, // 115: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
-	147, // 116: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
-	152, // 117: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	150, // 118: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	74,  // 119: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	57,  // 120: quorate.api.v1.ClusterService.VirtualNetworkSet:input_type -> quorate.api.v1.VirtualNetworkSetRequest
-	59,  // 121: quorate.api.v1.ClusterService.VirtualNetworkRemove:input_type -> quorate.api.v1.VirtualNetworkRemoveRequest
-	63,  // 122: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	65,  // 123: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
-	66,  // 124: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
-	70,  // 125: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	72,  // 126: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 127: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 128: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 129: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	12,  // 130: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	15,  // 131: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	18,  // 132: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	22,  // 133: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	24,  // 134: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	26,  // 135: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	28,  // 136: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	32,  // 137: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	30,  // 138: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	35,  // 139: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	37,  // 140: quorate.api.v1.NodeService.StorageProgress:output_type -> quorate.api.v1.StorageProgressResponse
-	137, // 141: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
-	140, // 142: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
-	98,  // 143: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	107, // 144: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
-	109, // 145: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
-	42,  // 146: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	44,  // 147: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	40,  // 148: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	40,  // 149: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	50,  // 150: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	52,  // 151: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	54,  // 152: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	90,  // 153: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	89,  // 154: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	92,  // 155: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	94,  // 156: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	96,  // 157: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	98,  // 158: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	113, // 159: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	101, // 160: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
-	105, // 161: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
-	103, // 162: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
-	111, // 163: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
-	115, // 164: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	117, // 165: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	119, // 166: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	121, // 167: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	123, // 168: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	125, // 169: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
-	127, // 170: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
-	129, // 171: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
-	131, // 172: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	39,  // 173: quorate.api.v1.ClusterService.VmMoveStorage:output_type -> quorate.api.v1.StorageUpdate
-	132, // 174: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	132, // 175: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	149, // 176: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	149, // 177: quorate.api.v1.ClusterService.QuickMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	140, // 178: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
-	143, // 179: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
-	145, // 180: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
-	148, // 181: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
-	153, // 182: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	151, // 183: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	75,  // 184: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	58,  // 185: quorate.api.v1.ClusterService.VirtualNetworkSet:output_type -> quorate.api.v1.VirtualNetworkSetResponse
-	60,  // 186: quorate.api.v1.ClusterService.VirtualNetworkRemove:output_type -> quorate.api.v1.VirtualNetworkRemoveResponse
-	64,  // 187: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	67,  // 188: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
-	67,  // 189: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
-	71,  // 190: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	73,  // 191: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	127, // [127:192] is the sub-list for method output_type
-	62,  // [62:127] is the sub-list for method input_type
-	62,  // [62:62] is the sub-list for extension type_name
-	62,  // [62:62] is the sub-list for extension extendee
-	0,   // [0:62] is the sub-list for field type_name
+	55,  // 17: quorate.api.v1.NodeDrainResponse.plan:type_name -> quorate.api.v1.DrainItem
+	61,  // 18: quorate.api.v1.DisarmResponse.disarmed:type_name -> quorate.api.v1.DisarmInfo
+	87,  // 19: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	88,  // 20: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	91,  // 21: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	92,  // 22: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	93,  // 23: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	96,  // 24: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	97,  // 25: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	72,  // 26: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
+	66,  // 27: quorate.api.v1.StatusResponse.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
+	61,  // 28: quorate.api.v1.StatusResponse.disarmed:type_name -> quorate.api.v1.DisarmInfo
+	67,  // 29: quorate.api.v1.VirtualNetworkInfo.nodes:type_name -> quorate.api.v1.VirtualNetworkNode
+	165, // 30: quorate.api.v1.VirtualNetworkSetRequest.nodes:type_name -> quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
+	66,  // 31: quorate.api.v1.VirtualNetworkSetResponse.network:type_name -> quorate.api.v1.VirtualNetworkInfo
+	73,  // 32: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
+	87,  // 33: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	79,  // 34: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
+	80,  // 35: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
+	72,  // 36: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
+	90,  // 37: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	89,  // 38: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	5,   // 39: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
+	56,  // 40: quorate.api.v1.NodeInfo.drain:type_name -> quorate.api.v1.DrainInfo
+	94,  // 41: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	95,  // 42: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
+	88,  // 43: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	92,  // 44: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	93,  // 45: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	110, // 46: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
+	93,  // 47: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	93,  // 48: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	93,  // 49: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	93,  // 50: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	96,  // 51: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	96,  // 52: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	96,  // 53: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	96,  // 54: quorate.api.v1.VmSaveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	96,  // 55: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
+	96,  // 56: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	96,  // 57: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	146, // 58: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	149, // 59: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
+	166, // 60: quorate.api.v1.MigrationFactsResponse.network_notes:type_name -> quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
+	152, // 61: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
+	160, // 62: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	146, // 63: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
+	146, // 64: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	157, // 65: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
+	1,   // 66: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
+	3,   // 67: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
+	6,   // 68: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
+	11,  // 69: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
+	13,  // 70: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
+	17,  // 71: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
+	21,  // 72: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
+	23,  // 73: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
+	25,  // 74: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
+	27,  // 75: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
+	31,  // 76: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	29,  // 77: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	34,  // 78: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	36,  // 79: quorate.api.v1.NodeService.StorageProgress:input_type -> quorate.api.v1.StorageProgressRequest
+	147, // 80: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
+	150, // 81: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
+	108, // 82: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
+	117, // 83: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
+	119, // 84: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
+	41,  // 85: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	43,  // 86: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	47,  // 87: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	48,  // 88: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	49,  // 89: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	51,  // 90: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	53,  // 91: quorate.api.v1.ClusterService.NodeDrain:input_type -> quorate.api.v1.NodeDrainRequest
+	57,  // 92: quorate.api.v1.ClusterService.NodeResume:input_type -> quorate.api.v1.NodeResumeRequest
+	59,  // 93: quorate.api.v1.ClusterService.Disarm:input_type -> quorate.api.v1.DisarmRequest
+	62,  // 94: quorate.api.v1.ClusterService.Arm:input_type -> quorate.api.v1.ArmRequest
+	64,  // 95: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	98,  // 96: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	99,  // 97: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	102, // 98: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	104, // 99: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	106, // 100: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	108, // 101: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	123, // 102: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	111, // 103: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
+	115, // 104: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
+	113, // 105: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
+	121, // 106: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
+	125, // 107: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	127, // 108: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	129, // 109: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	131, // 110: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	133, // 111: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	135, // 112: quorate.api.v1.ClusterService.VmSave:input_type -> quorate.api.v1.VmSaveRequest
+	137, // 113: quorate.api.v1.ClusterService.VmDiscardState:input_type -> quorate.api.v1.VmDiscardStateRequest
+	139, // 114: quorate.api.v1.ClusterService.VmMove:input_type -> quorate.api.v1.VmMoveRequest
+	141, // 115: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	38,  // 116: quorate.api.v1.ClusterService.VmMoveStorage:input_type -> quorate.api.v1.VmMoveStorageRequest
+	143, // 117: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	143, // 118: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	145, // 119: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	144, // 120: quorate.api.v1.ClusterService.QuickMigrate:input_type -> quorate.api.v1.QuickMigrateRequest
+	150, // 121: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
+	153, // 122: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
+	155, // 123: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
+	158, // 124: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
+	163, // 125: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	161, // 126: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	85,  // 127: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	68,  // 128: quorate.api.v1.ClusterService.VirtualNetworkSet:input_type -> quorate.api.v1.VirtualNetworkSetRequest
+	70,  // 129: quorate.api.v1.ClusterService.VirtualNetworkRemove:input_type -> quorate.api.v1.VirtualNetworkRemoveRequest
+	74,  // 130: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	76,  // 131: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
+	77,  // 132: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
+	81,  // 133: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	83,  // 134: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 135: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 136: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 137: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	12,  // 138: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	15,  // 139: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	18,  // 140: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	22,  // 141: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	24,  // 142: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	26,  // 143: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	28,  // 144: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	32,  // 145: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	30,  // 146: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	35,  // 147: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	37,  // 148: quorate.api.v1.NodeService.StorageProgress:output_type -> quorate.api.v1.StorageProgressResponse
+	148, // 149: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
+	151, // 150: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
+	109, // 151: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	118, // 152: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
+	120, // 153: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	42,  // 154: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	44,  // 155: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	40,  // 156: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	40,  // 157: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	50,  // 158: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	52,  // 159: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	54,  // 160: quorate.api.v1.ClusterService.NodeDrain:output_type -> quorate.api.v1.NodeDrainResponse
+	58,  // 161: quorate.api.v1.ClusterService.NodeResume:output_type -> quorate.api.v1.NodeResumeResponse
+	60,  // 162: quorate.api.v1.ClusterService.Disarm:output_type -> quorate.api.v1.DisarmResponse
+	63,  // 163: quorate.api.v1.ClusterService.Arm:output_type -> quorate.api.v1.ArmResponse
+	65,  // 164: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	101, // 165: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	100, // 166: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	103, // 167: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	105, // 168: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	107, // 169: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	109, // 170: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	124, // 171: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	112, // 172: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
+	116, // 173: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
+	114, // 174: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
+	122, // 175: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	126, // 176: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	128, // 177: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	130, // 178: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	132, // 179: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	134, // 180: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	136, // 181: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
+	138, // 182: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
+	140, // 183: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
+	142, // 184: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	39,  // 185: quorate.api.v1.ClusterService.VmMoveStorage:output_type -> quorate.api.v1.StorageUpdate
+	143, // 186: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	143, // 187: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	160, // 188: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	160, // 189: quorate.api.v1.ClusterService.QuickMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	151, // 190: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
+	154, // 191: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
+	156, // 192: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
+	159, // 193: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
+	164, // 194: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	162, // 195: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	86,  // 196: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	69,  // 197: quorate.api.v1.ClusterService.VirtualNetworkSet:output_type -> quorate.api.v1.VirtualNetworkSetResponse
+	71,  // 198: quorate.api.v1.ClusterService.VirtualNetworkRemove:output_type -> quorate.api.v1.VirtualNetworkRemoveResponse
+	75,  // 199: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	78,  // 200: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
+	78,  // 201: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
+	82,  // 202: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	84,  // 203: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	135, // [135:204] is the sub-list for method output_type
+	66,  // [66:135] is the sub-list for method input_type
+	66,  // [66:66] is the sub-list for extension type_name
+	66,  // [66:66] is the sub-list for extension extendee
+	0,   // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_apipb_api_proto_init() }
@@ -11060,18 +11833,18 @@ func file_cluster_api_apipb_api_proto_init() {
 	if File_cluster_api_apipb_api_proto != nil {
 		return
 	}
-	file_cluster_api_apipb_api_proto_msgTypes[57].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[63].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[68].OneofWrappers = []any{}
 	file_cluster_api_apipb_api_proto_msgTypes[74].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[135].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[147].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[85].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[146].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[158].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   156,
+			NumMessages:   167,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

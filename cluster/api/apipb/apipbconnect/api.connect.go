@@ -96,6 +96,16 @@ const (
 	// ClusterServiceNodeRemoveProcedure is the fully-qualified name of the ClusterService's NodeRemove
 	// RPC.
 	ClusterServiceNodeRemoveProcedure = "/quorate.api.v1.ClusterService/NodeRemove"
+	// ClusterServiceNodeDrainProcedure is the fully-qualified name of the ClusterService's NodeDrain
+	// RPC.
+	ClusterServiceNodeDrainProcedure = "/quorate.api.v1.ClusterService/NodeDrain"
+	// ClusterServiceNodeResumeProcedure is the fully-qualified name of the ClusterService's NodeResume
+	// RPC.
+	ClusterServiceNodeResumeProcedure = "/quorate.api.v1.ClusterService/NodeResume"
+	// ClusterServiceDisarmProcedure is the fully-qualified name of the ClusterService's Disarm RPC.
+	ClusterServiceDisarmProcedure = "/quorate.api.v1.ClusterService/Disarm"
+	// ClusterServiceArmProcedure is the fully-qualified name of the ClusterService's Arm RPC.
+	ClusterServiceArmProcedure = "/quorate.api.v1.ClusterService/Arm"
 	// ClusterServiceStatusProcedure is the fully-qualified name of the ClusterService's Status RPC.
 	ClusterServiceStatusProcedure = "/quorate.api.v1.ClusterService/Status"
 	// ClusterServiceQuorumSetProcedure is the fully-qualified name of the ClusterService's QuorumSet
@@ -825,6 +835,14 @@ type ClusterServiceClient interface {
 	NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error)
 	// NodeRemove answers when the node is out.
 	NodeRemove(context.Context, *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error)
+	// NodeDrain says what becomes of all that a node has, and begins its drain; it answers
+	// at once. Where something cannot go it refuses, unless it is told what to do with that.
+	NodeDrain(context.Context, *connect.Request[apipb.NodeDrainRequest]) (*connect.Response[apipb.NodeDrainResponse], error)
+	// NodeResume ends a drain, wherever it is.
+	NodeResume(context.Context, *connect.Request[apipb.NodeResumeRequest]) (*connect.Response[apipb.NodeResumeResponse], error)
+	// Disarm holds what the cluster does by itself for a while; Arm ends that.
+	Disarm(context.Context, *connect.Request[apipb.DisarmRequest]) (*connect.Response[apipb.DisarmResponse], error)
+	Arm(context.Context, *connect.Request[apipb.ArmRequest]) (*connect.Response[apipb.ArmResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
 	// QuorumForce tells what may be lost, and makes this node's state the
@@ -936,6 +954,30 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ClusterServiceNodeRemoveProcedure,
 			connect.WithSchema(clusterServiceMethods.ByName("NodeRemove")),
+			connect.WithClientOptions(opts...),
+		),
+		nodeDrain: connect.NewClient[apipb.NodeDrainRequest, apipb.NodeDrainResponse](
+			httpClient,
+			baseURL+ClusterServiceNodeDrainProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("NodeDrain")),
+			connect.WithClientOptions(opts...),
+		),
+		nodeResume: connect.NewClient[apipb.NodeResumeRequest, apipb.NodeResumeResponse](
+			httpClient,
+			baseURL+ClusterServiceNodeResumeProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("NodeResume")),
+			connect.WithClientOptions(opts...),
+		),
+		disarm: connect.NewClient[apipb.DisarmRequest, apipb.DisarmResponse](
+			httpClient,
+			baseURL+ClusterServiceDisarmProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("Disarm")),
+			connect.WithClientOptions(opts...),
+		),
+		arm: connect.NewClient[apipb.ArmRequest, apipb.ArmResponse](
+			httpClient,
+			baseURL+ClusterServiceArmProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("Arm")),
 			connect.WithClientOptions(opts...),
 		),
 		status: connect.NewClient[apipb.StatusRequest, apipb.StatusResponse](
@@ -1189,6 +1231,10 @@ type clusterServiceClient struct {
 	nodeAdd              *connect.Client[apipb.NodeAddRequest, apipb.Progress]
 	nodeSet              *connect.Client[apipb.NodeSetRequest, apipb.NodeSetResponse]
 	nodeRemove           *connect.Client[apipb.NodeRemoveRequest, apipb.NodeRemoveResponse]
+	nodeDrain            *connect.Client[apipb.NodeDrainRequest, apipb.NodeDrainResponse]
+	nodeResume           *connect.Client[apipb.NodeResumeRequest, apipb.NodeResumeResponse]
+	disarm               *connect.Client[apipb.DisarmRequest, apipb.DisarmResponse]
+	arm                  *connect.Client[apipb.ArmRequest, apipb.ArmResponse]
 	status               *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
 	quorumSet            *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
 	quorumForce          *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
@@ -1259,6 +1305,26 @@ func (c *clusterServiceClient) NodeSet(ctx context.Context, req *connect.Request
 // NodeRemove calls quorate.api.v1.ClusterService.NodeRemove.
 func (c *clusterServiceClient) NodeRemove(ctx context.Context, req *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error) {
 	return c.nodeRemove.CallUnary(ctx, req)
+}
+
+// NodeDrain calls quorate.api.v1.ClusterService.NodeDrain.
+func (c *clusterServiceClient) NodeDrain(ctx context.Context, req *connect.Request[apipb.NodeDrainRequest]) (*connect.Response[apipb.NodeDrainResponse], error) {
+	return c.nodeDrain.CallUnary(ctx, req)
+}
+
+// NodeResume calls quorate.api.v1.ClusterService.NodeResume.
+func (c *clusterServiceClient) NodeResume(ctx context.Context, req *connect.Request[apipb.NodeResumeRequest]) (*connect.Response[apipb.NodeResumeResponse], error) {
+	return c.nodeResume.CallUnary(ctx, req)
+}
+
+// Disarm calls quorate.api.v1.ClusterService.Disarm.
+func (c *clusterServiceClient) Disarm(ctx context.Context, req *connect.Request[apipb.DisarmRequest]) (*connect.Response[apipb.DisarmResponse], error) {
+	return c.disarm.CallUnary(ctx, req)
+}
+
+// Arm calls quorate.api.v1.ClusterService.Arm.
+func (c *clusterServiceClient) Arm(ctx context.Context, req *connect.Request[apipb.ArmRequest]) (*connect.Response[apipb.ArmResponse], error) {
+	return c.arm.CallUnary(ctx, req)
 }
 
 // Status calls quorate.api.v1.ClusterService.Status.
@@ -1470,6 +1536,14 @@ type ClusterServiceHandler interface {
 	NodeSet(context.Context, *connect.Request[apipb.NodeSetRequest]) (*connect.Response[apipb.NodeSetResponse], error)
 	// NodeRemove answers when the node is out.
 	NodeRemove(context.Context, *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error)
+	// NodeDrain says what becomes of all that a node has, and begins its drain; it answers
+	// at once. Where something cannot go it refuses, unless it is told what to do with that.
+	NodeDrain(context.Context, *connect.Request[apipb.NodeDrainRequest]) (*connect.Response[apipb.NodeDrainResponse], error)
+	// NodeResume ends a drain, wherever it is.
+	NodeResume(context.Context, *connect.Request[apipb.NodeResumeRequest]) (*connect.Response[apipb.NodeResumeResponse], error)
+	// Disarm holds what the cluster does by itself for a while; Arm ends that.
+	Disarm(context.Context, *connect.Request[apipb.DisarmRequest]) (*connect.Response[apipb.DisarmResponse], error)
+	Arm(context.Context, *connect.Request[apipb.ArmRequest]) (*connect.Response[apipb.ArmResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
 	// QuorumForce tells what may be lost, and makes this node's state the
@@ -1577,6 +1651,30 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceNodeRemoveProcedure,
 		svc.NodeRemove,
 		connect.WithSchema(clusterServiceMethods.ByName("NodeRemove")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceNodeDrainHandler := connect.NewUnaryHandler(
+		ClusterServiceNodeDrainProcedure,
+		svc.NodeDrain,
+		connect.WithSchema(clusterServiceMethods.ByName("NodeDrain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceNodeResumeHandler := connect.NewUnaryHandler(
+		ClusterServiceNodeResumeProcedure,
+		svc.NodeResume,
+		connect.WithSchema(clusterServiceMethods.ByName("NodeResume")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceDisarmHandler := connect.NewUnaryHandler(
+		ClusterServiceDisarmProcedure,
+		svc.Disarm,
+		connect.WithSchema(clusterServiceMethods.ByName("Disarm")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceArmHandler := connect.NewUnaryHandler(
+		ClusterServiceArmProcedure,
+		svc.Arm,
+		connect.WithSchema(clusterServiceMethods.ByName("Arm")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceStatusHandler := connect.NewUnaryHandler(
@@ -1833,6 +1931,14 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceNodeSetHandler.ServeHTTP(w, r)
 		case ClusterServiceNodeRemoveProcedure:
 			clusterServiceNodeRemoveHandler.ServeHTTP(w, r)
+		case ClusterServiceNodeDrainProcedure:
+			clusterServiceNodeDrainHandler.ServeHTTP(w, r)
+		case ClusterServiceNodeResumeProcedure:
+			clusterServiceNodeResumeHandler.ServeHTTP(w, r)
+		case ClusterServiceDisarmProcedure:
+			clusterServiceDisarmHandler.ServeHTTP(w, r)
+		case ClusterServiceArmProcedure:
+			clusterServiceArmHandler.ServeHTTP(w, r)
 		case ClusterServiceStatusProcedure:
 			clusterServiceStatusHandler.ServeHTTP(w, r)
 		case ClusterServiceQuorumSetProcedure:
@@ -1944,6 +2050,22 @@ func (UnimplementedClusterServiceHandler) NodeSet(context.Context, *connect.Requ
 
 func (UnimplementedClusterServiceHandler) NodeRemove(context.Context, *connect.Request[apipb.NodeRemoveRequest]) (*connect.Response[apipb.NodeRemoveResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NodeRemove is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) NodeDrain(context.Context, *connect.Request[apipb.NodeDrainRequest]) (*connect.Response[apipb.NodeDrainResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NodeDrain is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) NodeResume(context.Context, *connect.Request[apipb.NodeResumeRequest]) (*connect.Response[apipb.NodeResumeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.NodeResume is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) Disarm(context.Context, *connect.Request[apipb.DisarmRequest]) (*connect.Response[apipb.DisarmResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.Disarm is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) Arm(context.Context, *connect.Request[apipb.ArmRequest]) (*connect.Response[apipb.ArmResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.Arm is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error) {

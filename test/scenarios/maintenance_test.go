@@ -1,0 +1,158 @@
+package scenarios
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"quorate/test/stage"
+)
+
+// drainOf is how a node's drain stands, seen from another: its state, and what is still
+// to come back to it.
+func drainOf(s *stage.Stage, at, node string) (state string, returning []string) {
+	var n struct {
+		State     string
+		Returning []string
+	}
+	out, errs, code := s.Ctl(at, "node", "show", node, "-o", "json")
+	if code != 0 {
+		return errs, nil
+	}
+	s.Check(json.Unmarshal([]byte(out), &n))
+	return n.State, n.Returning
+}
+
+func untilDrained(s *stage.Stage, at, node string) {
+	s.Eventually(node+" is drained", func() error {
+		if state, _ := drainOf(s, at, node); state != "drained" {
+			return fmt.Errorf("it is %s", state)
+		}
+		return nil
+	})
+}
+
+// empty checks that nothing is left on a node.
+func empty(s *stage.Stage, at, node string) {
+	if n := s.Processes(node); n > 0 {
+		s.Fatalf("%d processes of the machine run on %s, which is drained", n, node)
+	}
+	if c := showVolume(s, at).Coordinator; c == node {
+		s.Fatalf("%s is drained, and coordinates the volume", node)
+	}
+	for _, g := range s.MustStatus(at).Groups {
+		if g.Owner == node {
+			s.Fatalf("%s is drained, and has %s", node, g.Name)
+		}
+	}
+}
+
+// backHome waits until a node has what it had.
+func backHome(s *stage.Stage, at, node string) {
+	s.Eventually(node+" has back what it had", func() error {
+		state, left := drainOf(s, at, node)
+		if owner, is, _ := s.MustStatus(at).Owner(); owner != node || is != "online" || state != "up" || len(left) > 0 {
+			return fmt.Errorf("the machine is %s at %s, %s is %s and waits for %v", is, owner, node, state, left)
+		}
+		return nil
+	})
+}
+
+// maintenance: a node is emptied and filled again, and the cluster holds still.
+func maintenance() []scenario {
+	return []scenario{
+		{
+			name: "node-drained", story: "s1 is drained under its machine, which writes; the leader dies in the middle; then s1 gets back what it had", nodes: 3,
+			play: drainedUnderWay,
+		},
+		{
+			name: "drained-for-shutdown", story: "s1 drains itself as its shutdown would, loses power, and comes back, still drained; then it is resumed", nodes: 2,
+			play: func(s *stage.Stage) {
+				s.Home("s1")
+				s.Tell("%s", s.Must("s1", "node", "drain", "--local", "--for", "shutdown", "--force", "save", "--timeout", "3m"))
+				empty(s, "s2", "s1")
+				s.Counts()
+				if _, errs, code := s.Ctl("s2", "live-migrate", stage.Machine, "--to", "s1"); code != 4 || !strings.Contains(errs, "being drained") {
+					s.Fatalf("a move to it: exit status %d, %s", code, errs)
+				}
+				s.Kill("s1")
+				s.Counts()
+				s.Start("s1")
+				untilDrained(s, "s2", "s1") // it is the same boot on the lab
+				s.Tell("%s", s.Must("s2", "node", "resume", "s1", "--failback"))
+				backHome(s, "s2", "s1")
+				s.Counts()
+			},
+		},
+		{
+			name: "disarmed", story: "the cluster is disarmed when the machine's node loses power: nothing is started; when the time is over it fails over", nodes: 2,
+			play: func(s *stage.Stage) {
+				s.Home("s1")
+				_, _, before := s.MustStatus("s2").Owner()
+				s.Tell("%s", s.Must("s2", "disarm", "--for", "40s", "--why", "a new switch"))
+				s.Kill("s1")
+				silent := false
+				s.Eventually("the cluster is armed again", func() error {
+					var st struct{ Disarmed *struct{ Left int64 } }
+					out, errs, code := s.Ctl("s2", "status", "-o", "json")
+					if code != 0 {
+						return fmt.Errorf("%s", errs)
+					}
+					s.Check(json.Unmarshal([]byte(out), &st))
+					if st.Disarmed == nil {
+						return nil
+					}
+					if n := s.Processes("s2"); n > 0 {
+						s.Fatalf("%d processes of the machine run on s2, and the cluster is disarmed", n)
+					}
+					silent = silent || s.MustStatus("s2").Node("s1") == "silent"
+					return fmt.Errorf("it is disarmed: %s", errs)
+				})
+				if !silent {
+					s.Fatalf("nothing said that s1 is silent")
+				}
+				s.MovedTo("s2", before)
+				s.Counts()
+				s.Start("s1")
+			},
+		},
+	}
+}
+
+// drainedUnderWay kills the leader while the machine moves: its clusterd alone where it
+// is the node that is drained, else its power.
+func drainedUnderWay(s *stage.Stage) {
+	s.Home("s1")
+	s.Must("s1", "migration", "set", "--bandwidth", "16MiB")
+	defer s.Must("s1", "migration", "set", "--bandwidth", "0")
+	s.Tell("%s", s.Must("s1", "node", "drain", "s1", "--check"))
+	q, err := s.QuorumOf("s1")
+	s.Check(err)
+	s.Must("s3", "node", "drain", "s1", "--no-wait", "--why", "new memory")
+	s.Eventually("the machine is on its way", func() error {
+		if s.Processes("s2")+s.Processes("s3") == 0 {
+			return fmt.Errorf("no process waits for it")
+		}
+		return nil
+	})
+	at := "s3"
+	if q.Leader == "s1" {
+		s.Signal("s1", "clusterd", syscall.SIGKILL)
+		s.StartDaemon("s1", "clusterd")
+	} else {
+		at = map[string]string{"s2": "s3", "s3": "s2"}[q.Leader]
+		s.Kill(q.Leader)
+	}
+	s.Tell("the leader was %s", q.Leader)
+	untilDrained(s, at, "s1")
+	empty(s, at, "s1")
+	s.Counts()
+	if q.Leader != "s1" {
+		s.Start(q.Leader)
+	}
+	s.Must(at, "migration", "set", "--bandwidth", "0")
+	s.Tell("%s", s.Must(at, "node", "resume", "s1", "--failback"))
+	backHome(s, at, "s1")
+	s.Counts()
+}
