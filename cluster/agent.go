@@ -302,6 +302,7 @@ func act(s *pb.State, h *Holdings, l Local) []Action {
 		out = append(out, volume(s, l, s.Volumes[name])...)
 	}
 	out = append(out, addresses(s, l)...)
+	out = append(out, emptied(s, l)...)
 	mine := concerned(s, h, l)
 	moves := moving{s: s, held: h, node: l.Node}
 	for _, g := range mine {

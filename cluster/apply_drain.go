@@ -12,7 +12,8 @@ import (
 
 // Drained nodes: NodeDrain says that all of a node is to go elsewhere, and from then on
 // the node takes nothing; the leader's controller (drains) has it go, piece by piece;
-// NodeDrained says that nothing is left, and from then on nothing starts there. NodeResume
+// the node says that nothing is left, of processes neither (NodeDrained), and from then on
+// nothing starts there. NodeResume
 // ends it, wherever it is. All of it is in the database, so that it outlives whoever
 // asked for it and whoever leads.
 
@@ -91,8 +92,12 @@ func (d *Database) nodeDrained(c *pb.Command, k *pb.NodeDrained) *pb.Result {
 		return refuse(pb.Code_CODE_STALE, "node %d is not being drained", k.Node)
 	case drained(n):
 		return ok()
+	case n.Epoch != k.Epoch:
+		return stale("node "+n.Name, n.Epoch, k.Epoch)
+	case n.State == pb.NodeState_NODE_STATE_DOWN && n.Fence.DoneMs == 0:
+		return refuse(pb.Code_CODE_REFUSED, "%s is not yet fenced", n.Name)
 	}
-	if left := Undrained(d.s, n); len(left) > 0 {
+	if left := Undrained(d.s, n); len(left) > 0 && !mutant.On("drained before it is empty") {
 		return refuse(pb.Code_CODE_STALE, "%s still has %s", n.Name, strings.Join(left, ", "))
 	}
 	n.Drain.DoneMs, n.Drain.Waits, n.Drain.Setbacks = max(c.AtMs, 1), "", nil
@@ -105,9 +110,6 @@ func (d *Database) nodeDrained(c *pb.Command, k *pb.NodeDrained) *pb.Result {
 // its own where it is off, as does the coordination of a volume where the drain forces.
 func Undrained(s *pb.State, n *pb.Node) []string {
 	var left []string
-	if mutant.On("drained before it is empty") {
-		return nil
-	}
 	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
 		if groupLeft(s, s.Groups[name], n) {
 			left = append(left, name)
@@ -160,6 +162,27 @@ func anotherCoordinates(s *pb.State, v *pb.Volume, but uint64) bool {
 		}
 	}
 	return false
+}
+
+// emptied is a node's word that it is drained, once it has nothing any more, by the
+// database and by what it sees of itself.
+func emptied(s *pb.State, l Local) []Action {
+	me := s.Nodes[l.Node]
+	if !drains(me) || drained(me) {
+		return nil
+	}
+	has := len(l.Machines) > 0 || len(l.Moving) > 0 || len(l.Addresses) > 0 || len(Undrained(s, me)) > 0
+	for name, v := range l.Volumes {
+		has = has || v.Coordinating && s.Volumes[name].GetCoordinator() != me.Id
+	}
+	if has && !mutant.On("drained before it is empty") {
+		return nil
+	}
+	return []Action{Report{What: "drained", Command: nodeDrained(me)}}
+}
+
+func nodeDrained(n *pb.Node) *pb.Command {
+	return &pb.Command{Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: n.Id, Epoch: n.Epoch}}}
 }
 
 // moved takes in that a group has left one node for another: a node that is drained is

@@ -243,7 +243,7 @@ func randomCommand(r *rand.Rand) *pb.Command {
 	case 17:
 		return []*pb.Command{
 			{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: n(), Force: pb.DrainForce(n() % 3)}}},
-			{Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: n()}}},
+			{Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: n(), Epoch: n()}}},
 			{Kind: &pb.Command_NodeResume{NodeResume: &pb.NodeResume{Node: n(), Failback: n() == 0}}},
 			{Kind: &pb.Command_DrainHold{DrainHold: &pb.DrainHold{Node: n(), Group: "sql", Epoch: n()}}},
 			{Kind: &pb.Command_DrainWaits{DrainWaits: &pb.DrainWaits{Node: n(), Why: "x"}}},

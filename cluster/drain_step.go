@@ -89,10 +89,10 @@ func rebooted(n *pb.Node) bool {
 
 // drainNode takes one drain on. What turns up on a node that is drained goes too.
 func (c *Controller) drainNode(in Input, n *pb.Node) []*pb.Command {
-	if !drained(n) && len(Undrained(in.State, n)) == 0 {
-		return []*pb.Command{{Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: n.Id}}}}
-	}
 	if n.State != pb.NodeState_NODE_STATE_UP {
+		if !drained(n) && n.Fence.GetDoneMs() != 0 && len(Undrained(in.State, n)) == 0 {
+			return []*pb.Command{nodeDrained(n)}
+		}
 		return nil // what it had is taken over
 	}
 	var out []*pb.Command

@@ -93,6 +93,13 @@ func (w *town) work() {
 	w.t.Helper()
 	w.serve()
 	s := w.State()
+	for _, id := range []uint64{1, 2, 3} {
+		for _, a := range emptied(s, Local{Node: id}) {
+			if s.Nodes[id].State == pb.NodeState_NODE_STATE_UP {
+				w.must(a.(Report).Command)
+			}
+		}
+	}
 	for _, q := range MigrationQueue(s) {
 		if q.Waits == "" {
 			w.must(&pb.Command{Kind: &pb.Command_MigrationBegin{MigrationBegin: &pb.MigrationBegin{Group: q.Group, Id: q.Migration.Id}}})
@@ -348,18 +355,36 @@ func TestDrainedNodeIsNoTarget(t *testing.T) {
 // TestDrainedIsNotStatedBeforeItIsSo: whoever says so.
 func TestDrainedIsNotStatedBeforeItIsSo(t *testing.T) {
 	w := newTown(t)
-	said := &pb.Command{Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: 2}}}
+	said := &pb.Command{Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: 2, Epoch: 1}}}
 	w.refused(said, "not being drained")
 	w.drain(0)
-	for range 30 {
-		w.step()
-		if w.isDrained() {
-			return
+	me := w.State().Nodes[2]
+	for i := 0; len(Undrained(w.State(), me)) > 0; i++ {
+		if i == 30 {
+			t.Fatal("it still has something")
 		}
+		w.step()
 		w.refused(said, "still has")
 		w.work()
 	}
-	t.Fatal("never drained")
+	if w.isDrained() {
+		w.State().Nodes[2].Drain.DoneMs = 0
+	}
+	w.refused(&pb.Command{Kind: &pb.Command_NodeDrained{NodeDrained: &pb.NodeDrained{Node: 2, Epoch: 7}}}, "epoch")
+	for what, l := range map[string]Local{
+		"a process that is left": {Node: 2, Machines: map[string]LocalMachine{"sql": {}}},
+		"a move in its hands":    {Node: 2, Moving: map[string]bool{"sql": true}},
+		"the address":            {Node: 2, Addresses: []string{"192.168.100.200"}},
+		"a volume to serve":      {Node: 2, Volumes: map[string]LocalVolume{"Volume1": {Coordinating: true}}},
+	} {
+		if got := emptied(w.State(), l); got != nil {
+			t.Errorf("with %s it says that it is drained", what)
+		}
+	}
+	if got := emptied(w.State(), Local{Node: 2}); len(got) != 1 {
+		t.Errorf("with nothing it says %v", got)
+	}
+	w.must(said)
 }
 
 // TestDrainTurnsAwayWhatComes: what is on its way to the node is called off.

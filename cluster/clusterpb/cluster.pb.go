@@ -8548,10 +8548,12 @@ func (x *NodeDrain) GetWhy() string {
 	return ""
 }
 
-// NodeDrained says that nothing is left there.
+// NodeDrained says that nothing is left there: the node's own word, by its epoch, or the
+// leader's of one that is fenced.
 type NodeDrained struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8589,6 +8591,13 @@ func (*NodeDrained) Descriptor() ([]byte, []int) {
 func (x *NodeDrained) GetNode() uint64 {
 	if x != nil {
 		return x.Node
+	}
+	return 0
+}
+
+func (x *NodeDrained) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
 	}
 	return 0
 }
@@ -9751,9 +9760,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x124\n" +
 	"\x05force\x18\x02 \x01(\x0e2\x1e.quorate.cluster.v1.DrainForceR\x05force\x12\x1a\n" +
 	"\bshutdown\x18\x03 \x01(\bR\bshutdown\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why\"!\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"7\n" +
 	"\vNodeDrained\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\x04R\x04node\"<\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"<\n" +
 	"\n" +
 	"NodeResume\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x1a\n" +

@@ -63,8 +63,12 @@ func backHome(s *stage.Stage, at, node string) {
 func maintenance() []scenario {
 	return []scenario{
 		{
-			name: "node-drained", story: "s1 is drained under its machine, which writes; the leader dies in the middle; then s1 gets back what it had", nodes: 3,
-			play: drainedUnderWay,
+			name: "node-drained-s1", story: "s1 is drained under its machine, which writes; the leader's clusterd dies in the middle, or its power; then s1 gets back what it had", nodes: 3,
+			play: drainedUnderWay("s1"),
+		},
+		{
+			name: "node-drained-s2", story: "the same with s2", nodes: 3,
+			play: drainedUnderWay("s2"),
 		},
 		{
 			name: "drained-for-shutdown", story: "s1 drains itself as its shutdown would, loses power, and comes back, still drained; then it is resumed", nodes: 2,
@@ -120,39 +124,48 @@ func maintenance() []scenario {
 	}
 }
 
-// drainedUnderWay kills the leader while the machine moves: its clusterd alone where it
-// is the node that is drained, else its power.
-func drainedUnderWay(s *stage.Stage) {
-	s.Home("s1")
-	s.Must("s1", "migration", "set", "--bandwidth", "16MiB")
-	defer s.Must("s1", "migration", "set", "--bandwidth", "0")
-	s.Tell("%s", s.Must("s1", "node", "drain", "s1", "--check"))
-	q, err := s.QuorumOf("s1")
-	s.Check(err)
-	s.Must("s3", "node", "drain", "s1", "--no-wait", "--why", "new memory")
-	s.Eventually("the machine is on its way", func() error {
-		if s.Processes("s2")+s.Processes("s3") == 0 {
-			return fmt.Errorf("no process waits for it")
+// drainedUnderWay drains a node and kills the leader while the machine moves: its clusterd
+// alone where it is the node that is drained, else its power.
+func drainedUnderWay(node string) func(*stage.Stage) {
+	return func(s *stage.Stage) {
+		s.Home(node)
+		q, err := s.QuorumOf(node)
+		s.Check(err)
+		var others []string
+		for _, n := range s.Lab.Nodes() {
+			if n != node && n != q.Leader {
+				others = append(others, n)
+			}
 		}
-		return nil
-	})
-	at := "s3"
-	if q.Leader == "s1" {
-		s.Signal("s1", "clusterd", syscall.SIGKILL)
-		s.StartDaemon("s1", "clusterd")
-	} else {
-		at = map[string]string{"s2": "s3", "s3": "s2"}[q.Leader]
-		s.Kill(q.Leader)
+		at := others[0]
+		s.Must(at, "migration", "set", "--bandwidth", "16MiB")
+		defer s.Must(at, "migration", "set", "--bandwidth", "0")
+		s.Tell("%s", s.Must(at, "node", "drain", node, "--check"))
+		s.Must(at, "node", "drain", node, "--no-wait", "--why", "new memory")
+		s.Eventually("the machine is on its way", func() error {
+			for _, n := range s.Lab.Nodes() {
+				if n != node && s.Processes(n) > 0 {
+					return nil
+				}
+			}
+			return fmt.Errorf("no process waits for it")
+		})
+		if q.Leader == node {
+			s.Signal(node, "clusterd", syscall.SIGKILL)
+			s.StartDaemon(node, "clusterd")
+		} else {
+			s.Kill(q.Leader)
+		}
+		s.Tell("the leader was %s", q.Leader)
+		untilDrained(s, at, node)
+		empty(s, at, node)
+		s.Counts()
+		if q.Leader != node {
+			s.Start(q.Leader)
+		}
+		s.Must(at, "migration", "set", "--bandwidth", "0")
+		s.Tell("%s", s.Must(at, "node", "resume", node, "--failback"))
+		backHome(s, at, node)
+		s.Counts()
 	}
-	s.Tell("the leader was %s", q.Leader)
-	untilDrained(s, at, "s1")
-	empty(s, at, "s1")
-	s.Counts()
-	if q.Leader != "s1" {
-		s.Start(q.Leader)
-	}
-	s.Must(at, "migration", "set", "--bandwidth", "0")
-	s.Tell("%s", s.Must(at, "node", "resume", "s1", "--failback"))
-	backHome(s, at, "s1")
-	s.Counts()
 }
