@@ -515,6 +515,9 @@ func absent(s *pb.State, l Local, g *pb.Group) []Action {
 	if mine && g.Saved == nil && (g.Status.State == pb.GroupState_GROUP_STATE_ONLINE || g.Status.State == pb.GroupState_GROUP_STATE_PAUSED) {
 		return append(out, report(l, g, pb.GroupState_GROUP_STATE_FAILED, "its process ended")...)
 	}
+	if drained(s.Nodes[l.Node]) {
+		return append(out, report(l, g, pb.GroupState_GROUP_STATE_OFFLINE, StartHeld(s, g))...) // another may have it
+	}
 	if !l.Lease || !usable(l, g.Volume) || delayed(l, g) || StartHeld(s, g) != "" {
 		return out
 	}

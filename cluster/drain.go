@@ -110,7 +110,9 @@ func (p *planner) leave(g *pb.Group) Leave {
 	l := Leave{Name: g.Name, Kind: kindMachine}
 	state := g.Status.GetState()
 	current := g.Status.GetEpoch() == g.Epoch && g.Status.GetNode() == g.Owner
-	switch {
+	switch owner := p.s.Nodes[g.Owner]; {
+	case owner.GetState() != pb.NodeState_NODE_STATE_UP && !atRest(g):
+		l.How, l.Why = LeaveWaits, nodeNamed(p.s, g.Owner)+" is down: it is taken over"
 	case g.Migration != nil:
 		l.How, l.To, l.Why = LeaveWaits, g.Migration.To, "it is being moved"
 	case g.Saving != nil || g.Saved.GetTo() != 0:
@@ -124,7 +126,7 @@ func (p *planner) leave(g *pb.Group) Leave {
 		}
 	case g.Desire != pb.Desire_DESIRE_STARTED:
 		l.How, l.Why = LeaveWaits, "it is being stopped"
-	case g.Saved != nil && !drained(p.s.Nodes[g.Owner]):
+	case g.Saved != nil && !drained(owner):
 		l.How, l.Why = LeaveWaits, "it goes on from its saved state"
 	case current && (state == pb.GroupState_GROUP_STATE_OFFLINE || state == pb.GroupState_GROUP_STATE_FAILED):
 		l.How, l.To, l.Why = p.place(g, LeaveStart)

@@ -474,3 +474,38 @@ func TestSavedMachineDoesNotStayOnADrainedNode(t *testing.T) {
 		return g.Owner == 3 && g.Saved == nil && g.Status.State == pb.GroupState_GROUP_STATE_ONLINE
 	})
 }
+
+// TestDrainOfADeadNode: it is planned as what it is, what it had is taken over, and it
+// takes nothing when it comes back.
+func TestDrainOfADeadNode(t *testing.T) {
+	w := newTown(t)
+	w.must(&pb.Command{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{Node: 2, Epoch: 1, Fencer: 2, SaidStopped: true}}})
+	for _, l := range DrainPlan(w.State(), 2) {
+		if l.Kind == kindMachine && l.Name != "off" && (l.How != LeaveWaits || l.Why != "s2 is down: it is taken over") {
+			t.Errorf("%+v", l)
+		}
+	}
+	w.drain(0)
+	w.until(20, "drained", w.isDrained)
+	w.must(&pb.Command{Kind: &pb.Command_NodeUp{NodeUp: &pb.NodeUp{Node: 2, Epoch: 1}}})
+	w.refused(&pb.Command{Kind: &pb.Command_MigrationStart{MigrationStart: &pb.MigrationStart{Group: "web", To: 2}}}, "being drained")
+	w.resume(true)
+	w.must(&pb.Command{Kind: &pb.Command_VolumeReport{VolumeReport: &pb.VolumeReport{Name: "Volume1", Node: 2, NodeEpoch: 2, Status: &pb.VolumeStatus{State: "direct"}}}})
+	w.until(40, "all is back", func() bool { return w.State().Nodes[2].Returning == nil })
+	if w.State().Groups["web"].Owner != 2 {
+		t.Error("what it had when it was drained is not back")
+	}
+}
+
+// TestDrainedNodeSaysWhatItDoesNotRun: so that another may have it.
+func TestDrainedNodeSaysWhatItDoesNotRun(t *testing.T) {
+	w := newTown(t)
+	w.State().Nodes[2].Drain = &pb.Drain{DoneMs: 1}
+	g := w.State().Groups["web"]
+	g.Epoch++ // it has said nothing by this one
+	l := Local{Node: 2, Keeper: true, KeeperEpoch: 1, Lease: true, Volumes: map[string]LocalVolume{"Volume1": {State: "direct"}}}
+	acts := group(w.State(), l, g, &moving{s: w.State(), held: w.Holdings(), node: 2})
+	if len(acts) != 1 || acts[0].(Report).Command.GetGroupReport().Status.State != pb.GroupState_GROUP_STATE_OFFLINE {
+		t.Errorf("%v", acts)
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"quorate/cluster/api/apipb"
 	"quorate/cluster/api/apipb/apipbconnect"
 	pb "quorate/cluster/clusterpb"
+	"quorate/resources"
 	"quorate/resources/vm"
 )
 
@@ -145,12 +146,26 @@ func (h *handlers) VmAdd(ctx context.Context, r *connect.Request[apipb.VmAddRequ
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s runs: a machine must be off when it is made highly available", r.Msg.Name))
 	}
 	if _, err := m.propose(ctx, &pb.Command{Kind: &pb.Command_GroupAdd{GroupAdd: &pb.GroupAdd{Group: &pb.Group{
-		Name: r.Msg.Name, Type: "vm", Volume: volume, Folder: r.Msg.Name, Owner: m.id.NodeID, MemoryMib: uint64(settings.MemoryMiB), Cards: &pb.Cards{Networks: networksOf(settings)},
+		Name: r.Msg.Name, Type: "vm", Volume: volume, Folder: r.Msg.Name, Owner: m.ownerOfNew(volume), MemoryMib: uint64(settings.MemoryMiB), Cards: &pb.Cards{Networks: networksOf(settings)},
 	}}}}); err != nil {
 		return nil, err
 	}
 	g, err := m.groupInfo(r.Msg.Name)
 	return connect.NewResponse(&apipb.VmAddResponse{Group: g}), err
+}
+
+// ownerOfNew is the node that is to have a new machine: this one, unless it is drained.
+func (m *member) ownerOfNew(volume string) (owner uint64) {
+	m.db.view(func(s *pb.State) {
+		owner = m.id.NodeID
+		if s.Nodes[owner].GetDrain() == nil {
+			return
+		}
+		if p := resources.Place(resources.Need{Volume: volume}, cluster.Candidates(s)); p.Node != 0 {
+			owner = p.Node
+		}
+	})
+	return owner
 }
 
 func (m *member) groupInfo(name string) (*apipb.GroupInfo, error) {

@@ -43,6 +43,8 @@ type eventJSON struct {
 }
 
 func (c *cmdEvents) run(ctx context.Context, cl *client.Client, _ []string) error {
+	// Whether the cluster is disarmed is said everywhere.
+	_, _ = c.app.status(ctx, cl)
 	stream, err := cl.Cluster.Events(ctx, connect.NewRequest(&c.req))
 	if err != nil {
 		return err
