@@ -44,15 +44,22 @@ type Leave struct {
 // DrainPlan is what becomes of all that a node has when it is drained now, in the order
 // in which it goes: machines as their migrations would, then volumes, then the cluster's
 // address.
-func DrainPlan(s *pb.State, node uint64) []Leave { return drainPlan(s, HoldingsOf(s), node) }
+func DrainPlan(s *pb.State, node uint64) []Leave {
+	h := HoldingsOf(s)
+	return drainPlan(s, h, node, ownGroups(h, node))
+}
 
-func drainPlan(s *pb.State, h *Holdings, node uint64) []Leave {
+// ownGroups are a node's machines, in the order in which they leave it.
+func ownGroups(h *Holdings, node uint64) []*pb.Group {
+	return slices.DeleteFunc(inOrder(h.of(node).groups), func(g *pb.Group) bool { return g.Owner != node })
+}
+
+// drainPlan is DrainPlan for some of the machines.
+func drainPlan(s *pb.State, h *Holdings, node uint64, groups []*pb.Group) []Leave {
 	p := newPlanner(s, h)
 	var out []Leave
-	for _, g := range inOrder(h.of(node).groups) {
-		if g.Owner == node {
-			out = append(out, p.leave(g))
-		}
+	for _, g := range groups {
+		out = append(out, p.leave(g))
 	}
 	have := coordinated(s)
 	for _, name := range slices.Sorted(maps.Keys(s.Volumes)) {

@@ -25,6 +25,12 @@ const (
 	waitsSaid = 30 * time.Second
 	// waitsGrain is how often what a drain waits for is said anew.
 	waitsGrain = 5 * time.Second
+	// lookPause and idlePause are until a node is looked at again, after something was
+	// decided and after nothing was: to place all that a node has, again at each commit,
+	// would take longer than the commits. At most maxLooked machines are placed at a time.
+	lookPause = 200 * time.Millisecond
+	idlePause = 500 * time.Millisecond
+	maxLooked = 128
 	// returnPatience is for how long a node is tried to be given back what it had.
 	returnPatience = 10 * time.Minute
 )
@@ -36,6 +42,13 @@ type drainMemory struct {
 	waiting  map[string]time.Time // by machine and for what
 	said     map[uint64]time.Time
 	returns  map[uint64]returnSeen
+	looks    map[uint64]look
+}
+
+// look is when a node is looked at next, and from which of its machines on.
+type look struct {
+	next time.Time
+	from int
 }
 
 type setbackSeen struct {
@@ -51,7 +64,7 @@ type returnSeen struct {
 func newDrainMemory() drainMemory {
 	return drainMemory{
 		setbacks: map[string]setbackSeen{}, stuck: map[string]time.Time{}, waiting: map[string]time.Time{},
-		said: map[uint64]time.Time{}, returns: map[uint64]returnSeen{},
+		said: map[uint64]time.Time{}, returns: map[uint64]returnSeen{}, looks: map[uint64]look{},
 	}
 }
 
@@ -95,6 +108,17 @@ func (c *Controller) drainNode(in Input, n *pb.Node) []*pb.Command {
 		}
 		return nil // what it had is taken over
 	}
+	at := c.drains.looks[n.Id]
+	if in.Now.Before(at.next) {
+		return nil
+	}
+	groups := ownGroups(in.Holdings, n.Id)
+	some := groups
+	if len(groups) > maxLooked {
+		at.from %= len(groups)
+		some = slices.Concat(groups[at.from:], groups[:at.from])[:maxLooked]
+		at.from += maxLooked
+	}
 	var out []*pb.Command
 	var waits []string
 	moving := 0
@@ -103,9 +127,9 @@ func (c *Controller) drainNode(in Input, n *pb.Node) []*pb.Command {
 			moving++
 		}
 	}
-	plan := drainPlan(in.State, in.Holdings, n.Id)
+	plan := drainPlan(in.State, in.Holdings, n.Id, some)
 	// A volume whose coordination changes hands has its users wait, and takes nobody in.
-	busy := slices.ContainsFunc(plan, func(l Leave) bool { return l.Kind == kindMachine && (l.How == LeaveLive || l.How == LeaveWaits) })
+	busy := len(some) < len(groups) || slices.ContainsFunc(plan, func(l Leave) bool { return l.Kind == kindMachine && (l.How == LeaveLive || l.How == LeaveWaits) })
 	for _, l := range plan {
 		if busy && l.Kind == kindVolume {
 			continue
@@ -118,6 +142,11 @@ func (c *Controller) drainNode(in Input, n *pb.Node) []*pb.Command {
 			out = append(out, cmd)
 		}
 	}
+	at.next = in.Now.Add(lookPause)
+	if len(out) == 0 {
+		at.next = in.Now.Add(idlePause)
+	}
+	c.drains.looks[n.Id] = at
 	return append(out, c.drainSays(in, n, waits)...)
 }
 

@@ -509,3 +509,20 @@ func TestDrainedNodeSaysWhatItDoesNotRun(t *testing.T) {
 		t.Errorf("%v", acts)
 	}
 }
+
+// TestDrainOfManyMachines: of thousands a step of the leader looks at some, and all of
+// them go.
+func TestDrainOfManyMachines(t *testing.T) {
+	w := newTown(t)
+	for i := range 3 * maxLooked {
+		w.add(fmt.Sprintf("m%03d", i), 2, 1)
+	}
+	w.drain(0)
+	for range 40 {
+		if n := len(strings.Fields(w.step())); n > maxLooked {
+			t.Fatalf("a step decides %d things", n)
+		}
+		w.work()
+	}
+	w.until(60, "drained", w.isDrained)
+}
