@@ -93,6 +93,7 @@ func (c *Controller) Step(in Input) Decisions {
 	}
 	var d Decisions
 	held, counted := c.disarmed(in)
+	held = held && !mutant.On("acts while disarmed")
 	d.Commands = append(d.Commands, counted...)
 	ids := slices.Sorted(maps.Keys(in.State.Nodes))
 	for _, id := range ids {

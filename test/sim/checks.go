@@ -54,7 +54,7 @@ func (c *checks) init() {
 	c.epochs = epochsCheck{w: w, have: map[string]owned{}}
 	c.force = forceCheck{w: w, said: map[uint64]said{}}
 	c.save = saveCheck{w: w}
-	c.drain = drainCheck{w: w, drained: map[[2]uint64]bool{}, volumes: map[inGroup]uint64{}, owners: map[inGroup]uint64{}}
+	c.drain = drainCheck{w: w, drained: map[[2]uint64]bool{}, volumes: map[inGroup]uint64{}, owners: map[inGroup]uint64{}, seen: map[uint64]bool{}}
 	c.storage = storageCheck{w: w, folders: map[string]map[string]*folder{}, written: map[string]int{}}
 	c.acknowledged = acknowledgedCheck{w: w, at: map[[2]uint64]uint64{}, acks: map[uint64][]ack{}}
 }

@@ -9,13 +9,15 @@ import (
 )
 
 // drainCheck: when it is stated that a node is drained nothing runs there, and from then
-// on until it is resumed nothing is started there, nor given to it.
+// on until it is resumed nothing is started there, nor given to it. While the cluster is
+// disarmed nothing is moved or started unasked.
 type drainCheck struct {
 	w *world
 	// drained are the nodes, by incarnation.
 	drained map[[2]uint64]bool
 	volumes map[inGroup]uint64 // their coordinators
 	owners  map[inGroup]uint64 // of groups
+	seen    map[uint64]bool    // commands
 }
 
 // applied is called with the database after each entry that is applied for the first
@@ -31,6 +33,7 @@ func (c *drainCheck) applied(incarnation uint64, s *pb.State, cmd *pb.Command) {
 		}
 	}
 	c.wishes(incarnation, s, cmd)
+	c.unasked(s, cmd)
 	if len(s.Groups) > fewGroups {
 		return
 	}
@@ -57,6 +60,24 @@ func (c *drainCheck) applied(incarnation uint64, s *pb.State, cmd *pb.Command) {
 		if to := [2]uint64{incarnation, v.Coordinator}; c.drained[to] && known && was != v.Coordinator || c.drained[[2]uint64{incarnation, v.MoveTo}] {
 			c.w.fail("drain", "%s was coordinated by s%d, is by s%d, and goes to s%d, of which one is drained", name, was, v.Coordinator, v.MoveTo)
 		}
+	}
+}
+
+// unasked looks whether something is moved or started that nobody has asked for, while the
+// cluster is disarmed.
+func (c *drainCheck) unasked(s *pb.State, cmd *pb.Command) {
+	x := s.Cluster.Disarmed
+	again := c.seen[cmd.Id] // committed twice it counts once
+	c.seen[cmd.Id] = true
+	if x == nil || again {
+		return
+	}
+	if a := cmd.GetGroupAssign(); a != nil {
+		c.w.fail("drain", "the cluster is disarmed, and %s goes to s%d", a.Name, a.To)
+	}
+	r := cmd.GetGroupReport()
+	if g := s.Groups[r.GetName()]; g != nil && g.Type != cluster.TypeCluster && r.Status.GetState() == pb.GroupState_GROUP_STATE_STARTING && g.Asked != x.Id {
+		c.w.fail("drain", "the cluster is disarmed, and %s starts: %v", g.Name, g)
 	}
 }
 

@@ -58,9 +58,10 @@ var mutants = []struct {
 	{"promise to follow forgotten", "disasters", 3, 1, "who has promised to follow an incarnation never uses its old log again"},
 	{"force forgets what is not committed", "disasters", 3, 1, "quorum is forced with all that the node had acknowledged"},
 	{"copy outlives a start", "storage", 0, 1, "a machine moves to another volume by the copy of what it has, and not by one of before it started"},
-	{"log of another incarnation", "disasters", 0, 74, "a witness never goes on from the log of another incarnation"},
+	{"log of another incarnation", "disasters", 0, 209, "a witness never goes on from the log of another incarnation"},
 	{"format ahead of a node", "members", 0, 1, "the database moves on to a format only when every node can it"},
 	{"state used twice", "saves", 0, 1, "a saved state is used up by a commit before a process runs by it"},
+	{"acts while disarmed", "drains", 0, 1, "a disarmed cluster moves and starts nothing unasked"},
 	{"drained before it is empty", "drains", 0, 1, "a node is stated to be drained when nothing is left there"},
 	{"leader removed", "members", 0, 1, "rule 7: the leader is neither removed nor demoted"},
 }
