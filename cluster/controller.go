@@ -324,14 +324,15 @@ func (c *Controller) volumes(in Input) []*pb.Command {
 // coordinator picks a node that is up and reaches the disk: one that coordinates
 // fewest volumes, and among those the leader first. have is counted up.
 func (c *Controller) coordinator(in Input, v *pb.Volume, have map[uint64]int) uint64 {
-	return nextCoordinator(in.State, v, have, in.Self)
+	return nextCoordinator(in.State, v, have, in.Self, 0)
 }
 
-// nextCoordinator is coordinator, where first is preferred among equals.
-func nextCoordinator(s *pb.State, v *pb.Volume, have map[uint64]int, first uint64) uint64 {
+// nextCoordinator is coordinator, where first is preferred among equals, and but is left
+// out.
+func nextCoordinator(s *pb.State, v *pb.Volume, have map[uint64]int, first, but uint64) uint64 {
 	best := uint64(0)
 	for _, id := range slices.Sorted(maps.Keys(s.Nodes)) {
-		if !takes(s.Nodes[id]) || !reaches(v.Status[id]) {
+		if id == but || !takes(s.Nodes[id]) || !reaches(v.Status[id]) {
 			continue
 		}
 		if best == 0 || have[id] < have[best] || have[id] == have[best] && id == first {

@@ -205,7 +205,7 @@ func leaveVolume(s *pb.State, v *pb.Volume, have map[uint64]int) Leave {
 	case wantsClosed(v):
 		l.How, l.Why = LeaveWaits, "it is being closed"
 	default:
-		if l.To = nextCoordinator(s, v, have, 0); l.To == 0 {
+		if l.To = nextCoordinator(s, v, have, 0, v.Coordinator); l.To == 0 {
 			l.How, l.Why = LeaveNot, "no other node reaches it"
 		}
 	}

@@ -411,6 +411,11 @@ func TestDrainWithoutAnotherNode(t *testing.T) {
 	for _, id := range []uint64{1, 3} {
 		w.must(&pb.Command{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: id}}})
 	}
+	for _, l := range DrainPlan(w.State(), 2) {
+		if want := map[bool]string{true: LeaveStays, false: LeaveNot}[l.Name == "off"]; l.How != want || l.To != 0 {
+			t.Errorf("%+v, and there is no other node", l)
+		}
+	}
 	w.refused(&pb.Command{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: 2}}}, "no other node is up and takes what s2 has")
 	w.drain(pb.DrainForce_DRAIN_FORCE_SAVE)
 	w.until(60, "drained", w.isDrained)

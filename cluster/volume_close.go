@@ -141,7 +141,7 @@ func (d *Database) volumeOpened(c *pb.Command, v *pb.Volume) *pb.Result {
 	}
 	if st := v.Status[v.Coordinator].GetState(); st == Closed || st == Repairing {
 		v.Epoch++
-		if to := nextCoordinator(d.s, v, coordinated(d.s), 0); st == Closed && drains(d.s.Nodes[v.Coordinator]) && to != 0 {
+		if to := nextCoordinator(d.s, v, coordinated(d.s), 0, v.Coordinator); st == Closed && drains(d.s.Nodes[v.Coordinator]) && to != 0 {
 			d.movedVolume(v.Name, v.Coordinator, to)
 			v.Coordinator = to
 		}

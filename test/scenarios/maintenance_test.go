@@ -96,6 +96,30 @@ func maintenance() []scenario {
 			},
 		},
 		{
+			name: "drain-saves", story: "both nodes are drained: the machine has nowhere to go, and is saved; when its node is resumed it goes on from its memory", nodes: 2,
+			play: func(s *stage.Stage) {
+				s.Home("s1")
+				boots := len(s.Console().Boots)
+				s.Must("s1", "node", "drain", "s2", "--timeout", "2m")
+				if out, errs, code := s.Ctl("s2", "node", "drain", "s1"); code != 4 || !strings.Contains(out, "CANNOT GO") || !strings.Contains(errs, stage.Machine) {
+					s.Fatalf("the drain of the last node: exit status %d, %s%s", code, out, errs)
+				}
+				s.Tell("%s", s.Must("s2", "node", "drain", "s1", "--force", "save", "--timeout", "3m"))
+				if n := s.Processes("s1") + s.Processes("s2"); n > 0 {
+					s.Fatalf("%d processes of the machine run on two nodes that are drained", n)
+				}
+				if _, errs, code := s.Ctl("s1", "vm", "start", stage.Machine); code != 4 || !strings.Contains(errs, "is drained") {
+					s.Fatalf("its start: exit status %d, %s", code, errs)
+				}
+				s.Tell("%s", s.Must("s2", "node", "resume", "s1"))
+				s.Counts()
+				if n := len(s.Console().Boots); n != boots {
+					s.Fatalf("it started %d times anew", n-boots)
+				}
+				s.Must("s1", "node", "resume", "s2", "--failback")
+			},
+		},
+		{
 			name: "disarmed", story: "the cluster is disarmed when the machine's node loses power: nothing is started; when the time is over it fails over", nodes: 2,
 			play: func(s *stage.Stage) {
 				s.Home("s1")
