@@ -192,9 +192,12 @@ func operations() []scenario {
 				s.PassPort("s2", coordinatorPort)
 				s.Sh("s2", "pkill -f 'sleep 600'")
 				s.Healthy()
-				if out, _ := s.Sh("s2", "cat "+file); !strings.HasSuffix(out, "s1") {
-					s.Fatalf("s2 reads %q", out)
-				}
+				s.Eventually("s2 reads what s1 wrote", func() error { // it is attached anew
+					if out, _ := s.Sh("s2", "cat "+file); !strings.HasSuffix(out, "s1") {
+						return fmt.Errorf("it reads %q", out)
+					}
+					return nil
+				})
 				s.Sh("s2", "rm "+file)
 			},
 		},

@@ -89,6 +89,31 @@ func (s *Stage) StatusOf(node string) (st Status, err error) {
 	return st, json.Unmarshal([]byte(out), &st)
 }
 
+// reached is an error unless every node has every volume mounted and a path of its own to
+// it, seen from a node.
+func (s *Stage) reached(from string) error {
+	s.t.Helper()
+	out, errs, code := s.Ctl(from, "csv", "show", "--by-node", "-o", "json")
+	if code != 0 {
+		return fmt.Errorf("exit status %d: %s", code, errs)
+	}
+	var nodes []struct {
+		Node    string
+		Volumes []struct{ Volume, State, Reason string }
+	}
+	if err := json.Unmarshal([]byte(out), &nodes); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		for _, v := range n.Volumes {
+			if v.State != "direct" {
+				return fmt.Errorf("%s is %s on %s: %s", v.Volume, v.State, n.Node, v.Reason)
+			}
+		}
+	}
+	return nil
+}
+
 // MustStatus is StatusOf for where it has to work.
 func (s *Stage) MustStatus(node string) Status {
 	s.t.Helper()
@@ -253,6 +278,9 @@ func (s *Stage) Healthy() {
 				first = seen
 			} else if !bytes.Equal(first, seen) {
 				return fmt.Errorf("%s sees\n%s, another node\n%s", n, seen, first)
+			}
+			if err := s.reached(n); err != nil {
+				return err
 			}
 			running += s.Processes(n)
 		}
