@@ -303,10 +303,10 @@ func act(s *pb.State, h *Holdings, l Local) []Action {
 	}
 	out = append(out, addresses(s, l)...)
 	out = append(out, emptied(s, l)...)
-	mine := concerned(s, h, l)
 	moves := moving{s: s, held: h, node: l.Node}
-	for _, g := range mine {
-		out = append(out, group(s, l, g, &moves)...)
+	var line starts
+	for _, g := range slices.SortedFunc(slices.Values(concerned(s, h, l)), inTurn) {
+		out = append(out, line.admit(l, g, group(s, l, g, &moves))...)
 	}
 	return out
 }

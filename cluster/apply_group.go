@@ -33,6 +33,7 @@ func (d *Database) groupAdd(c *pb.Command, k *pb.GroupAdd) *pb.Result {
 		d.s.Groups = map[string]*pb.Group{}
 	}
 	g.Saving, g.Saved, g.NotSaved, g.Resumed = nil, nil, "", 0
+	g.Policy, g.Failovers, g.Away = nil, nil, 0
 	g.Epoch, g.Desire, g.Migration, g.StorageMove, g.Restarts = 1, pb.Desire_DESIRE_STOPPED, nil, nil, 0
 	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_OFFLINE, Node: g.Owner, Epoch: 1, AtMs: c.AtMs}
 	d.s.Groups[g.Name] = g
@@ -55,6 +56,7 @@ func (d *Database) groupRemove(c *pb.Command, k *pb.GroupRemove) *pb.Result {
 		return refuse(pb.Code_CODE_REFUSED, "%s", storageWaits(g))
 	}
 	delete(d.s.Groups, k.Name)
+	d.forgetAffinities(k.Name)
 	d.event(c, Info, "group-removed", g.Name, "%s is no longer highly available", g.Name)
 	return ok()
 }
@@ -143,6 +145,9 @@ func (d *Database) groupAssign(c *pb.Command, k *pb.GroupAssign) *pb.Result {
 	if res := d.mayTake(g); res != nil {
 		return res
 	}
+	if res := d.refuseBarred(g, k.To); res != nil {
+		return res
+	}
 	if g.Migration != nil {
 		d.endMigration(c, g, Warning, "the machine got another owner")
 	}
@@ -159,6 +164,13 @@ func (d *Database) groupAssign(c *pb.Command, k *pb.GroupAssign) *pb.Result {
 	g.Owner = k.To
 	if !mutant.On("owner without a new epoch") {
 		g.Epoch++
+	}
+	failed := g.Status.GetState() == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == k.Epoch
+	if lost := d.s.Nodes[from].GetState() != pb.NodeState_NODE_STATE_UP; from != 0 && (lost || failed) && g.Type != TypeCluster {
+		d.tookOver(c, g, from, !lost)
+		if lost {
+			d.notStarted(c, g, d.nodeName(from))
+		}
 	}
 	// The failures were the former owner's, and by its clock.
 	g.Restarts, g.NotBeforeMs = 0, 0

@@ -36,10 +36,13 @@ func (d *Database) migrationStart(c *pb.Command, k *pb.MigrationStart) *pb.Resul
 	if v := d.s.Volumes[g.Volume]; v.GetStatus()[k.To].GetState() != "direct" {
 		return refuse(pb.Code_CODE_REFUSED, "%s does not reach %s, where %s lies", d.nodeName(k.To), g.Volume, g.Name)
 	}
+	if res := d.refuseBarred(g, k.To); res != nil {
+		return res
+	}
 	d.s.NextMigration++
 	g.Migration = &pb.Migration{
 		Id: d.s.NextMigration, From: g.Owner, To: k.To, Epoch: g.Epoch, StartedMs: c.AtMs,
-		Options: k.Options, Priority: k.Priority, Drain: k.Drain,
+		Options: k.Options, Priority: k.Priority, Drain: k.Drain, Failback: k.Failback,
 	}
 	d.event(c, Info, "migration-started", g.Name, "%s is to move from %s to %s", g.Name, d.nodeName(g.Owner), d.nodeName(k.To))
 	return &pb.Result{Number: g.Migration.Id}
@@ -99,6 +102,7 @@ func (d *Database) migrationSwitch(c *pb.Command, k *pb.MigrationSwitch) *pb.Res
 	from := g.Owner
 	g.Owner = g.Migration.To
 	g.Epoch++
+	d.cameBack(g, g.Migration)
 	g.Migration = nil
 	d.moved(g.Name, from, g.Owner)
 	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_STARTING, Node: g.Owner, Epoch: g.Epoch, AtMs: c.AtMs, Detail: movedHere}

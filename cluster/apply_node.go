@@ -226,6 +226,11 @@ func (d *Database) nodeUp(c *pb.Command, k *pb.NodeUp) *pb.Result {
 	n.State, n.Fence = pb.NodeState_NODE_STATE_UP, nil
 	n.Epoch++
 	d.event(c, Info, "node-up", n.Name, "node %s is up, at epoch %d", n.Name, n.Epoch)
+	for _, g := range d.held.of(n.Id).groups { // what nobody has taken over meanwhile
+		if g.Owner == n.Id {
+			d.notStarted(c, g, n.Name)
+		}
+	}
 	return ok()
 }
 

@@ -64,7 +64,10 @@ func (d *Database) mayGoOnAt(g *pb.Group, to uint64) *pb.Result {
 	case d.s.Volumes[g.Volume].GetStatus()[to].GetState() != "direct":
 		return refuse(pb.Code_CODE_REFUSED, "%s does not reach %s, where %s lies", d.nodeName(to), g.Volume, g.Name)
 	}
-	return d.refuseDraining(to)
+	if res := d.refuseDraining(to); res != nil {
+		return res
+	}
+	return d.refuseBarred(g, to)
 }
 
 func (d *Database) beginSave(c *pb.Command, g *pb.Group, to uint64) {
@@ -160,7 +163,7 @@ func (d *Database) ownedBy(c *pb.Command, g *pb.Group, to uint64, why string) {
 	from := g.Owner
 	g.Owner = to
 	g.Epoch++
-	g.Restarts, g.NotBeforeMs = 0, 0
+	g.Restarts, g.NotBeforeMs, g.Away = 0, 0, 0
 	d.moved(g.Name, from, to)
 	g.Status = &pb.GroupStatus{State: pb.GroupState_GROUP_STATE_OFFLINE, Node: to, Epoch: g.Epoch, AtMs: c.AtMs}
 	d.event(c, Info, "group-moved", g.Name, "%s is owned by %s now, before by %s: %s", g.Name, d.nodeName(to), d.nodeName(from), why)

@@ -256,6 +256,12 @@ func randomCommand(r *rand.Rand) *pb.Command {
 			{Kind: &pb.Command_Arm{Arm: &pb.Arm{Id: n()}}},
 			{Kind: &pb.Command_NodeHeld{NodeHeld: &pb.NodeHeld{Node: n(), Epoch: n(), Reason: "x"}}},
 		}[r.IntN(4)]
+	case 19:
+		return []*pb.Command{
+			{Kind: &pb.Command_GroupPolicySet{GroupPolicySet: &pb.GroupPolicySet{Name: "sql", Fields: PolicyFields, Policy: &pb.GroupPolicy{Possible: []uint64{n(), n()}, Priority: pb.Priority(n() % 4), Failback: pb.Failback(n() % 3)}}}},
+			{Kind: &pb.Command_AffinitySet{AffinitySet: &pb.AffinitySet{Affinity: &pb.Affinity{Name: "r", Kind: pb.AffinityKind(n() % 3), Hard: n() == 0, Groups: []string{"sql", "web"}}}}},
+			{Kind: &pb.Command_AffinityRemove{AffinityRemove: &pb.AffinityRemove{Name: "r"}}},
+		}[r.IntN(3)]
 	case 14:
 		return []*pb.Command{witnessOn("q", n()), witnessOnShare([]string{"/w/a", "/w/b"}[r.IntN(2)])}[r.IntN(2)]
 	}

@@ -25,9 +25,12 @@ type Heard struct {
 
 // Input is all that the controller decides from.
 type Input struct {
-	Now   time.Time
-	Self  uint64
-	State *pb.State
+	Now time.Time
+	// WallMS is what the leader's clock on the wall shows, in ms since 1970: for hours of the
+	// day and beside times of the database, never for how long something lasts.
+	WallMS int64
+	Self   uint64
+	State  *pb.State
 	// Holdings are State's (Database.Holdings); nil has them looked up.
 	Holdings *Holdings
 	// Term is the leader's: what it decides counts in no other.
@@ -68,6 +71,8 @@ type Controller struct {
 	votes    *VoteWatch
 	disarm   countdown
 	drains   drainMemory
+	// failbacks is when groups were last sent back.
+	failbacks map[string]sentBack
 }
 
 // upSince is since when a node is seen to be up at its present epoch.
@@ -78,7 +83,7 @@ type upSince struct {
 
 // NewController makes one for a leader's term.
 func NewController(p Profile) *Controller {
-	return &Controller{profile: p, named: p, pathLost: map[uint64]time.Time{}, up: map[uint64]upSince{}, votes: NewVoteWatch(p), drains: newDrainMemory()}
+	return &Controller{profile: p, named: p, pathLost: map[uint64]time.Time{}, up: map[uint64]upSince{}, votes: NewVoteWatch(p), drains: newDrainMemory(), failbacks: map[string]sentBack{}}
 }
 
 // Step decides what comes next.
@@ -115,6 +120,7 @@ func (c *Controller) Step(in Input) Decisions {
 		d.Commands = append(d.Commands, c.spread(in)...)
 		d.Commands = append(d.Commands, c.groups(in)...)
 		d.Commands = append(d.Commands, c.drain(in)...)
+		d.Commands = append(d.Commands, c.failback(in)...)
 	}
 	d.Commands = append(d.Commands, dropFormer(in)...)
 	d.Commands = append(d.Commands, removals(in)...)
@@ -352,11 +358,12 @@ const maxAssigned = 64
 func (c *Controller) groups(in Input) []*pb.Command {
 	var out []*pb.Command
 	var candidates []resources.Candidate
+	given := placing{s: in.State, now: map[string]uint64{}}
 	for _, g := range in.Holdings.homeless(in.State) {
 		if len(out) == maxAssigned {
 			break
 		}
-		reason := homelessBecause(in.State, g)
+		reason := given.homelessBecause(g, in.WallMS)
 		if reason == "" {
 			continue
 		}
@@ -365,17 +372,18 @@ func (c *Controller) groups(in Input) []*pb.Command {
 		}
 		set := slices.Clone(candidates)
 		for i := range set {
-			if set[i].ID == g.Owner && set[i].Up {
+			if set[i].ID == g.Owner && set[i].Up && !toStart(g) {
 				set[i].Unfit = "it failed there"
 			}
 			if g.Type == TypeCluster && set[i].Unfit == "" {
 				set[i].Unfit = unfitFor(in.State, g, set[i].ID)
 			}
 		}
-		p := placed(in.State, g, set)
+		p := given.placed(g, set)
 		if p.Node == 0 {
 			continue
 		}
+		given.now[g.Name] = p.Node
 		for i := range candidates { // what is placed now takes room
 			if candidates[i].ID == p.Node {
 				candidates[i].CommittedMiB += g.MemoryMib
@@ -390,23 +398,26 @@ func (c *Controller) groups(in Input) []*pb.Command {
 }
 
 // placed chooses a node for a group, one that has its networks if there is any. If there
-// is none it goes where its start says what is lacking, and is tried again.
-func placed(s *pb.State, g *pb.Group, set []resources.Candidate) resources.Placement {
+// is none it goes where its start says what is lacking, and is tried again. set is the
+// group's own.
+func (p placing) placed(g *pb.Group, set []resources.Candidate) resources.Placement {
+	p.wish(g, set)
 	need := resources.Need{Group: g.Name, Volume: g.Volume, MemoryMiB: g.MemoryMib}
 	whole := slices.Clone(set)
 	for i := range whole {
 		if whole[i].Unfit == "" {
-			whole[i].Unfit = NetworkLacks(s, g, s.Nodes[whole[i].ID])
+			whole[i].Unfit = NetworkLacks(p.s, g, p.s.Nodes[whole[i].ID])
 		}
 	}
-	if p := resources.Place(need, whole); p.Node != 0 {
-		return p
+	if best := resources.Place(need, whole); best.Node != 0 {
+		return best
 	}
 	return resources.Place(need, set)
 }
 
 // homelessBecause says why a group needs another owner, or nothing.
-func homelessBecause(s *pb.State, g *pb.Group) string {
+func (p placing) homelessBecause(g *pb.Group, nowMs int64) string {
+	s := p.s
 	owner := s.Nodes[g.Owner]
 	switch {
 	case owner == nil:
@@ -416,10 +427,20 @@ func homelessBecause(s *pb.State, g *pb.Group) string {
 	case g.Type == TypeCluster:
 		return strayed(s, g, owner)
 	case owner.State == pb.NodeState_NODE_STATE_UP && g.Desire == pb.Desire_DESIRE_STARTED && g.Restarts >= maxRestarts &&
-		g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch:
+		g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch && !failedTooOften(s, g, nowMs):
 		return fmt.Sprintf("it failed %d times on %s: %s", g.Restarts, owner.Name, g.Status.Detail)
+	case owner.State == pb.NodeState_NODE_STATE_UP && toStart(g) && g.Saved == nil:
+		if why := p.barsStart(g); why != "" {
+			return fmt.Sprintf("it must not run on %s: %s", owner.Name, why)
+		}
 	}
 	return ""
+}
+
+// toStart tells whether a group is off where it is, and is to run.
+func toStart(g *pb.Group) bool {
+	return g.Desire == pb.Desire_DESIRE_STARTED && g.Type != TypeCluster && g.Status.GetState() == pb.GroupState_GROUP_STATE_OFFLINE &&
+		g.Status.Node == g.Owner && g.Status.Epoch == g.Epoch
 }
 
 // Candidates are the nodes as placement sees them.

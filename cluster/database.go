@@ -189,6 +189,12 @@ func (d *Database) apply(c *pb.Command) *pb.Result {
 		return d.groupResume(c, k.GroupResume)
 	case *pb.Command_GroupDiscard:
 		return d.groupDiscard(c, k.GroupDiscard)
+	case *pb.Command_GroupPolicySet:
+		return d.groupPolicySet(c, k.GroupPolicySet)
+	case *pb.Command_AffinitySet:
+		return d.affinitySet(c, k.AffinitySet)
+	case *pb.Command_AffinityRemove:
+		return d.affinityRemove(c, k.AffinityRemove)
 	case *pb.Command_GroupMove:
 		return d.groupMove(c, k.GroupMove)
 	case *pb.Command_MigrationStart:

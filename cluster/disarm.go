@@ -105,7 +105,7 @@ func StartHeld(s *pb.State, g *pb.Group) string {
 	case disarmed(s) != nil && g.Asked != disarmed(s).Id:
 		return "the cluster is disarmed"
 	}
-	return ""
+	return placing{s: s}.barsStart(g)
 }
 
 // countdown is what a leader has seen of a time in which the cluster is disarmed.

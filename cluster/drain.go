@@ -77,7 +77,7 @@ func drainPlan(s *pb.State, h *Holdings, node uint64, groups []*pb.Group) []Leav
 	return out
 }
 
-// inOrder are a node's machines as they leave it: those that run first.
+// inOrder are a node's machines as they leave it: those that run first, in turn.
 func inOrder(groups []*pb.Group) []*pb.Group {
 	runs := func(g *pb.Group) int {
 		if g.Desire == pb.Desire_DESIRE_STARTED {
@@ -85,7 +85,7 @@ func inOrder(groups []*pb.Group) []*pb.Group {
 		}
 		return 1
 	}
-	return slices.SortedStableFunc(slices.Values(groups), func(a, b *pb.Group) int { return cmp.Compare(runs(a), runs(b)) })
+	return slices.SortedStableFunc(slices.Values(groups), func(a, b *pb.Group) int { return cmp.Or(cmp.Compare(runs(a), runs(b)), inTurn(a, b)) })
 }
 
 // planner places the groups of nodes that are drained, with room taken up by what is on
@@ -93,10 +93,11 @@ func inOrder(groups []*pb.Group) []*pb.Group {
 type planner struct {
 	s     *pb.State
 	nodes []resources.Candidate
+	with  placing
 }
 
 func newPlanner(s *pb.State, h *Holdings) *planner {
-	p := &planner{s: s, nodes: candidatesOf(s, h)}
+	p := &planner{s: s, nodes: candidatesOf(s, h), with: placing{s: s, now: map[string]uint64{}}}
 	for _, g := range h.migrating(s) {
 		p.take(g.Migration.To, g.MemoryMib)
 	}
@@ -152,6 +153,9 @@ func (p *planner) leave(g *pb.Group) Leave {
 func (p *planner) place(g *pb.Group, how string) (as string, to uint64, why string) {
 	need := resources.Need{Group: g.Name, Volume: g.Volume, MemoryMiB: g.MemoryMib}
 	set := slices.Clone(p.nodes)
+	if how != LeaveOff {
+		p.with.wish(g, set)
+	}
 	if how == LeaveOff {
 		need.MemoryMiB = 0
 		for i := range set { // it takes no room, also where there is none
@@ -174,6 +178,7 @@ func (p *planner) place(g *pb.Group, how string) (as string, to uint64, why stri
 		return LeaveNot, 0, best.Explain()
 	}
 	p.take(best.Node, need.MemoryMiB)
+	p.with.now[g.Name] = best.Node
 	return how, best.Node, ""
 }
 
@@ -185,6 +190,14 @@ func (p *planner) unfit(g *pb.Group, node uint64, how string) string {
 	}
 	if st := p.s.Volumes[g.Volume].GetStatus()[node].GetState(); st != "direct" {
 		return "it does not reach " + g.Volume
+	}
+	if why := notPossible(g, node); why != "" {
+		return why
+	}
+	if how != LeaveOff {
+		if why := p.with.bars(g, node); why != "" {
+			return why
+		}
 	}
 	if how == LeaveLive {
 		if lacks := CannotRun(g, n); lacks != "" {

@@ -81,6 +81,11 @@ var since = map[protoreflect.FullName]uint32{
 	"quorate.cluster.v1.Command.arm":           6,
 	"quorate.cluster.v1.Command.node_held":     6,
 	"quorate.cluster.v1.MigrationStart.drain":  6,
+
+	"quorate.cluster.v1.Command.group_policy_set": 6,
+	"quorate.cluster.v1.Command.affinity_set":     6,
+	"quorate.cluster.v1.Command.affinity_remove":  6,
+	"quorate.cluster.v1.MigrationStart.failback":  6,
 }
 
 // whole are the messages within commands that are kept as they come: what an older

@@ -17,16 +17,16 @@ type Holdings struct {
 	counted map[string]entry // by name
 	nodes   map[uint64]*holding
 	// suspect are those that another node may have to take though their owner is up,
-	// and moving those that have a migration.
-	suspect, moving map[string]bool
+	// moving those that have a migration, away those that are to go back where they were.
+	suspect, moving, away map[string]bool
 }
 
 // entry is a group as it was counted.
 type entry struct {
-	g                       *pb.Group
-	owner, from, memory     uint64
-	volume                  string
-	wanted, suspect, moving bool
+	g                             *pb.Group
+	owner, from, memory           uint64
+	volume                        string
+	wanted, suspect, moving, away bool
 }
 
 // holding is what one node has.
@@ -42,7 +42,7 @@ type holding struct {
 
 // HoldingsOf looks at all groups.
 func HoldingsOf(s *pb.State) *Holdings {
-	h := &Holdings{counted: make(map[string]entry, len(s.Groups)), nodes: map[uint64]*holding{}, suspect: map[string]bool{}, moving: map[string]bool{}}
+	h := &Holdings{counted: make(map[string]entry, len(s.Groups)), nodes: map[uint64]*holding{}, suspect: map[string]bool{}, moving: map[string]bool{}, away: map[string]bool{}}
 	for name, g := range s.Groups {
 		e := entryOf(g)
 		h.counted[name] = e
@@ -63,7 +63,7 @@ func byName(a, b *pb.Group) int { return cmp.Compare(a.Name, b.Name) }
 func entryOf(g *pb.Group) entry {
 	return entry{
 		g: g, owner: g.Owner, from: g.Migration.GetFrom(), memory: g.MemoryMib, volume: g.Volume,
-		wanted: g.Desire == pb.Desire_DESIRE_STARTED, suspect: g.Type == TypeCluster || g.Restarts >= maxRestarts, moving: g.Migration != nil,
+		wanted: g.Desire == pb.Desire_DESIRE_STARTED, suspect: g.Type == TypeCluster || g.Restarts >= maxRestarts || toStart(g), moving: g.Migration != nil, away: goesBack(g),
 	}
 }
 
@@ -98,6 +98,7 @@ func (h *Holdings) count(name string, e entry, by int) {
 	}
 	mark(h.suspect, e.suspect)
 	mark(h.moving, e.moving)
+	mark(h.away, e.away)
 	if !e.wanted {
 		return
 	}
@@ -166,8 +167,19 @@ func (h *Holdings) migrating(s *pb.State) []*pb.Group {
 	return out
 }
 
-// homeless are the groups that may need another owner, by their names: whose owner is
-// not up, and who failed where they are. homelessBecause says of each whether it does.
+// afar are the groups that are to go back where they were, in turn.
+func (h *Holdings) afar(s *pb.State) []*pb.Group {
+	var out []*pb.Group
+	for name := range h.away {
+		out = append(out, s.Groups[name])
+	}
+	slices.SortFunc(out, inTurn)
+	return out
+}
+
+// homeless are the groups that may need another owner, in turn: whose owner is
+// not up, and who failed, or must not start, where they are. homelessBecause says of each
+// whether it does.
 func (h *Holdings) homeless(s *pb.State) []*pb.Group {
 	var out []*pb.Group
 	for id, n := range h.nodes {
@@ -184,7 +196,7 @@ func (h *Holdings) homeless(s *pb.State) []*pb.Group {
 	for name := range h.suspect {
 		out = append(out, s.Groups[name])
 	}
-	slices.SortFunc(out, byName)
+	slices.SortFunc(out, inTurn)
 	return out
 }
 
@@ -211,6 +223,8 @@ func (h *Holdings) changes(c *pb.Command) (names []string, all bool) {
 		return []string{k.GroupResume.Name}, false
 	case *pb.Command_GroupDiscard:
 		return []string{k.GroupDiscard.Name}, false
+	case *pb.Command_GroupPolicySet:
+		return []string{k.GroupPolicySet.Name}, false
 	case *pb.Command_GroupMove:
 		return []string{k.GroupMove.Name}, false
 	case *pb.Command_MigrationStart:
@@ -235,11 +249,17 @@ func (h *Holdings) changes(c *pb.Command) (names []string, all bool) {
 		return []string{k.StorageMoveEnd.Group}, false
 	case *pb.Command_DrainHold:
 		return []string{k.DrainHold.Group}, false
+	case *pb.Command_NodeUp: // which has some not start by themselves
+		for _, g := range h.of(k.NodeUp.Node).groups {
+			names = append(names, g.Name)
+		}
+		return names, false
 	case *pb.Command_NodeDown: // which ends migrations
 		return slices.Sorted(maps.Keys(h.moving)), false
-	case *pb.Command_FenceProof, *pb.Command_NodeUp, *pb.Command_NodeReport, *pb.Command_PathsReport, *pb.Command_ProfileReport,
+	case *pb.Command_FenceProof, *pb.Command_NodeReport, *pb.Command_PathsReport, *pb.Command_ProfileReport,
 		*pb.Command_VolumeAssign, *pb.Command_VolumeReport, *pb.Command_WitnessHosted, *pb.Command_Note,
-		*pb.Command_NodeDrained, *pb.Command_DrainWaits, *pb.Command_NodeReturned, *pb.Command_Disarm, *pb.Command_DisarmLeft, *pb.Command_Arm, *pb.Command_NodeHeld:
+		*pb.Command_NodeDrained, *pb.Command_DrainWaits, *pb.Command_NodeReturned, *pb.Command_Disarm, *pb.Command_DisarmLeft, *pb.Command_Arm, *pb.Command_NodeHeld,
+		*pb.Command_AffinitySet, *pb.Command_AffinityRemove:
 		return nil, false
 	}
 	return nil, true
@@ -248,7 +268,7 @@ func (h *Holdings) changes(c *pb.Command) (names []string, all bool) {
 // Check tells whether these are a state's holdings. It looks at all groups.
 func (h *Holdings) Check(s *pb.State) error {
 	want := HoldingsOf(s)
-	if !maps.Equal(h.counted, want.counted) || !maps.Equal(h.suspect, want.suspect) || !maps.Equal(h.moving, want.moving) {
+	if !maps.Equal(h.counted, want.counted) || !maps.Equal(h.suspect, want.suspect) || !maps.Equal(h.moving, want.moving) || !maps.Equal(h.away, want.away) {
 		return fmt.Errorf("of %d groups %d are counted, not all as they are", len(want.counted), len(h.counted))
 	}
 	for id := range s.Nodes {

@@ -72,6 +72,7 @@ func migrationQueue(s *pb.State, h *Holdings) []Queued {
 	for _, g := range h.migrating(s) {
 		out = append(out, Queued{Group: g.Name, Migration: g.Migration})
 	}
+	urgent := func(q Queued) int { return urgency(s.Groups[q.Group]) }
 	slices.SortFunc(out, func(a, b Queued) int {
 		if x, y := underWay(s, a.Migration), underWay(s, b.Migration); x != y {
 			if x {
@@ -79,7 +80,7 @@ func migrationQueue(s *pb.State, h *Holdings) []Queued {
 			}
 			return 1
 		}
-		return cmp.Or(cmp.Compare(b.Migration.Priority, a.Migration.Priority), cmp.Compare(a.Migration.Id, b.Migration.Id))
+		return cmp.Or(cmp.Compare(b.Migration.Priority, a.Migration.Priority), cmp.Compare(urgent(a), urgent(b)), cmp.Compare(a.Migration.Id, b.Migration.Id))
 	})
 	for i := range out {
 		if m := out[i].Migration; !underWay(s, m) {

@@ -157,15 +157,15 @@ func TestMachineGoesWhereItsNetworkIs(t *testing.T) {
 		s.Volumes["v"].Status[id] = &pb.VolumeStatus{State: "direct"}
 	}
 	g := &pb.Group{Name: "sql", Volume: "v", MemoryMib: 512, Cards: &pb.Cards{Networks: []string{external}}}
-	if p := placed(s, g, Candidates(s)); p.Node != 3 || !strings.Contains(p.Explain(), "not 1: the virtual network") || !strings.Contains(p.Explain(), "is down") {
+	if p := (placing{s: s}).placed(g, Candidates(s)); p.Node != 3 || !strings.Contains(p.Explain(), "not 1: the virtual network") || !strings.Contains(p.Explain(), "is down") {
 		t.Errorf("it goes to %d: %s", p.Node, p.Explain())
 	}
 	s.Nodes[3].Facts.Bridges = has()
-	if p := placed(s, g, Candidates(s)); p.Node != 1 {
+	if p := (placing{s: s}).placed(g, Candidates(s)); p.Node != 1 {
 		t.Errorf("it goes to %d: %s", p.Node, p.Explain())
 	}
 	s.Nodes[3].Facts.Bridges = nil // of an older version, which may have it
-	if p := placed(s, g, Candidates(s)); p.Node != 3 {
+	if p := (placing{s: s}).placed(g, Candidates(s)); p.Node != 3 {
 		t.Errorf("it goes to %d: %s", p.Node, p.Explain())
 	}
 }

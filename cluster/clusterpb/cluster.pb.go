@@ -449,6 +449,158 @@ func (GroupState) EnumDescriptor() ([]byte, []int) {
 	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{7}
 }
 
+// Priority is in which order groups start where several have to.
+type Priority int32
+
+const (
+	Priority_PRIORITY_MEDIUM        Priority = 0
+	Priority_PRIORITY_HIGH          Priority = 1
+	Priority_PRIORITY_LOW           Priority = 2
+	Priority_PRIORITY_NO_AUTO_START Priority = 3 // not at all where its node was lost: it is off then
+)
+
+// Enum value maps for Priority.
+var (
+	Priority_name = map[int32]string{
+		0: "PRIORITY_MEDIUM",
+		1: "PRIORITY_HIGH",
+		2: "PRIORITY_LOW",
+		3: "PRIORITY_NO_AUTO_START",
+	}
+	Priority_value = map[string]int32{
+		"PRIORITY_MEDIUM":        0,
+		"PRIORITY_HIGH":          1,
+		"PRIORITY_LOW":           2,
+		"PRIORITY_NO_AUTO_START": 3,
+	}
+)
+
+func (x Priority) Enum() *Priority {
+	p := new(Priority)
+	*p = x
+	return p
+}
+
+func (x Priority) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Priority) Descriptor() protoreflect.EnumDescriptor {
+	return file_cluster_clusterpb_cluster_proto_enumTypes[8].Descriptor()
+}
+
+func (Priority) Type() protoreflect.EnumType {
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[8]
+}
+
+func (x Priority) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Priority.Descriptor instead.
+func (Priority) EnumDescriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
+}
+
+// Failback is whether a group goes back after a failover.
+type Failback int32
+
+const (
+	Failback_FAILBACK_NEVER   Failback = 0
+	Failback_FAILBACK_AT_ONCE Failback = 1
+	Failback_FAILBACK_WINDOW  Failback = 2 // within the hours of the day that the policy names
+)
+
+// Enum value maps for Failback.
+var (
+	Failback_name = map[int32]string{
+		0: "FAILBACK_NEVER",
+		1: "FAILBACK_AT_ONCE",
+		2: "FAILBACK_WINDOW",
+	}
+	Failback_value = map[string]int32{
+		"FAILBACK_NEVER":   0,
+		"FAILBACK_AT_ONCE": 1,
+		"FAILBACK_WINDOW":  2,
+	}
+)
+
+func (x Failback) Enum() *Failback {
+	p := new(Failback)
+	*p = x
+	return p
+}
+
+func (x Failback) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Failback) Descriptor() protoreflect.EnumDescriptor {
+	return file_cluster_clusterpb_cluster_proto_enumTypes[9].Descriptor()
+}
+
+func (Failback) Type() protoreflect.EnumType {
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[9]
+}
+
+func (x Failback) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Failback.Descriptor instead.
+func (Failback) EnumDescriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
+}
+
+type AffinityKind int32
+
+const (
+	AffinityKind_AFFINITY_KIND_UNSPECIFIED AffinityKind = 0
+	AffinityKind_AFFINITY_KIND_APART       AffinityKind = 1 // on different nodes
+	AffinityKind_AFFINITY_KIND_TOGETHER    AffinityKind = 2 // on one node
+)
+
+// Enum value maps for AffinityKind.
+var (
+	AffinityKind_name = map[int32]string{
+		0: "AFFINITY_KIND_UNSPECIFIED",
+		1: "AFFINITY_KIND_APART",
+		2: "AFFINITY_KIND_TOGETHER",
+	}
+	AffinityKind_value = map[string]int32{
+		"AFFINITY_KIND_UNSPECIFIED": 0,
+		"AFFINITY_KIND_APART":       1,
+		"AFFINITY_KIND_TOGETHER":    2,
+	}
+)
+
+func (x AffinityKind) Enum() *AffinityKind {
+	p := new(AffinityKind)
+	*p = x
+	return p
+}
+
+func (x AffinityKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AffinityKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_cluster_clusterpb_cluster_proto_enumTypes[10].Descriptor()
+}
+
+func (AffinityKind) Type() protoreflect.EnumType {
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[10]
+}
+
+func (x AffinityKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AffinityKind.Descriptor instead.
+func (AffinityKind) EnumDescriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{10}
+}
+
 type StorageStep int32
 
 const (
@@ -488,11 +640,11 @@ func (x StorageStep) String() string {
 }
 
 func (StorageStep) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[8].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[11].Descriptor()
 }
 
 func (StorageStep) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[8]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[11]
 }
 
 func (x StorageStep) Number() protoreflect.EnumNumber {
@@ -501,7 +653,7 @@ func (x StorageStep) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StorageStep.Descriptor instead.
 func (StorageStep) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{8}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 type Code int32
@@ -543,11 +695,11 @@ func (x Code) String() string {
 }
 
 func (Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_cluster_clusterpb_cluster_proto_enumTypes[9].Descriptor()
+	return file_cluster_clusterpb_cluster_proto_enumTypes[12].Descriptor()
 }
 
 func (Code) Type() protoreflect.EnumType {
-	return &file_cluster_clusterpb_cluster_proto_enumTypes[9]
+	return &file_cluster_clusterpb_cluster_proto_enumTypes[12]
 }
 
 func (x Code) Number() protoreflect.EnumNumber {
@@ -556,7 +708,7 @@ func (x Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Code.Descriptor instead.
 func (Code) EnumDescriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{9}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 // State is the whole database.
@@ -577,6 +729,7 @@ type State struct {
 	Networks        map[string]*Network        `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`                                       // by subnet
 	NextSave        uint64                     `protobuf:"varint,160,opt,name=next_save,json=nextSave,proto3" json:"next_save,omitempty"`                                                                                               // the last number that a save has got
 	VirtualNetworks map[string]*VirtualNetwork `protobuf:"bytes,170,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by name
+	Affinities      map[string]*Affinity       `protobuf:"bytes,200,rep,name=affinities,proto3" json:"affinities,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`                                  // by name
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -712,6 +865,13 @@ func (x *State) GetNextSave() uint64 {
 func (x *State) GetVirtualNetworks() map[string]*VirtualNetwork {
 	if x != nil {
 		return x.VirtualNetworks
+	}
+	return nil
+}
+
+func (x *State) GetAffinities() map[string]*Affinity {
+	if x != nil {
+		return x.Affinities
 	}
 	return nil
 }
@@ -2974,6 +3134,9 @@ type Group struct {
 	NotSaved      string                 `protobuf:"bytes,162,opt,name=not_saved,json=notSaved,proto3" json:"not_saved,omitempty"`          // why the latest save, or the move that it was for, came to nothing; empty: it did not
 	Asked         uint64                 `protobuf:"varint,190,opt,name=asked,proto3" json:"asked,omitempty"`                               // the time for which the cluster is disarmed in which an administrator wants it to start all the same
 	Resumed       uint64                 `protobuf:"varint,163,opt,name=resumed,proto3" json:"resumed,omitempty"`                           // the epoch in which its state was used up, until it is seen to run or starts anew
+	Policy        *GroupPolicy           `protobuf:"bytes,200,opt,name=policy,proto3" json:"policy,omitempty"`                              // unset: all of it as by default
+	Failovers     []*Failover            `protobuf:"bytes,201,rep,name=failovers,proto3" json:"failovers,omitempty"`                        // when it went elsewhere since it had failed, within the period of its policy
+	Away          uint64                 `protobuf:"varint,202,opt,name=away,proto3" json:"away,omitempty"`                                 // the node that it was on before it failed over; 0: it did not, or was moved since
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3155,6 +3318,258 @@ func (x *Group) GetResumed() uint64 {
 	return 0
 }
 
+func (x *Group) GetPolicy() *GroupPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *Group) GetFailovers() []*Failover {
+	if x != nil {
+		return x.Failovers
+	}
+	return nil
+}
+
+func (x *Group) GetAway() uint64 {
+	if x != nil {
+		return x.Away
+	}
+	return 0
+}
+
+// Failover is that a group went elsewhere since it had failed.
+type Failover struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AtMs          int64                  `protobuf:"varint,1,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	From          uint64                 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"` // the node where it had failed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Failover) Reset() {
+	*x = Failover{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Failover) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Failover) ProtoMessage() {}
+
+func (x *Failover) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Failover.ProtoReflect.Descriptor instead.
+func (*Failover) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Failover) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *Failover) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+// GroupPolicy is what an administrator wants of where a group runs.
+type GroupPolicy struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Priority         Priority               `protobuf:"varint,1,opt,name=priority,proto3,enum=quorate.cluster.v1.Priority" json:"priority,omitempty"`
+	Preferred        []uint64               `protobuf:"varint,2,rep,packed,name=preferred,proto3" json:"preferred,omitempty"`                                  // nodes, the most preferred first
+	Possible         []uint64               `protobuf:"varint,3,rep,packed,name=possible,proto3" json:"possible,omitempty"`                                    // nodes, no others may have it; empty: all may
+	MaxFailovers     uint32                 `protobuf:"varint,4,opt,name=max_failovers,json=maxFailovers,proto3" json:"max_failovers,omitempty"`               // how often within the period it goes elsewhere since it failed; 0: one less than there are nodes
+	FailoverPeriodMs int64                  `protobuf:"varint,5,opt,name=failover_period_ms,json=failoverPeriodMs,proto3" json:"failover_period_ms,omitempty"` // 0: six hours
+	Failback         Failback               `protobuf:"varint,6,opt,name=failback,proto3,enum=quorate.cluster.v1.Failback" json:"failback,omitempty"`
+	FailbackFrom     uint32                 `protobuf:"varint,7,opt,name=failback_from,json=failbackFrom,proto3" json:"failback_from,omitempty"`            // hour of the day, UTC, 0 to 23
+	FailbackUntil    uint32                 `protobuf:"varint,8,opt,name=failback_until,json=failbackUntil,proto3" json:"failback_until,omitempty"`         // hour of the day, UTC; before failback_from: of the next day
+	NoFailoverLimit  bool                   `protobuf:"varint,9,opt,name=no_failover_limit,json=noFailoverLimit,proto3" json:"no_failover_limit,omitempty"` // however often it failed
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GroupPolicy) Reset() {
+	*x = GroupPolicy{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupPolicy) ProtoMessage() {}
+
+func (x *GroupPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupPolicy.ProtoReflect.Descriptor instead.
+func (*GroupPolicy) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GroupPolicy) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_MEDIUM
+}
+
+func (x *GroupPolicy) GetPreferred() []uint64 {
+	if x != nil {
+		return x.Preferred
+	}
+	return nil
+}
+
+func (x *GroupPolicy) GetPossible() []uint64 {
+	if x != nil {
+		return x.Possible
+	}
+	return nil
+}
+
+func (x *GroupPolicy) GetMaxFailovers() uint32 {
+	if x != nil {
+		return x.MaxFailovers
+	}
+	return 0
+}
+
+func (x *GroupPolicy) GetFailoverPeriodMs() int64 {
+	if x != nil {
+		return x.FailoverPeriodMs
+	}
+	return 0
+}
+
+func (x *GroupPolicy) GetFailback() Failback {
+	if x != nil {
+		return x.Failback
+	}
+	return Failback_FAILBACK_NEVER
+}
+
+func (x *GroupPolicy) GetFailbackFrom() uint32 {
+	if x != nil {
+		return x.FailbackFrom
+	}
+	return 0
+}
+
+func (x *GroupPolicy) GetFailbackUntil() uint32 {
+	if x != nil {
+		return x.FailbackUntil
+	}
+	return 0
+}
+
+func (x *GroupPolicy) GetNoFailoverLimit() bool {
+	if x != nil {
+		return x.NoFailoverLimit
+	}
+	return false
+}
+
+// Affinity is a rule on which groups run on the same node.
+type Affinity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          AffinityKind           `protobuf:"varint,2,opt,name=kind,proto3,enum=quorate.cluster.v1.AffinityKind" json:"kind,omitempty"`
+	Hard          bool                   `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"`    // rather not at all than otherwise; only of groups that are kept apart
+	Groups        []string               `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"` // sorted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Affinity) Reset() {
+	*x = Affinity{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Affinity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Affinity) ProtoMessage() {}
+
+func (x *Affinity) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Affinity.ProtoReflect.Descriptor instead.
+func (*Affinity) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Affinity) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Affinity) GetKind() AffinityKind {
+	if x != nil {
+		return x.Kind
+	}
+	return AffinityKind_AFFINITY_KIND_UNSPECIFIED
+}
+
+func (x *Affinity) GetHard() bool {
+	if x != nil {
+		return x.Hard
+	}
+	return false
+}
+
+func (x *Affinity) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 // Saving is a save that is wanted or under way.
 type Saving struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3167,7 +3582,7 @@ type Saving struct {
 
 func (x *Saving) Reset() {
 	*x = Saving{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3179,7 +3594,7 @@ func (x *Saving) String() string {
 func (*Saving) ProtoMessage() {}
 
 func (x *Saving) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[27]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3192,7 +3607,7 @@ func (x *Saving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Saving.ProtoReflect.Descriptor instead.
 func (*Saving) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{27}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Saving) GetId() uint64 {
@@ -3235,7 +3650,7 @@ type SavedState struct {
 
 func (x *SavedState) Reset() {
 	*x = SavedState{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3247,7 +3662,7 @@ func (x *SavedState) String() string {
 func (*SavedState) ProtoMessage() {}
 
 func (x *SavedState) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[28]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3260,7 +3675,7 @@ func (x *SavedState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SavedState.ProtoReflect.Descriptor instead.
 func (*SavedState) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{28}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SavedState) GetId() uint64 {
@@ -3354,7 +3769,7 @@ type SavedBy struct {
 
 func (x *SavedBy) Reset() {
 	*x = SavedBy{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3366,7 +3781,7 @@ func (x *SavedBy) String() string {
 func (*SavedBy) ProtoMessage() {}
 
 func (x *SavedBy) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[29]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3794,7 @@ func (x *SavedBy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SavedBy.ProtoReflect.Descriptor instead.
 func (*SavedBy) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{29}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SavedBy) GetNode() string {
@@ -3476,7 +3891,7 @@ type StorageMove struct {
 
 func (x *StorageMove) Reset() {
 	*x = StorageMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +3903,7 @@ func (x *StorageMove) String() string {
 func (*StorageMove) ProtoMessage() {}
 
 func (x *StorageMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[30]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3501,7 +3916,7 @@ func (x *StorageMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMove.ProtoReflect.Descriptor instead.
 func (*StorageMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{30}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StorageMove) GetId() uint64 {
@@ -3570,7 +3985,7 @@ type Cards struct {
 
 func (x *Cards) Reset() {
 	*x = Cards{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3582,7 +3997,7 @@ func (x *Cards) String() string {
 func (*Cards) ProtoMessage() {}
 
 func (x *Cards) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[31]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3595,7 +4010,7 @@ func (x *Cards) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cards.ProtoReflect.Descriptor instead.
 func (*Cards) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{31}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Cards) GetNetworks() []string {
@@ -3622,7 +4037,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3634,7 +4049,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[32]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3647,7 +4062,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{32}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GroupStatus) GetState() GroupState {
@@ -3718,13 +4133,14 @@ type Migration struct {
 	Priority      uint32                 `protobuf:"varint,151,opt,name=priority,proto3" json:"priority,omitempty"` // the higher goes first
 	Begun         bool                   `protobuf:"varint,152,opt,name=begun,proto3" json:"begun,omitempty"`       // out of the queue
 	Drain         bool                   `protobuf:"varint,190,opt,name=drain,proto3" json:"drain,omitempty"`       // for the drain of its source, or after that of its target
+	Failback      bool                   `protobuf:"varint,200,opt,name=failback,proto3" json:"failback,omitempty"` // back to where the group was, by its policy
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Migration) Reset() {
 	*x = Migration{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3736,7 +4152,7 @@ func (x *Migration) String() string {
 func (*Migration) ProtoMessage() {}
 
 func (x *Migration) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[33]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3749,7 +4165,7 @@ func (x *Migration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Migration.ProtoReflect.Descriptor instead.
 func (*Migration) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{33}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Migration) GetId() uint64 {
@@ -3822,6 +4238,13 @@ func (x *Migration) GetDrain() bool {
 	return false
 }
 
+func (x *Migration) GetFailback() bool {
+	if x != nil {
+		return x.Failback
+	}
+	return false
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3836,7 +4259,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3848,7 +4271,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[34]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3861,7 +4284,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{34}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Event) GetId() uint64 {
@@ -3916,7 +4339,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3928,7 +4351,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[35]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3941,7 +4364,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{35}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Applied) GetId() uint64 {
@@ -3969,7 +4392,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3981,7 +4404,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[36]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3994,7 +4417,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{36}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Result) GetCode() Code {
@@ -4092,6 +4515,9 @@ type Command struct {
 	//	*Command_DisarmLeft
 	//	*Command_Arm
 	//	*Command_NodeHeld
+	//	*Command_GroupPolicySet
+	//	*Command_AffinitySet
+	//	*Command_AffinityRemove
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4099,7 +4525,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4111,7 +4537,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[37]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4124,7 +4550,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{37}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Command) GetId() uint64 {
@@ -4747,6 +5173,33 @@ func (x *Command) GetNodeHeld() *NodeHeld {
 	return nil
 }
 
+func (x *Command) GetGroupPolicySet() *GroupPolicySet {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_GroupPolicySet); ok {
+			return x.GroupPolicySet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAffinitySet() *AffinitySet {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_AffinitySet); ok {
+			return x.AffinitySet
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAffinityRemove() *AffinityRemove {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_AffinityRemove); ok {
+			return x.AffinityRemove
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -5011,6 +5464,18 @@ type Command_NodeHeld struct {
 	NodeHeld *NodeHeld `protobuf:"bytes,199,opt,name=node_held,json=nodeHeld,proto3,oneof"`
 }
 
+type Command_GroupPolicySet struct {
+	GroupPolicySet *GroupPolicySet `protobuf:"bytes,200,opt,name=group_policy_set,json=groupPolicySet,proto3,oneof"`
+}
+
+type Command_AffinitySet struct {
+	AffinitySet *AffinitySet `protobuf:"bytes,201,opt,name=affinity_set,json=affinitySet,proto3,oneof"`
+}
+
+type Command_AffinityRemove struct {
+	AffinityRemove *AffinityRemove `protobuf:"bytes,202,opt,name=affinity_remove,json=affinityRemove,proto3,oneof"`
+}
+
 func (*Command_NodeAdd) isCommand_Kind() {}
 
 func (*Command_NodeDown) isCommand_Kind() {}
@@ -5141,6 +5606,12 @@ func (*Command_Arm) isCommand_Kind() {}
 
 func (*Command_NodeHeld) isCommand_Kind() {}
 
+func (*Command_GroupPolicySet) isCommand_Kind() {}
+
+func (*Command_AffinitySet) isCommand_Kind() {}
+
+func (*Command_AffinityRemove) isCommand_Kind() {}
+
 // ClusterUpgrade moves the format of the database forward.
 type ClusterUpgrade struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5151,7 +5622,7 @@ type ClusterUpgrade struct {
 
 func (x *ClusterUpgrade) Reset() {
 	*x = ClusterUpgrade{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5163,7 +5634,7 @@ func (x *ClusterUpgrade) String() string {
 func (*ClusterUpgrade) ProtoMessage() {}
 
 func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[38]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5176,7 +5647,7 @@ func (x *ClusterUpgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgrade.ProtoReflect.Descriptor instead.
 func (*ClusterUpgrade) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{38}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ClusterUpgrade) GetFormat() uint32 {
@@ -5195,7 +5666,7 @@ type NodeAdd struct {
 
 func (x *NodeAdd) Reset() {
 	*x = NodeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5207,7 +5678,7 @@ func (x *NodeAdd) String() string {
 func (*NodeAdd) ProtoMessage() {}
 
 func (x *NodeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[39]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5220,7 +5691,7 @@ func (x *NodeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAdd.ProtoReflect.Descriptor instead.
 func (*NodeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{39}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeAdd) GetNode() *Node {
@@ -5239,7 +5710,7 @@ type NodeRemove struct {
 
 func (x *NodeRemove) Reset() {
 	*x = NodeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5251,7 +5722,7 @@ func (x *NodeRemove) String() string {
 func (*NodeRemove) ProtoMessage() {}
 
 func (x *NodeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[40]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5264,7 +5735,7 @@ func (x *NodeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemove.ProtoReflect.Descriptor instead.
 func (*NodeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{40}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NodeRemove) GetNode() uint64 {
@@ -5284,7 +5755,7 @@ type NodeLeave struct {
 
 func (x *NodeLeave) Reset() {
 	*x = NodeLeave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5296,7 +5767,7 @@ func (x *NodeLeave) String() string {
 func (*NodeLeave) ProtoMessage() {}
 
 func (x *NodeLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[41]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5309,7 +5780,7 @@ func (x *NodeLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeLeave.ProtoReflect.Descriptor instead.
 func (*NodeLeave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{41}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NodeLeave) GetNode() uint64 {
@@ -5336,7 +5807,7 @@ type NodeSet struct {
 
 func (x *NodeSet) Reset() {
 	*x = NodeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5348,7 +5819,7 @@ func (x *NodeSet) String() string {
 func (*NodeSet) ProtoMessage() {}
 
 func (x *NodeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[42]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5361,7 +5832,7 @@ func (x *NodeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSet.ProtoReflect.Descriptor instead.
 func (*NodeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{42}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeSet) GetNode() uint64 {
@@ -5391,7 +5862,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5403,7 +5874,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[43]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5416,7 +5887,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{43}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeDown) GetNode() uint64 {
@@ -5465,7 +5936,7 @@ type FenceProof struct {
 
 func (x *FenceProof) Reset() {
 	*x = FenceProof{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5477,7 +5948,7 @@ func (x *FenceProof) String() string {
 func (*FenceProof) ProtoMessage() {}
 
 func (x *FenceProof) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[44]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5490,7 +5961,7 @@ func (x *FenceProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceProof.ProtoReflect.Descriptor instead.
 func (*FenceProof) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{44}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *FenceProof) GetNode() uint64 {
@@ -5524,7 +5995,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5536,7 +6007,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[45]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5549,7 +6020,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{45}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeUp) GetNode() uint64 {
@@ -5578,7 +6049,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5590,7 +6061,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[46]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5603,7 +6074,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{46}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeReport) GetNode() uint64 {
@@ -5643,7 +6114,7 @@ type DiskAdd struct {
 
 func (x *DiskAdd) Reset() {
 	*x = DiskAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5655,7 +6126,7 @@ func (x *DiskAdd) String() string {
 func (*DiskAdd) ProtoMessage() {}
 
 func (x *DiskAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[47]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5668,7 +6139,7 @@ func (x *DiskAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAdd.ProtoReflect.Descriptor instead.
 func (*DiskAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{47}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DiskAdd) GetDisk() *Disk {
@@ -5690,7 +6161,7 @@ type DiskClaim struct {
 
 func (x *DiskClaim) Reset() {
 	*x = DiskClaim{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5702,7 +6173,7 @@ func (x *DiskClaim) String() string {
 func (*DiskClaim) ProtoMessage() {}
 
 func (x *DiskClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[48]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5715,7 +6186,7 @@ func (x *DiskClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskClaim.ProtoReflect.Descriptor instead.
 func (*DiskClaim) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{48}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DiskClaim) GetDisk() string {
@@ -5748,7 +6219,7 @@ type PortalAdd struct {
 
 func (x *PortalAdd) Reset() {
 	*x = PortalAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5760,7 +6231,7 @@ func (x *PortalAdd) String() string {
 func (*PortalAdd) ProtoMessage() {}
 
 func (x *PortalAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[49]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5773,7 +6244,7 @@ func (x *PortalAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortalAdd.ProtoReflect.Descriptor instead.
 func (*PortalAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{49}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PortalAdd) GetPortal() string {
@@ -5796,7 +6267,7 @@ type QuorumSet struct {
 
 func (x *QuorumSet) Reset() {
 	*x = QuorumSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5808,7 +6279,7 @@ func (x *QuorumSet) String() string {
 func (*QuorumSet) ProtoMessage() {}
 
 func (x *QuorumSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[50]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5821,7 +6292,7 @@ func (x *QuorumSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSet.ProtoReflect.Descriptor instead.
 func (*QuorumSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{50}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *QuorumSet) GetMode() QuorumMode {
@@ -5870,7 +6341,7 @@ type WitnessHosted struct {
 
 func (x *WitnessHosted) Reset() {
 	*x = WitnessHosted{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5882,7 +6353,7 @@ func (x *WitnessHosted) String() string {
 func (*WitnessHosted) ProtoMessage() {}
 
 func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[51]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5895,7 +6366,7 @@ func (x *WitnessHosted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHosted.ProtoReflect.Descriptor instead.
 func (*WitnessHosted) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{51}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WitnessHosted) GetNode() uint64 {
@@ -5928,7 +6399,7 @@ type WitnessDropped struct {
 
 func (x *WitnessDropped) Reset() {
 	*x = WitnessDropped{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5940,7 +6411,7 @@ func (x *WitnessDropped) String() string {
 func (*WitnessDropped) ProtoMessage() {}
 
 func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[52]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5953,7 +6424,7 @@ func (x *WitnessDropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessDropped.ProtoReflect.Descriptor instead.
 func (*WitnessDropped) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{52}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WitnessDropped) GetVoter() uint64 {
@@ -5972,7 +6443,7 @@ type CsvEnable struct {
 
 func (x *CsvEnable) Reset() {
 	*x = CsvEnable{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5984,7 +6455,7 @@ func (x *CsvEnable) String() string {
 func (*CsvEnable) ProtoMessage() {}
 
 func (x *CsvEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[53]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5997,7 +6468,7 @@ func (x *CsvEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnable.ProtoReflect.Descriptor instead.
 func (*CsvEnable) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{53}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CsvEnable) GetEnabled() bool {
@@ -6022,7 +6493,7 @@ type VolumeAdd struct {
 
 func (x *VolumeAdd) Reset() {
 	*x = VolumeAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6034,7 +6505,7 @@ func (x *VolumeAdd) String() string {
 func (*VolumeAdd) ProtoMessage() {}
 
 func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[54]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6047,7 +6518,7 @@ func (x *VolumeAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAdd.ProtoReflect.Descriptor instead.
 func (*VolumeAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{54}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *VolumeAdd) GetName() string {
@@ -6111,7 +6582,7 @@ type VolumeAssign struct {
 
 func (x *VolumeAssign) Reset() {
 	*x = VolumeAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6123,7 +6594,7 @@ func (x *VolumeAssign) String() string {
 func (*VolumeAssign) ProtoMessage() {}
 
 func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[55]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6136,7 +6607,7 @@ func (x *VolumeAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeAssign.ProtoReflect.Descriptor instead.
 func (*VolumeAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{55}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VolumeAssign) GetName() string {
@@ -6184,7 +6655,7 @@ type VolumeReport struct {
 
 func (x *VolumeReport) Reset() {
 	*x = VolumeReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6196,7 +6667,7 @@ func (x *VolumeReport) String() string {
 func (*VolumeReport) ProtoMessage() {}
 
 func (x *VolumeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[56]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6209,7 +6680,7 @@ func (x *VolumeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReport.ProtoReflect.Descriptor instead.
 func (*VolumeReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{56}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *VolumeReport) GetName() string {
@@ -6288,7 +6759,7 @@ type VolumeMove struct {
 
 func (x *VolumeMove) Reset() {
 	*x = VolumeMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6300,7 +6771,7 @@ func (x *VolumeMove) String() string {
 func (*VolumeMove) ProtoMessage() {}
 
 func (x *VolumeMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[57]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6313,7 +6784,7 @@ func (x *VolumeMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMove.ProtoReflect.Descriptor instead.
 func (*VolumeMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{57}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *VolumeMove) GetName() string {
@@ -6360,7 +6831,7 @@ type VolumeReleased struct {
 
 func (x *VolumeReleased) Reset() {
 	*x = VolumeReleased{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6372,7 +6843,7 @@ func (x *VolumeReleased) String() string {
 func (*VolumeReleased) ProtoMessage() {}
 
 func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[58]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6385,7 +6856,7 @@ func (x *VolumeReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeReleased.ProtoReflect.Descriptor instead.
 func (*VolumeReleased) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{58}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *VolumeReleased) GetName() string {
@@ -6436,7 +6907,7 @@ type VolumeMaintenance struct {
 
 func (x *VolumeMaintenance) Reset() {
 	*x = VolumeMaintenance{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6448,7 +6919,7 @@ func (x *VolumeMaintenance) String() string {
 func (*VolumeMaintenance) ProtoMessage() {}
 
 func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[59]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6461,7 +6932,7 @@ func (x *VolumeMaintenance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeMaintenance.ProtoReflect.Descriptor instead.
 func (*VolumeMaintenance) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{59}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *VolumeMaintenance) GetName() string {
@@ -6502,7 +6973,7 @@ type VolumeRemove struct {
 
 func (x *VolumeRemove) Reset() {
 	*x = VolumeRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6514,7 +6985,7 @@ func (x *VolumeRemove) String() string {
 func (*VolumeRemove) ProtoMessage() {}
 
 func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[60]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6527,7 +6998,7 @@ func (x *VolumeRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemove.ProtoReflect.Descriptor instead.
 func (*VolumeRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{60}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VolumeRemove) GetName() string {
@@ -6547,7 +7018,7 @@ type VolumeRemoved struct {
 
 func (x *VolumeRemoved) Reset() {
 	*x = VolumeRemoved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6559,7 +7030,7 @@ func (x *VolumeRemoved) String() string {
 func (*VolumeRemoved) ProtoMessage() {}
 
 func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[61]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6572,7 +7043,7 @@ func (x *VolumeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRemoved.ProtoReflect.Descriptor instead.
 func (*VolumeRemoved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{61}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *VolumeRemoved) GetName() string {
@@ -6599,7 +7070,7 @@ type VolumeSet struct {
 
 func (x *VolumeSet) Reset() {
 	*x = VolumeSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6611,7 +7082,7 @@ func (x *VolumeSet) String() string {
 func (*VolumeSet) ProtoMessage() {}
 
 func (x *VolumeSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[62]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6624,7 +7095,7 @@ func (x *VolumeSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeSet.ProtoReflect.Descriptor instead.
 func (*VolumeSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{62}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *VolumeSet) GetName() string {
@@ -6654,7 +7125,7 @@ type VolumeGrown struct {
 
 func (x *VolumeGrown) Reset() {
 	*x = VolumeGrown{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6666,7 +7137,7 @@ func (x *VolumeGrown) String() string {
 func (*VolumeGrown) ProtoMessage() {}
 
 func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[63]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6679,7 +7150,7 @@ func (x *VolumeGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeGrown.ProtoReflect.Descriptor instead.
 func (*VolumeGrown) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{63}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *VolumeGrown) GetName() string {
@@ -6719,7 +7190,7 @@ type GroupAdd struct {
 
 func (x *GroupAdd) Reset() {
 	*x = GroupAdd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6731,7 +7202,7 @@ func (x *GroupAdd) String() string {
 func (*GroupAdd) ProtoMessage() {}
 
 func (x *GroupAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[64]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6744,7 +7215,7 @@ func (x *GroupAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAdd.ProtoReflect.Descriptor instead.
 func (*GroupAdd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{64}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GroupAdd) GetGroup() *Group {
@@ -6752,6 +7223,156 @@ func (x *GroupAdd) GetGroup() *Group {
 		return x.Group
 	}
 	return nil
+}
+
+// GroupPolicySet sets the fields of a group's policy that are named, by their names here.
+type GroupPolicySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Policy        *GroupPolicy           `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
+	Fields        []string               `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupPolicySet) Reset() {
+	*x = GroupPolicySet{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupPolicySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupPolicySet) ProtoMessage() {}
+
+func (x *GroupPolicySet) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupPolicySet.ProtoReflect.Descriptor instead.
+func (*GroupPolicySet) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *GroupPolicySet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupPolicySet) GetPolicy() *GroupPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *GroupPolicySet) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// AffinitySet makes a rule, or replaces the one of that name.
+type AffinitySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Affinity      *Affinity              `protobuf:"bytes,1,opt,name=affinity,proto3" json:"affinity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AffinitySet) Reset() {
+	*x = AffinitySet{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AffinitySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AffinitySet) ProtoMessage() {}
+
+func (x *AffinitySet) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AffinitySet.ProtoReflect.Descriptor instead.
+func (*AffinitySet) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *AffinitySet) GetAffinity() *Affinity {
+	if x != nil {
+		return x.Affinity
+	}
+	return nil
+}
+
+type AffinityRemove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AffinityRemove) Reset() {
+	*x = AffinityRemove{}
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AffinityRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AffinityRemove) ProtoMessage() {}
+
+func (x *AffinityRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AffinityRemove.ProtoReflect.Descriptor instead.
+func (*AffinityRemove) Descriptor() ([]byte, []int) {
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *AffinityRemove) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 type GroupRemove struct {
@@ -6764,7 +7385,7 @@ type GroupRemove struct {
 
 func (x *GroupRemove) Reset() {
 	*x = GroupRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6776,7 +7397,7 @@ func (x *GroupRemove) String() string {
 func (*GroupRemove) ProtoMessage() {}
 
 func (x *GroupRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[65]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6789,7 +7410,7 @@ func (x *GroupRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRemove.ProtoReflect.Descriptor instead.
 func (*GroupRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{65}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GroupRemove) GetName() string {
@@ -6817,7 +7438,7 @@ type GroupDesire struct {
 
 func (x *GroupDesire) Reset() {
 	*x = GroupDesire{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6829,7 +7450,7 @@ func (x *GroupDesire) String() string {
 func (*GroupDesire) ProtoMessage() {}
 
 func (x *GroupDesire) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[66]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6842,7 +7463,7 @@ func (x *GroupDesire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDesire.ProtoReflect.Descriptor instead.
 func (*GroupDesire) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{66}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GroupDesire) GetName() string {
@@ -6878,7 +7499,7 @@ type GroupAssign struct {
 
 func (x *GroupAssign) Reset() {
 	*x = GroupAssign{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6890,7 +7511,7 @@ func (x *GroupAssign) String() string {
 func (*GroupAssign) ProtoMessage() {}
 
 func (x *GroupAssign) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[67]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6903,7 +7524,7 @@ func (x *GroupAssign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupAssign.ProtoReflect.Descriptor instead.
 func (*GroupAssign) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{67}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GroupAssign) GetName() string {
@@ -6945,7 +7566,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6957,7 +7578,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[68]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6970,7 +7591,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{68}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GroupReport) GetName() string {
@@ -7005,7 +7626,7 @@ type GroupSave struct {
 
 func (x *GroupSave) Reset() {
 	*x = GroupSave{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7017,7 +7638,7 @@ func (x *GroupSave) String() string {
 func (*GroupSave) ProtoMessage() {}
 
 func (x *GroupSave) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[69]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7030,7 +7651,7 @@ func (x *GroupSave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSave.ProtoReflect.Descriptor instead.
 func (*GroupSave) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{69}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GroupSave) GetName() string {
@@ -7064,7 +7685,7 @@ type GroupSaved struct {
 
 func (x *GroupSaved) Reset() {
 	*x = GroupSaved{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7076,7 +7697,7 @@ func (x *GroupSaved) String() string {
 func (*GroupSaved) ProtoMessage() {}
 
 func (x *GroupSaved) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[70]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7089,7 +7710,7 @@ func (x *GroupSaved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSaved.ProtoReflect.Descriptor instead.
 func (*GroupSaved) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{70}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GroupSaved) GetName() string {
@@ -7153,7 +7774,7 @@ type GroupSaveEnd struct {
 
 func (x *GroupSaveEnd) Reset() {
 	*x = GroupSaveEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7165,7 +7786,7 @@ func (x *GroupSaveEnd) String() string {
 func (*GroupSaveEnd) ProtoMessage() {}
 
 func (x *GroupSaveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[71]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7178,7 +7799,7 @@ func (x *GroupSaveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSaveEnd.ProtoReflect.Descriptor instead.
 func (*GroupSaveEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{71}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GroupSaveEnd) GetName() string {
@@ -7217,7 +7838,7 @@ type GroupResume struct {
 
 func (x *GroupResume) Reset() {
 	*x = GroupResume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7229,7 +7850,7 @@ func (x *GroupResume) String() string {
 func (*GroupResume) ProtoMessage() {}
 
 func (x *GroupResume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[72]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7242,7 +7863,7 @@ func (x *GroupResume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupResume.ProtoReflect.Descriptor instead.
 func (*GroupResume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{72}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GroupResume) GetName() string {
@@ -7290,7 +7911,7 @@ type GroupDiscard struct {
 
 func (x *GroupDiscard) Reset() {
 	*x = GroupDiscard{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7302,7 +7923,7 @@ func (x *GroupDiscard) String() string {
 func (*GroupDiscard) ProtoMessage() {}
 
 func (x *GroupDiscard) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[73]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7315,7 +7936,7 @@ func (x *GroupDiscard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupDiscard.ProtoReflect.Descriptor instead.
 func (*GroupDiscard) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{73}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *GroupDiscard) GetName() string {
@@ -7336,7 +7957,7 @@ type GroupMove struct {
 
 func (x *GroupMove) Reset() {
 	*x = GroupMove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7348,7 +7969,7 @@ func (x *GroupMove) String() string {
 func (*GroupMove) ProtoMessage() {}
 
 func (x *GroupMove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[74]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7361,7 +7982,7 @@ func (x *GroupMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMove.ProtoReflect.Descriptor instead.
 func (*GroupMove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{74}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *GroupMove) GetName() string {
@@ -7385,13 +8006,14 @@ type MigrationStart struct {
 	Options       *MigrationOptions      `protobuf:"bytes,150,opt,name=options,proto3" json:"options,omitempty"`
 	Priority      uint32                 `protobuf:"varint,151,opt,name=priority,proto3" json:"priority,omitempty"`
 	Drain         bool                   `protobuf:"varint,190,opt,name=drain,proto3" json:"drain,omitempty"`
+	Failback      bool                   `protobuf:"varint,200,opt,name=failback,proto3" json:"failback,omitempty"` // by the group's policy
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MigrationStart) Reset() {
 	*x = MigrationStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7403,7 +8025,7 @@ func (x *MigrationStart) String() string {
 func (*MigrationStart) ProtoMessage() {}
 
 func (x *MigrationStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[75]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7416,7 +8038,7 @@ func (x *MigrationStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationStart.ProtoReflect.Descriptor instead.
 func (*MigrationStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{75}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *MigrationStart) GetGroup() string {
@@ -7454,6 +8076,13 @@ func (x *MigrationStart) GetDrain() bool {
 	return false
 }
 
+func (x *MigrationStart) GetFailback() bool {
+	if x != nil {
+		return x.Failback
+	}
+	return false
+}
+
 // MigrationBegin takes a migration out of the queue. Its source proposes it.
 type MigrationBegin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7465,7 +8094,7 @@ type MigrationBegin struct {
 
 func (x *MigrationBegin) Reset() {
 	*x = MigrationBegin{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7477,7 +8106,7 @@ func (x *MigrationBegin) String() string {
 func (*MigrationBegin) ProtoMessage() {}
 
 func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[76]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7490,7 +8119,7 @@ func (x *MigrationBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationBegin.ProtoReflect.Descriptor instead.
 func (*MigrationBegin) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{76}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *MigrationBegin) GetGroup() string {
@@ -7516,7 +8145,7 @@ type MigrationSet struct {
 
 func (x *MigrationSet) Reset() {
 	*x = MigrationSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7528,7 +8157,7 @@ func (x *MigrationSet) String() string {
 func (*MigrationSet) ProtoMessage() {}
 
 func (x *MigrationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[77]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7541,7 +8170,7 @@ func (x *MigrationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSet.ProtoReflect.Descriptor instead.
 func (*MigrationSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{77}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *MigrationSet) GetSettings() *MigrationSettings {
@@ -7562,7 +8191,7 @@ type StorageMoveStart struct {
 
 func (x *StorageMoveStart) Reset() {
 	*x = StorageMoveStart{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7574,7 +8203,7 @@ func (x *StorageMoveStart) String() string {
 func (*StorageMoveStart) ProtoMessage() {}
 
 func (x *StorageMoveStart) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[78]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7587,7 +8216,7 @@ func (x *StorageMoveStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveStart.ProtoReflect.Descriptor instead.
 func (*StorageMoveStart) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{78}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *StorageMoveStart) GetGroup() string {
@@ -7621,7 +8250,7 @@ type StorageMoveBegin struct {
 
 func (x *StorageMoveBegin) Reset() {
 	*x = StorageMoveBegin{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7633,7 +8262,7 @@ func (x *StorageMoveBegin) String() string {
 func (*StorageMoveBegin) ProtoMessage() {}
 
 func (x *StorageMoveBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[79]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7646,7 +8275,7 @@ func (x *StorageMoveBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveBegin.ProtoReflect.Descriptor instead.
 func (*StorageMoveBegin) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{79}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *StorageMoveBegin) GetGroup() string {
@@ -7674,7 +8303,7 @@ type StorageMoveSwitch struct {
 
 func (x *StorageMoveSwitch) Reset() {
 	*x = StorageMoveSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7686,7 +8315,7 @@ func (x *StorageMoveSwitch) String() string {
 func (*StorageMoveSwitch) ProtoMessage() {}
 
 func (x *StorageMoveSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[80]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7699,7 +8328,7 @@ func (x *StorageMoveSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveSwitch.ProtoReflect.Descriptor instead.
 func (*StorageMoveSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{80}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *StorageMoveSwitch) GetGroup() string {
@@ -7734,7 +8363,7 @@ type StorageMoveFail struct {
 
 func (x *StorageMoveFail) Reset() {
 	*x = StorageMoveFail{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7746,7 +8375,7 @@ func (x *StorageMoveFail) String() string {
 func (*StorageMoveFail) ProtoMessage() {}
 
 func (x *StorageMoveFail) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[81]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7759,7 +8388,7 @@ func (x *StorageMoveFail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveFail.ProtoReflect.Descriptor instead.
 func (*StorageMoveFail) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{81}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *StorageMoveFail) GetGroup() string {
@@ -7793,7 +8422,7 @@ type StorageMoveEnd struct {
 
 func (x *StorageMoveEnd) Reset() {
 	*x = StorageMoveEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7805,7 +8434,7 @@ func (x *StorageMoveEnd) String() string {
 func (*StorageMoveEnd) ProtoMessage() {}
 
 func (x *StorageMoveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[82]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7818,7 +8447,7 @@ func (x *StorageMoveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageMoveEnd.ProtoReflect.Descriptor instead.
 func (*StorageMoveEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{82}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *StorageMoveEnd) GetGroup() string {
@@ -7846,7 +8475,7 @@ type MigrationSwitch struct {
 
 func (x *MigrationSwitch) Reset() {
 	*x = MigrationSwitch{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7858,7 +8487,7 @@ func (x *MigrationSwitch) String() string {
 func (*MigrationSwitch) ProtoMessage() {}
 
 func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[83]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7871,7 +8500,7 @@ func (x *MigrationSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSwitch.ProtoReflect.Descriptor instead.
 func (*MigrationSwitch) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{83}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *MigrationSwitch) GetGroup() string {
@@ -7906,7 +8535,7 @@ type MigrationEnd struct {
 
 func (x *MigrationEnd) Reset() {
 	*x = MigrationEnd{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7918,7 +8547,7 @@ func (x *MigrationEnd) String() string {
 func (*MigrationEnd) ProtoMessage() {}
 
 func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[84]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7931,7 +8560,7 @@ func (x *MigrationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationEnd.ProtoReflect.Descriptor instead.
 func (*MigrationEnd) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{84}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *MigrationEnd) GetGroup() string {
@@ -7965,7 +8594,7 @@ type MigrationCancel struct {
 
 func (x *MigrationCancel) Reset() {
 	*x = MigrationCancel{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7977,7 +8606,7 @@ func (x *MigrationCancel) String() string {
 func (*MigrationCancel) ProtoMessage() {}
 
 func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[85]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7990,7 +8619,7 @@ func (x *MigrationCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancel.ProtoReflect.Descriptor instead.
 func (*MigrationCancel) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{85}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *MigrationCancel) GetGroup() string {
@@ -8019,7 +8648,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8031,7 +8660,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[86]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8044,7 +8673,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{86}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Note) GetLevel() string {
@@ -8088,7 +8717,7 @@ type NetworkSet struct {
 
 func (x *NetworkSet) Reset() {
 	*x = NetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8100,7 +8729,7 @@ func (x *NetworkSet) String() string {
 func (*NetworkSet) ProtoMessage() {}
 
 func (x *NetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[87]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8113,7 +8742,7 @@ func (x *NetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSet.ProtoReflect.Descriptor instead.
 func (*NetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{87}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *NetworkSet) GetNetwork() string {
@@ -8160,7 +8789,7 @@ type MigrationOrder struct {
 
 func (x *MigrationOrder) Reset() {
 	*x = MigrationOrder{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8172,7 +8801,7 @@ func (x *MigrationOrder) String() string {
 func (*MigrationOrder) ProtoMessage() {}
 
 func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[88]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8185,7 +8814,7 @@ func (x *MigrationOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOrder.ProtoReflect.Descriptor instead.
 func (*MigrationOrder) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{88}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *MigrationOrder) GetOrder() uint32 {
@@ -8206,7 +8835,7 @@ type PathsReport struct {
 
 func (x *PathsReport) Reset() {
 	*x = PathsReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8218,7 +8847,7 @@ func (x *PathsReport) String() string {
 func (*PathsReport) ProtoMessage() {}
 
 func (x *PathsReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[89]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8231,7 +8860,7 @@ func (x *PathsReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathsReport.ProtoReflect.Descriptor instead.
 func (*PathsReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{89}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *PathsReport) GetNode() uint64 {
@@ -8266,7 +8895,7 @@ type ClusterSet struct {
 
 func (x *ClusterSet) Reset() {
 	*x = ClusterSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[90]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8278,7 +8907,7 @@ func (x *ClusterSet) String() string {
 func (*ClusterSet) ProtoMessage() {}
 
 func (x *ClusterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[90]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8291,7 +8920,7 @@ func (x *ClusterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSet.ProtoReflect.Descriptor instead.
 func (*ClusterSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{90}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ClusterSet) GetAddress() string {
@@ -8325,7 +8954,7 @@ type ProfileReport struct {
 
 func (x *ProfileReport) Reset() {
 	*x = ProfileReport{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[91]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8337,7 +8966,7 @@ func (x *ProfileReport) String() string {
 func (*ProfileReport) ProtoMessage() {}
 
 func (x *ProfileReport) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[91]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8350,7 +8979,7 @@ func (x *ProfileReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProfileReport.ProtoReflect.Descriptor instead.
 func (*ProfileReport) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{91}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ProfileReport) GetNode() uint64 {
@@ -8379,7 +9008,7 @@ type VirtualNetworkSet struct {
 
 func (x *VirtualNetworkSet) Reset() {
 	*x = VirtualNetworkSet{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[92]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8391,7 +9020,7 @@ func (x *VirtualNetworkSet) String() string {
 func (*VirtualNetworkSet) ProtoMessage() {}
 
 func (x *VirtualNetworkSet) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[92]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8404,7 +9033,7 @@ func (x *VirtualNetworkSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkSet.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkSet) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{92}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *VirtualNetworkSet) GetName() string {
@@ -8444,7 +9073,7 @@ type VirtualNetworkRemove struct {
 
 func (x *VirtualNetworkRemove) Reset() {
 	*x = VirtualNetworkRemove{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[93]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8456,7 +9085,7 @@ func (x *VirtualNetworkRemove) String() string {
 func (*VirtualNetworkRemove) ProtoMessage() {}
 
 func (x *VirtualNetworkRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[93]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8469,7 +9098,7 @@ func (x *VirtualNetworkRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkRemove.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkRemove) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{93}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *VirtualNetworkRemove) GetName() string {
@@ -8492,7 +9121,7 @@ type NodeDrain struct {
 
 func (x *NodeDrain) Reset() {
 	*x = NodeDrain{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[94]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8504,7 +9133,7 @@ func (x *NodeDrain) String() string {
 func (*NodeDrain) ProtoMessage() {}
 
 func (x *NodeDrain) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[94]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8517,7 +9146,7 @@ func (x *NodeDrain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDrain.ProtoReflect.Descriptor instead.
 func (*NodeDrain) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{94}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *NodeDrain) GetNode() uint64 {
@@ -8560,7 +9189,7 @@ type NodeDrained struct {
 
 func (x *NodeDrained) Reset() {
 	*x = NodeDrained{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[95]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8572,7 +9201,7 @@ func (x *NodeDrained) String() string {
 func (*NodeDrained) ProtoMessage() {}
 
 func (x *NodeDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[95]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8585,7 +9214,7 @@ func (x *NodeDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDrained.ProtoReflect.Descriptor instead.
 func (*NodeDrained) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{95}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *NodeDrained) GetNode() uint64 {
@@ -8613,7 +9242,7 @@ type NodeResume struct {
 
 func (x *NodeResume) Reset() {
 	*x = NodeResume{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[96]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8625,7 +9254,7 @@ func (x *NodeResume) String() string {
 func (*NodeResume) ProtoMessage() {}
 
 func (x *NodeResume) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[96]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8638,7 +9267,7 @@ func (x *NodeResume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResume.ProtoReflect.Descriptor instead.
 func (*NodeResume) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{96}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *NodeResume) GetNode() uint64 {
@@ -8667,7 +9296,7 @@ type DrainHold struct {
 
 func (x *DrainHold) Reset() {
 	*x = DrainHold{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[97]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8679,7 +9308,7 @@ func (x *DrainHold) String() string {
 func (*DrainHold) ProtoMessage() {}
 
 func (x *DrainHold) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[97]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8692,7 +9321,7 @@ func (x *DrainHold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainHold.ProtoReflect.Descriptor instead.
 func (*DrainHold) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{97}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *DrainHold) GetNode() uint64 {
@@ -8727,7 +9356,7 @@ type DrainWaits struct {
 
 func (x *DrainWaits) Reset() {
 	*x = DrainWaits{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[98]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8739,7 +9368,7 @@ func (x *DrainWaits) String() string {
 func (*DrainWaits) ProtoMessage() {}
 
 func (x *DrainWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[98]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8752,7 +9381,7 @@ func (x *DrainWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWaits.ProtoReflect.Descriptor instead.
 func (*DrainWaits) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{98}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *DrainWaits) GetNode() uint64 {
@@ -8780,7 +9409,7 @@ type NodeReturned struct {
 
 func (x *NodeReturned) Reset() {
 	*x = NodeReturned{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[99]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8792,7 +9421,7 @@ func (x *NodeReturned) String() string {
 func (*NodeReturned) ProtoMessage() {}
 
 func (x *NodeReturned) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[99]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8805,7 +9434,7 @@ func (x *NodeReturned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReturned.ProtoReflect.Descriptor instead.
 func (*NodeReturned) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{99}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *NodeReturned) GetNode() uint64 {
@@ -8833,7 +9462,7 @@ type Disarm struct {
 
 func (x *Disarm) Reset() {
 	*x = Disarm{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[100]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8845,7 +9474,7 @@ func (x *Disarm) String() string {
 func (*Disarm) ProtoMessage() {}
 
 func (x *Disarm) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[100]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8858,7 +9487,7 @@ func (x *Disarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disarm.ProtoReflect.Descriptor instead.
 func (*Disarm) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{100}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *Disarm) GetForMs() int64 {
@@ -8886,7 +9515,7 @@ type DisarmLeft struct {
 
 func (x *DisarmLeft) Reset() {
 	*x = DisarmLeft{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[101]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8898,7 +9527,7 @@ func (x *DisarmLeft) String() string {
 func (*DisarmLeft) ProtoMessage() {}
 
 func (x *DisarmLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[101]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8911,7 +9540,7 @@ func (x *DisarmLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisarmLeft.ProtoReflect.Descriptor instead.
 func (*DisarmLeft) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{101}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *DisarmLeft) GetId() uint64 {
@@ -8938,7 +9567,7 @@ type Arm struct {
 
 func (x *Arm) Reset() {
 	*x = Arm{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[102]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8950,7 +9579,7 @@ func (x *Arm) String() string {
 func (*Arm) ProtoMessage() {}
 
 func (x *Arm) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[102]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8963,7 +9592,7 @@ func (x *Arm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arm.ProtoReflect.Descriptor instead.
 func (*Arm) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{102}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *Arm) GetId() uint64 {
@@ -8986,7 +9615,7 @@ type NodeHeld struct {
 
 func (x *NodeHeld) Reset() {
 	*x = NodeHeld{}
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[103]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8998,7 +9627,7 @@ func (x *NodeHeld) String() string {
 func (*NodeHeld) ProtoMessage() {}
 
 func (x *NodeHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[103]
+	mi := &file_cluster_clusterpb_cluster_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9011,7 +9640,7 @@ func (x *NodeHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeHeld.ProtoReflect.Descriptor instead.
 func (*NodeHeld) Descriptor() ([]byte, []int) {
-	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{103}
+	return file_cluster_clusterpb_cluster_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *NodeHeld) GetNode() uint64 {
@@ -9039,8 +9668,7 @@ var File_cluster_clusterpb_cluster_proto protoreflect.FileDescriptor
 
 const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcluster/clusterpb/cluster.proto\x12\x12quorate.cluster.v1\"\xa7\n" +
-	"\n" +
+	"\x1fcluster/clusterpb/cluster.proto\x12\x12quorate.cluster.v1\"\xd0\v\n" +
 	"\x05State\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.cluster.v1.ClusterR\acluster\x12:\n" +
 	"\x05nodes\x18\x02 \x03(\v2$.quorate.cluster.v1.State.NodesEntryR\x05nodes\x122\n" +
@@ -9058,7 +9686,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\aportals\x18\f \x03(\tR\aportals\x12C\n" +
 	"\bnetworks\x182 \x03(\v2'.quorate.cluster.v1.State.NetworksEntryR\bnetworks\x12\x1c\n" +
 	"\tnext_save\x18\xa0\x01 \x01(\x04R\bnextSave\x12Z\n" +
-	"\x10virtual_networks\x18\xaa\x01 \x03(\v2..quorate.cluster.v1.State.VirtualNetworksEntryR\x0fvirtualNetworks\x1aR\n" +
+	"\x10virtual_networks\x18\xaa\x01 \x03(\v2..quorate.cluster.v1.State.VirtualNetworksEntryR\x0fvirtualNetworks\x12J\n" +
+	"\n" +
+	"affinities\x18\xc8\x01 \x03(\v2).quorate.cluster.v1.State.AffinitiesEntryR\n" +
+	"affinities\x1aR\n" +
 	"\n" +
 	"NodesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12.\n" +
@@ -9078,7 +9709,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x1b.quorate.cluster.v1.NetworkR\x05value:\x028\x01\x1af\n" +
 	"\x14VirtualNetworksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
-	"\x05value\x18\x02 \x01(\v2\".quorate.cluster.v1.VirtualNetworkR\x05value:\x028\x01\"\xca\x03\n" +
+	"\x05value\x18\x02 \x01(\v2\".quorate.cluster.v1.VirtualNetworkR\x05value:\x028\x01\x1a[\n" +
+	"\x0fAffinitiesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x122\n" +
+	"\x05value\x18\x02 \x01(\v2\x1c.quorate.cluster.v1.AffinityR\x05value:\x028\x01\"\xca\x03\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -9314,7 +9948,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06counts\x18\x01 \x03(\rR\x06counts\x12\x17\n" +
 	"\alast_ms\x18\x02 \x01(\x03R\x06lastMs\x12\x1d\n" +
 	"\n" +
-	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\xfe\x05\n" +
+	"longest_ms\x18\x03 \x01(\x03R\tlongestMs\"\x8a\a\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -9338,7 +9972,28 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05saved\x18\xa1\x01 \x01(\v2\x1e.quorate.cluster.v1.SavedStateR\x05saved\x12\x1c\n" +
 	"\tnot_saved\x18\xa2\x01 \x01(\tR\bnotSaved\x12\x15\n" +
 	"\x05asked\x18\xbe\x01 \x01(\x04R\x05asked\x12\x19\n" +
-	"\aresumed\x18\xa3\x01 \x01(\x04R\aresumed\"<\n" +
+	"\aresumed\x18\xa3\x01 \x01(\x04R\aresumed\x128\n" +
+	"\x06policy\x18\xc8\x01 \x01(\v2\x1f.quorate.cluster.v1.GroupPolicyR\x06policy\x12;\n" +
+	"\tfailovers\x18\xc9\x01 \x03(\v2\x1c.quorate.cluster.v1.FailoverR\tfailovers\x12\x13\n" +
+	"\x04away\x18\xca\x01 \x01(\x04R\x04away\"3\n" +
+	"\bFailover\x12\x13\n" +
+	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x04R\x04from\"\x86\x03\n" +
+	"\vGroupPolicy\x128\n" +
+	"\bpriority\x18\x01 \x01(\x0e2\x1c.quorate.cluster.v1.PriorityR\bpriority\x12\x1c\n" +
+	"\tpreferred\x18\x02 \x03(\x04R\tpreferred\x12\x1a\n" +
+	"\bpossible\x18\x03 \x03(\x04R\bpossible\x12#\n" +
+	"\rmax_failovers\x18\x04 \x01(\rR\fmaxFailovers\x12,\n" +
+	"\x12failover_period_ms\x18\x05 \x01(\x03R\x10failoverPeriodMs\x128\n" +
+	"\bfailback\x18\x06 \x01(\x0e2\x1c.quorate.cluster.v1.FailbackR\bfailback\x12#\n" +
+	"\rfailback_from\x18\a \x01(\rR\ffailbackFrom\x12%\n" +
+	"\x0efailback_until\x18\b \x01(\rR\rfailbackUntil\x12*\n" +
+	"\x11no_failover_limit\x18\t \x01(\bR\x0fnoFailoverLimit\"\x80\x01\n" +
+	"\bAffinity\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
+	"\x04kind\x18\x02 \x01(\x0e2 .quorate.cluster.v1.AffinityKindR\x04kind\x12\x12\n" +
+	"\x04hard\x18\x03 \x01(\bR\x04hard\x12\x16\n" +
+	"\x06groups\x18\x04 \x03(\tR\x06groups\"<\n" +
 	"\x06Saving\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x12\n" +
@@ -9391,7 +10046,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\x12\x1c\n" +
 	"\tcpu_model\x18\xaa\x01 \x01(\tR\bcpuModel\x12\x1a\n" +
 	"\bcpu_from\x18\xab\x01 \x01(\tR\acpuFrom\x120\n" +
-	"\x05cards\x18\xac\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\"\xa4\x02\n" +
+	"\x05cards\x18\xac\x01 \x01(\v2\x19.quorate.cluster.v1.CardsR\x05cards\"\xc1\x02\n" +
 	"\tMigration\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x0e\n" +
@@ -9403,7 +10058,8 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\aoptions\x18\x96\x01 \x01(\v2$.quorate.cluster.v1.MigrationOptionsR\aoptions\x12\x1b\n" +
 	"\bpriority\x18\x97\x01 \x01(\rR\bpriority\x12\x15\n" +
 	"\x05begun\x18\x98\x01 \x01(\bR\x05begun\x12\x15\n" +
-	"\x05drain\x18\xbe\x01 \x01(\bR\x05drainJ\x04\b\x05\x10\x06J\x04\b\x06\x10\a\"\x84\x01\n" +
+	"\x05drain\x18\xbe\x01 \x01(\bR\x05drain\x12\x1b\n" +
+	"\bfailback\x18\xc8\x01 \x01(\bR\bfailbackJ\x04\b\x05\x10\x06J\x04\b\x06\x10\a\"\x84\x01\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x14\n" +
@@ -9417,7 +10073,7 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x06Result\x12,\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x18.quorate.cluster.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xd4$\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xbc&\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x0e\n" +
@@ -9509,7 +10165,10 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\vdisarm_left\x18\xc5\x01 \x01(\v2\x1e.quorate.cluster.v1.DisarmLeftH\x00R\n" +
 	"disarmLeft\x12,\n" +
 	"\x03arm\x18\xc6\x01 \x01(\v2\x17.quorate.cluster.v1.ArmH\x00R\x03arm\x12<\n" +
-	"\tnode_held\x18\xc7\x01 \x01(\v2\x1c.quorate.cluster.v1.NodeHeldH\x00R\bnodeHeldB\x06\n" +
+	"\tnode_held\x18\xc7\x01 \x01(\v2\x1c.quorate.cluster.v1.NodeHeldH\x00R\bnodeHeld\x12O\n" +
+	"\x10group_policy_set\x18\xc8\x01 \x01(\v2\".quorate.cluster.v1.GroupPolicySetH\x00R\x0egroupPolicySet\x12E\n" +
+	"\faffinity_set\x18\xc9\x01 \x01(\v2\x1f.quorate.cluster.v1.AffinitySetH\x00R\vaffinitySet\x12N\n" +
+	"\x0faffinity_remove\x18\xca\x01 \x01(\v2\".quorate.cluster.v1.AffinityRemoveH\x00R\x0eaffinityRemoveB\x06\n" +
 	"\x04kindJ\x04\b3\x104\"(\n" +
 	"\x0eClusterUpgrade\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\"7\n" +
@@ -9627,7 +10286,15 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x02to\x18\x03 \x01(\x03R\x02to\x12\x10\n" +
 	"\x03lun\x18\x04 \x01(\x03R\x03lun\";\n" +
 	"\bGroupAdd\x12/\n" +
-	"\x05group\x18\x01 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05group\"G\n" +
+	"\x05group\x18\x01 \x01(\v2\x19.quorate.cluster.v1.GroupR\x05group\"u\n" +
+	"\x0eGroupPolicySet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
+	"\x06policy\x18\x02 \x01(\v2\x1f.quorate.cluster.v1.GroupPolicyR\x06policy\x12\x16\n" +
+	"\x06fields\x18\x03 \x03(\tR\x06fields\"G\n" +
+	"\vAffinitySet\x128\n" +
+	"\baffinity\x18\x01 \x01(\v2\x1c.quorate.cluster.v1.AffinityR\baffinity\"$\n" +
+	"\x0eAffinityRemove\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"G\n" +
 	"\vGroupRemove\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12$\n" +
 	"\rdiscard_state\x18\xa0\x01 \x01(\bR\fdiscardState\"i\n" +
@@ -9672,13 +10339,14 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"/\n" +
 	"\tGroupMove\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x04R\x02to\"\xb1\x01\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\"\xce\x01\n" +
 	"\x0eMigrationStart\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12?\n" +
 	"\aoptions\x18\x96\x01 \x01(\v2$.quorate.cluster.v1.MigrationOptionsR\aoptions\x12\x1b\n" +
 	"\bpriority\x18\x97\x01 \x01(\rR\bpriority\x12\x15\n" +
-	"\x05drain\x18\xbe\x01 \x01(\bR\x05drainJ\x04\b\x03\x10\x04\"6\n" +
+	"\x05drain\x18\xbe\x01 \x01(\bR\x05drain\x12\x1b\n" +
+	"\bfailback\x18\xc8\x01 \x01(\bR\bfailbackJ\x04\b\x03\x10\x04\"6\n" +
 	"\x0eMigrationBegin\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\"Q\n" +
@@ -9836,7 +10504,20 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\x12GROUP_STATE_ONLINE\x10\x03\x12\x18\n" +
 	"\x14GROUP_STATE_STOPPING\x10\x04\x12\x16\n" +
 	"\x12GROUP_STATE_PAUSED\x10\x05\x12\x16\n" +
-	"\x12GROUP_STATE_FAILED\x10\x06*\x92\x01\n" +
+	"\x12GROUP_STATE_FAILED\x10\x06*`\n" +
+	"\bPriority\x12\x13\n" +
+	"\x0fPRIORITY_MEDIUM\x10\x00\x12\x11\n" +
+	"\rPRIORITY_HIGH\x10\x01\x12\x10\n" +
+	"\fPRIORITY_LOW\x10\x02\x12\x1a\n" +
+	"\x16PRIORITY_NO_AUTO_START\x10\x03*I\n" +
+	"\bFailback\x12\x12\n" +
+	"\x0eFAILBACK_NEVER\x10\x00\x12\x14\n" +
+	"\x10FAILBACK_AT_ONCE\x10\x01\x12\x13\n" +
+	"\x0fFAILBACK_WINDOW\x10\x02*b\n" +
+	"\fAffinityKind\x12\x1d\n" +
+	"\x19AFFINITY_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13AFFINITY_KIND_APART\x10\x01\x12\x1a\n" +
+	"\x16AFFINITY_KIND_TOGETHER\x10\x02*\x92\x01\n" +
 	"\vStorageStep\x12\x1c\n" +
 	"\x18STORAGE_STEP_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14STORAGE_STEP_COPYING\x10\x01\x12\x18\n" +
@@ -9863,8 +10544,8 @@ func file_cluster_clusterpb_cluster_proto_rawDescGZIP() []byte {
 	return file_cluster_clusterpb_cluster_proto_rawDescData
 }
 
-var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 117)
+var file_cluster_clusterpb_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
+var file_cluster_clusterpb_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
 var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(NetworkRole)(0),             // 0: quorate.cluster.v1.NetworkRole
 	(NodeState)(0),               // 1: quorate.cluster.v1.NodeState
@@ -9874,277 +10555,299 @@ var file_cluster_clusterpb_cluster_proto_goTypes = []any{
 	(DiskRole)(0),                // 5: quorate.cluster.v1.DiskRole
 	(Desire)(0),                  // 6: quorate.cluster.v1.Desire
 	(GroupState)(0),              // 7: quorate.cluster.v1.GroupState
-	(StorageStep)(0),             // 8: quorate.cluster.v1.StorageStep
-	(Code)(0),                    // 9: quorate.cluster.v1.Code
-	(*State)(nil),                // 10: quorate.cluster.v1.State
-	(*Cluster)(nil),              // 11: quorate.cluster.v1.Cluster
-	(*Disarmed)(nil),             // 12: quorate.cluster.v1.Disarmed
-	(*MigrationSettings)(nil),    // 13: quorate.cluster.v1.MigrationSettings
-	(*MigrationOptions)(nil),     // 14: quorate.cluster.v1.MigrationOptions
-	(*Network)(nil),              // 15: quorate.cluster.v1.Network
-	(*VirtualNetwork)(nil),       // 16: quorate.cluster.v1.VirtualNetwork
-	(*Node)(nil),                 // 17: quorate.cluster.v1.Node
-	(*Drain)(nil),                // 18: quorate.cluster.v1.Drain
-	(*Setback)(nil),              // 19: quorate.cluster.v1.Setback
-	(*Returning)(nil),            // 20: quorate.cluster.v1.Returning
-	(*Unreached)(nil),            // 21: quorate.cluster.v1.Unreached
-	(*NodeAddress)(nil),          // 22: quorate.cluster.v1.NodeAddress
-	(*NodeFacts)(nil),            // 23: quorate.cluster.v1.NodeFacts
-	(*Bridges)(nil),              // 24: quorate.cluster.v1.Bridges
-	(*Bridge)(nil),               // 25: quorate.cluster.v1.Bridge
-	(*CpuModel)(nil),             // 26: quorate.cluster.v1.CpuModel
-	(*Proof)(nil),                // 27: quorate.cluster.v1.Proof
-	(*Fence)(nil),                // 28: quorate.cluster.v1.Fence
-	(*Quorum)(nil),               // 29: quorate.cluster.v1.Quorum
-	(*Disk)(nil),                 // 30: quorate.cluster.v1.Disk
-	(*Claim)(nil),                // 31: quorate.cluster.v1.Claim
-	(*Volume)(nil),               // 32: quorate.cluster.v1.Volume
-	(*VolumeStatus)(nil),         // 33: quorate.cluster.v1.VolumeStatus
-	(*HeldUp)(nil),               // 34: quorate.cluster.v1.HeldUp
-	(*Pauses)(nil),               // 35: quorate.cluster.v1.Pauses
-	(*Group)(nil),                // 36: quorate.cluster.v1.Group
-	(*Saving)(nil),               // 37: quorate.cluster.v1.Saving
-	(*SavedState)(nil),           // 38: quorate.cluster.v1.SavedState
-	(*SavedBy)(nil),              // 39: quorate.cluster.v1.SavedBy
-	(*StorageMove)(nil),          // 40: quorate.cluster.v1.StorageMove
-	(*Cards)(nil),                // 41: quorate.cluster.v1.Cards
-	(*GroupStatus)(nil),          // 42: quorate.cluster.v1.GroupStatus
-	(*Migration)(nil),            // 43: quorate.cluster.v1.Migration
-	(*Event)(nil),                // 44: quorate.cluster.v1.Event
-	(*Applied)(nil),              // 45: quorate.cluster.v1.Applied
-	(*Result)(nil),               // 46: quorate.cluster.v1.Result
-	(*Command)(nil),              // 47: quorate.cluster.v1.Command
-	(*ClusterUpgrade)(nil),       // 48: quorate.cluster.v1.ClusterUpgrade
-	(*NodeAdd)(nil),              // 49: quorate.cluster.v1.NodeAdd
-	(*NodeRemove)(nil),           // 50: quorate.cluster.v1.NodeRemove
-	(*NodeLeave)(nil),            // 51: quorate.cluster.v1.NodeLeave
-	(*NodeSet)(nil),              // 52: quorate.cluster.v1.NodeSet
-	(*NodeDown)(nil),             // 53: quorate.cluster.v1.NodeDown
-	(*FenceProof)(nil),           // 54: quorate.cluster.v1.FenceProof
-	(*NodeUp)(nil),               // 55: quorate.cluster.v1.NodeUp
-	(*NodeReport)(nil),           // 56: quorate.cluster.v1.NodeReport
-	(*DiskAdd)(nil),              // 57: quorate.cluster.v1.DiskAdd
-	(*DiskClaim)(nil),            // 58: quorate.cluster.v1.DiskClaim
-	(*PortalAdd)(nil),            // 59: quorate.cluster.v1.PortalAdd
-	(*QuorumSet)(nil),            // 60: quorate.cluster.v1.QuorumSet
-	(*WitnessHosted)(nil),        // 61: quorate.cluster.v1.WitnessHosted
-	(*WitnessDropped)(nil),       // 62: quorate.cluster.v1.WitnessDropped
-	(*CsvEnable)(nil),            // 63: quorate.cluster.v1.CsvEnable
-	(*VolumeAdd)(nil),            // 64: quorate.cluster.v1.VolumeAdd
-	(*VolumeAssign)(nil),         // 65: quorate.cluster.v1.VolumeAssign
-	(*VolumeReport)(nil),         // 66: quorate.cluster.v1.VolumeReport
-	(*VolumeMove)(nil),           // 67: quorate.cluster.v1.VolumeMove
-	(*VolumeReleased)(nil),       // 68: quorate.cluster.v1.VolumeReleased
-	(*VolumeMaintenance)(nil),    // 69: quorate.cluster.v1.VolumeMaintenance
-	(*VolumeRemove)(nil),         // 70: quorate.cluster.v1.VolumeRemove
-	(*VolumeRemoved)(nil),        // 71: quorate.cluster.v1.VolumeRemoved
-	(*VolumeSet)(nil),            // 72: quorate.cluster.v1.VolumeSet
-	(*VolumeGrown)(nil),          // 73: quorate.cluster.v1.VolumeGrown
-	(*GroupAdd)(nil),             // 74: quorate.cluster.v1.GroupAdd
-	(*GroupRemove)(nil),          // 75: quorate.cluster.v1.GroupRemove
-	(*GroupDesire)(nil),          // 76: quorate.cluster.v1.GroupDesire
-	(*GroupAssign)(nil),          // 77: quorate.cluster.v1.GroupAssign
-	(*GroupReport)(nil),          // 78: quorate.cluster.v1.GroupReport
-	(*GroupSave)(nil),            // 79: quorate.cluster.v1.GroupSave
-	(*GroupSaved)(nil),           // 80: quorate.cluster.v1.GroupSaved
-	(*GroupSaveEnd)(nil),         // 81: quorate.cluster.v1.GroupSaveEnd
-	(*GroupResume)(nil),          // 82: quorate.cluster.v1.GroupResume
-	(*GroupDiscard)(nil),         // 83: quorate.cluster.v1.GroupDiscard
-	(*GroupMove)(nil),            // 84: quorate.cluster.v1.GroupMove
-	(*MigrationStart)(nil),       // 85: quorate.cluster.v1.MigrationStart
-	(*MigrationBegin)(nil),       // 86: quorate.cluster.v1.MigrationBegin
-	(*MigrationSet)(nil),         // 87: quorate.cluster.v1.MigrationSet
-	(*StorageMoveStart)(nil),     // 88: quorate.cluster.v1.StorageMoveStart
-	(*StorageMoveBegin)(nil),     // 89: quorate.cluster.v1.StorageMoveBegin
-	(*StorageMoveSwitch)(nil),    // 90: quorate.cluster.v1.StorageMoveSwitch
-	(*StorageMoveFail)(nil),      // 91: quorate.cluster.v1.StorageMoveFail
-	(*StorageMoveEnd)(nil),       // 92: quorate.cluster.v1.StorageMoveEnd
-	(*MigrationSwitch)(nil),      // 93: quorate.cluster.v1.MigrationSwitch
-	(*MigrationEnd)(nil),         // 94: quorate.cluster.v1.MigrationEnd
-	(*MigrationCancel)(nil),      // 95: quorate.cluster.v1.MigrationCancel
-	(*Note)(nil),                 // 96: quorate.cluster.v1.Note
-	(*NetworkSet)(nil),           // 97: quorate.cluster.v1.NetworkSet
-	(*MigrationOrder)(nil),       // 98: quorate.cluster.v1.MigrationOrder
-	(*PathsReport)(nil),          // 99: quorate.cluster.v1.PathsReport
-	(*ClusterSet)(nil),           // 100: quorate.cluster.v1.ClusterSet
-	(*ProfileReport)(nil),        // 101: quorate.cluster.v1.ProfileReport
-	(*VirtualNetworkSet)(nil),    // 102: quorate.cluster.v1.VirtualNetworkSet
-	(*VirtualNetworkRemove)(nil), // 103: quorate.cluster.v1.VirtualNetworkRemove
-	(*NodeDrain)(nil),            // 104: quorate.cluster.v1.NodeDrain
-	(*NodeDrained)(nil),          // 105: quorate.cluster.v1.NodeDrained
-	(*NodeResume)(nil),           // 106: quorate.cluster.v1.NodeResume
-	(*DrainHold)(nil),            // 107: quorate.cluster.v1.DrainHold
-	(*DrainWaits)(nil),           // 108: quorate.cluster.v1.DrainWaits
-	(*NodeReturned)(nil),         // 109: quorate.cluster.v1.NodeReturned
-	(*Disarm)(nil),               // 110: quorate.cluster.v1.Disarm
-	(*DisarmLeft)(nil),           // 111: quorate.cluster.v1.DisarmLeft
-	(*Arm)(nil),                  // 112: quorate.cluster.v1.Arm
-	(*NodeHeld)(nil),             // 113: quorate.cluster.v1.NodeHeld
-	nil,                          // 114: quorate.cluster.v1.State.NodesEntry
-	nil,                          // 115: quorate.cluster.v1.State.DisksEntry
-	nil,                          // 116: quorate.cluster.v1.State.VolumesEntry
-	nil,                          // 117: quorate.cluster.v1.State.GroupsEntry
-	nil,                          // 118: quorate.cluster.v1.State.NetworksEntry
-	nil,                          // 119: quorate.cluster.v1.State.VirtualNetworksEntry
-	nil,                          // 120: quorate.cluster.v1.VirtualNetwork.NodesEntry
-	nil,                          // 121: quorate.cluster.v1.Drain.SetbacksEntry
-	nil,                          // 122: quorate.cluster.v1.Returning.SetbacksEntry
-	nil,                          // 123: quorate.cluster.v1.Bridges.NetworksEntry
-	nil,                          // 124: quorate.cluster.v1.Disk.NodeUrlsEntry
-	nil,                          // 125: quorate.cluster.v1.Volume.StatusEntry
-	nil,                          // 126: quorate.cluster.v1.VirtualNetworkSet.NodesEntry
+	(Priority)(0),                // 8: quorate.cluster.v1.Priority
+	(Failback)(0),                // 9: quorate.cluster.v1.Failback
+	(AffinityKind)(0),            // 10: quorate.cluster.v1.AffinityKind
+	(StorageStep)(0),             // 11: quorate.cluster.v1.StorageStep
+	(Code)(0),                    // 12: quorate.cluster.v1.Code
+	(*State)(nil),                // 13: quorate.cluster.v1.State
+	(*Cluster)(nil),              // 14: quorate.cluster.v1.Cluster
+	(*Disarmed)(nil),             // 15: quorate.cluster.v1.Disarmed
+	(*MigrationSettings)(nil),    // 16: quorate.cluster.v1.MigrationSettings
+	(*MigrationOptions)(nil),     // 17: quorate.cluster.v1.MigrationOptions
+	(*Network)(nil),              // 18: quorate.cluster.v1.Network
+	(*VirtualNetwork)(nil),       // 19: quorate.cluster.v1.VirtualNetwork
+	(*Node)(nil),                 // 20: quorate.cluster.v1.Node
+	(*Drain)(nil),                // 21: quorate.cluster.v1.Drain
+	(*Setback)(nil),              // 22: quorate.cluster.v1.Setback
+	(*Returning)(nil),            // 23: quorate.cluster.v1.Returning
+	(*Unreached)(nil),            // 24: quorate.cluster.v1.Unreached
+	(*NodeAddress)(nil),          // 25: quorate.cluster.v1.NodeAddress
+	(*NodeFacts)(nil),            // 26: quorate.cluster.v1.NodeFacts
+	(*Bridges)(nil),              // 27: quorate.cluster.v1.Bridges
+	(*Bridge)(nil),               // 28: quorate.cluster.v1.Bridge
+	(*CpuModel)(nil),             // 29: quorate.cluster.v1.CpuModel
+	(*Proof)(nil),                // 30: quorate.cluster.v1.Proof
+	(*Fence)(nil),                // 31: quorate.cluster.v1.Fence
+	(*Quorum)(nil),               // 32: quorate.cluster.v1.Quorum
+	(*Disk)(nil),                 // 33: quorate.cluster.v1.Disk
+	(*Claim)(nil),                // 34: quorate.cluster.v1.Claim
+	(*Volume)(nil),               // 35: quorate.cluster.v1.Volume
+	(*VolumeStatus)(nil),         // 36: quorate.cluster.v1.VolumeStatus
+	(*HeldUp)(nil),               // 37: quorate.cluster.v1.HeldUp
+	(*Pauses)(nil),               // 38: quorate.cluster.v1.Pauses
+	(*Group)(nil),                // 39: quorate.cluster.v1.Group
+	(*Failover)(nil),             // 40: quorate.cluster.v1.Failover
+	(*GroupPolicy)(nil),          // 41: quorate.cluster.v1.GroupPolicy
+	(*Affinity)(nil),             // 42: quorate.cluster.v1.Affinity
+	(*Saving)(nil),               // 43: quorate.cluster.v1.Saving
+	(*SavedState)(nil),           // 44: quorate.cluster.v1.SavedState
+	(*SavedBy)(nil),              // 45: quorate.cluster.v1.SavedBy
+	(*StorageMove)(nil),          // 46: quorate.cluster.v1.StorageMove
+	(*Cards)(nil),                // 47: quorate.cluster.v1.Cards
+	(*GroupStatus)(nil),          // 48: quorate.cluster.v1.GroupStatus
+	(*Migration)(nil),            // 49: quorate.cluster.v1.Migration
+	(*Event)(nil),                // 50: quorate.cluster.v1.Event
+	(*Applied)(nil),              // 51: quorate.cluster.v1.Applied
+	(*Result)(nil),               // 52: quorate.cluster.v1.Result
+	(*Command)(nil),              // 53: quorate.cluster.v1.Command
+	(*ClusterUpgrade)(nil),       // 54: quorate.cluster.v1.ClusterUpgrade
+	(*NodeAdd)(nil),              // 55: quorate.cluster.v1.NodeAdd
+	(*NodeRemove)(nil),           // 56: quorate.cluster.v1.NodeRemove
+	(*NodeLeave)(nil),            // 57: quorate.cluster.v1.NodeLeave
+	(*NodeSet)(nil),              // 58: quorate.cluster.v1.NodeSet
+	(*NodeDown)(nil),             // 59: quorate.cluster.v1.NodeDown
+	(*FenceProof)(nil),           // 60: quorate.cluster.v1.FenceProof
+	(*NodeUp)(nil),               // 61: quorate.cluster.v1.NodeUp
+	(*NodeReport)(nil),           // 62: quorate.cluster.v1.NodeReport
+	(*DiskAdd)(nil),              // 63: quorate.cluster.v1.DiskAdd
+	(*DiskClaim)(nil),            // 64: quorate.cluster.v1.DiskClaim
+	(*PortalAdd)(nil),            // 65: quorate.cluster.v1.PortalAdd
+	(*QuorumSet)(nil),            // 66: quorate.cluster.v1.QuorumSet
+	(*WitnessHosted)(nil),        // 67: quorate.cluster.v1.WitnessHosted
+	(*WitnessDropped)(nil),       // 68: quorate.cluster.v1.WitnessDropped
+	(*CsvEnable)(nil),            // 69: quorate.cluster.v1.CsvEnable
+	(*VolumeAdd)(nil),            // 70: quorate.cluster.v1.VolumeAdd
+	(*VolumeAssign)(nil),         // 71: quorate.cluster.v1.VolumeAssign
+	(*VolumeReport)(nil),         // 72: quorate.cluster.v1.VolumeReport
+	(*VolumeMove)(nil),           // 73: quorate.cluster.v1.VolumeMove
+	(*VolumeReleased)(nil),       // 74: quorate.cluster.v1.VolumeReleased
+	(*VolumeMaintenance)(nil),    // 75: quorate.cluster.v1.VolumeMaintenance
+	(*VolumeRemove)(nil),         // 76: quorate.cluster.v1.VolumeRemove
+	(*VolumeRemoved)(nil),        // 77: quorate.cluster.v1.VolumeRemoved
+	(*VolumeSet)(nil),            // 78: quorate.cluster.v1.VolumeSet
+	(*VolumeGrown)(nil),          // 79: quorate.cluster.v1.VolumeGrown
+	(*GroupAdd)(nil),             // 80: quorate.cluster.v1.GroupAdd
+	(*GroupPolicySet)(nil),       // 81: quorate.cluster.v1.GroupPolicySet
+	(*AffinitySet)(nil),          // 82: quorate.cluster.v1.AffinitySet
+	(*AffinityRemove)(nil),       // 83: quorate.cluster.v1.AffinityRemove
+	(*GroupRemove)(nil),          // 84: quorate.cluster.v1.GroupRemove
+	(*GroupDesire)(nil),          // 85: quorate.cluster.v1.GroupDesire
+	(*GroupAssign)(nil),          // 86: quorate.cluster.v1.GroupAssign
+	(*GroupReport)(nil),          // 87: quorate.cluster.v1.GroupReport
+	(*GroupSave)(nil),            // 88: quorate.cluster.v1.GroupSave
+	(*GroupSaved)(nil),           // 89: quorate.cluster.v1.GroupSaved
+	(*GroupSaveEnd)(nil),         // 90: quorate.cluster.v1.GroupSaveEnd
+	(*GroupResume)(nil),          // 91: quorate.cluster.v1.GroupResume
+	(*GroupDiscard)(nil),         // 92: quorate.cluster.v1.GroupDiscard
+	(*GroupMove)(nil),            // 93: quorate.cluster.v1.GroupMove
+	(*MigrationStart)(nil),       // 94: quorate.cluster.v1.MigrationStart
+	(*MigrationBegin)(nil),       // 95: quorate.cluster.v1.MigrationBegin
+	(*MigrationSet)(nil),         // 96: quorate.cluster.v1.MigrationSet
+	(*StorageMoveStart)(nil),     // 97: quorate.cluster.v1.StorageMoveStart
+	(*StorageMoveBegin)(nil),     // 98: quorate.cluster.v1.StorageMoveBegin
+	(*StorageMoveSwitch)(nil),    // 99: quorate.cluster.v1.StorageMoveSwitch
+	(*StorageMoveFail)(nil),      // 100: quorate.cluster.v1.StorageMoveFail
+	(*StorageMoveEnd)(nil),       // 101: quorate.cluster.v1.StorageMoveEnd
+	(*MigrationSwitch)(nil),      // 102: quorate.cluster.v1.MigrationSwitch
+	(*MigrationEnd)(nil),         // 103: quorate.cluster.v1.MigrationEnd
+	(*MigrationCancel)(nil),      // 104: quorate.cluster.v1.MigrationCancel
+	(*Note)(nil),                 // 105: quorate.cluster.v1.Note
+	(*NetworkSet)(nil),           // 106: quorate.cluster.v1.NetworkSet
+	(*MigrationOrder)(nil),       // 107: quorate.cluster.v1.MigrationOrder
+	(*PathsReport)(nil),          // 108: quorate.cluster.v1.PathsReport
+	(*ClusterSet)(nil),           // 109: quorate.cluster.v1.ClusterSet
+	(*ProfileReport)(nil),        // 110: quorate.cluster.v1.ProfileReport
+	(*VirtualNetworkSet)(nil),    // 111: quorate.cluster.v1.VirtualNetworkSet
+	(*VirtualNetworkRemove)(nil), // 112: quorate.cluster.v1.VirtualNetworkRemove
+	(*NodeDrain)(nil),            // 113: quorate.cluster.v1.NodeDrain
+	(*NodeDrained)(nil),          // 114: quorate.cluster.v1.NodeDrained
+	(*NodeResume)(nil),           // 115: quorate.cluster.v1.NodeResume
+	(*DrainHold)(nil),            // 116: quorate.cluster.v1.DrainHold
+	(*DrainWaits)(nil),           // 117: quorate.cluster.v1.DrainWaits
+	(*NodeReturned)(nil),         // 118: quorate.cluster.v1.NodeReturned
+	(*Disarm)(nil),               // 119: quorate.cluster.v1.Disarm
+	(*DisarmLeft)(nil),           // 120: quorate.cluster.v1.DisarmLeft
+	(*Arm)(nil),                  // 121: quorate.cluster.v1.Arm
+	(*NodeHeld)(nil),             // 122: quorate.cluster.v1.NodeHeld
+	nil,                          // 123: quorate.cluster.v1.State.NodesEntry
+	nil,                          // 124: quorate.cluster.v1.State.DisksEntry
+	nil,                          // 125: quorate.cluster.v1.State.VolumesEntry
+	nil,                          // 126: quorate.cluster.v1.State.GroupsEntry
+	nil,                          // 127: quorate.cluster.v1.State.NetworksEntry
+	nil,                          // 128: quorate.cluster.v1.State.VirtualNetworksEntry
+	nil,                          // 129: quorate.cluster.v1.State.AffinitiesEntry
+	nil,                          // 130: quorate.cluster.v1.VirtualNetwork.NodesEntry
+	nil,                          // 131: quorate.cluster.v1.Drain.SetbacksEntry
+	nil,                          // 132: quorate.cluster.v1.Returning.SetbacksEntry
+	nil,                          // 133: quorate.cluster.v1.Bridges.NetworksEntry
+	nil,                          // 134: quorate.cluster.v1.Disk.NodeUrlsEntry
+	nil,                          // 135: quorate.cluster.v1.Volume.StatusEntry
+	nil,                          // 136: quorate.cluster.v1.VirtualNetworkSet.NodesEntry
 }
 var file_cluster_clusterpb_cluster_proto_depIdxs = []int32{
-	11,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
-	114, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
-	29,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
-	115, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
-	116, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
-	117, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
-	44,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
-	45,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
-	118, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
-	119, // 9: quorate.cluster.v1.State.virtual_networks:type_name -> quorate.cluster.v1.State.VirtualNetworksEntry
-	13,  // 10: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
-	12,  // 11: quorate.cluster.v1.Cluster.disarmed:type_name -> quorate.cluster.v1.Disarmed
-	14,  // 12: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
-	0,   // 13: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
-	120, // 14: quorate.cluster.v1.VirtualNetwork.nodes:type_name -> quorate.cluster.v1.VirtualNetwork.NodesEntry
-	22,  // 15: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	1,   // 16: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
-	28,  // 17: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
-	23,  // 18: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
-	21,  // 19: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
-	18,  // 20: quorate.cluster.v1.Node.drain:type_name -> quorate.cluster.v1.Drain
-	20,  // 21: quorate.cluster.v1.Node.returning:type_name -> quorate.cluster.v1.Returning
-	2,   // 22: quorate.cluster.v1.Drain.force:type_name -> quorate.cluster.v1.DrainForce
-	121, // 23: quorate.cluster.v1.Drain.setbacks:type_name -> quorate.cluster.v1.Drain.SetbacksEntry
-	122, // 24: quorate.cluster.v1.Returning.setbacks:type_name -> quorate.cluster.v1.Returning.SetbacksEntry
-	26,  // 25: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
-	24,  // 26: quorate.cluster.v1.NodeFacts.bridges:type_name -> quorate.cluster.v1.Bridges
-	25,  // 27: quorate.cluster.v1.Bridges.bridges:type_name -> quorate.cluster.v1.Bridge
-	123, // 28: quorate.cluster.v1.Bridges.networks:type_name -> quorate.cluster.v1.Bridges.NetworksEntry
-	3,   // 29: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
-	27,  // 30: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
-	4,   // 31: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
-	5,   // 32: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
-	124, // 33: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
-	31,  // 34: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
-	125, // 35: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
-	35,  // 36: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
-	34,  // 37: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
-	6,   // 38: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
-	42,  // 39: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
-	43,  // 40: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
-	40,  // 41: quorate.cluster.v1.Group.storage_move:type_name -> quorate.cluster.v1.StorageMove
-	41,  // 42: quorate.cluster.v1.Group.cards:type_name -> quorate.cluster.v1.Cards
-	37,  // 43: quorate.cluster.v1.Group.saving:type_name -> quorate.cluster.v1.Saving
-	38,  // 44: quorate.cluster.v1.Group.saved:type_name -> quorate.cluster.v1.SavedState
-	39,  // 45: quorate.cluster.v1.SavedState.by:type_name -> quorate.cluster.v1.SavedBy
-	8,   // 46: quorate.cluster.v1.StorageMove.step:type_name -> quorate.cluster.v1.StorageStep
-	7,   // 47: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
-	41,  // 48: quorate.cluster.v1.GroupStatus.cards:type_name -> quorate.cluster.v1.Cards
-	14,  // 49: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
-	46,  // 50: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
-	9,   // 51: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
-	49,  // 52: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
-	53,  // 53: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
-	54,  // 54: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
-	55,  // 55: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
-	56,  // 56: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
-	50,  // 57: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
-	57,  // 58: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
-	60,  // 59: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
-	61,  // 60: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
-	59,  // 61: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
-	63,  // 62: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
-	64,  // 63: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
-	65,  // 64: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
-	66,  // 65: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
-	52,  // 66: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
-	74,  // 67: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
-	75,  // 68: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
-	76,  // 69: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
-	77,  // 70: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
-	78,  // 71: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
-	85,  // 72: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
-	93,  // 73: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
-	94,  // 74: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
-	95,  // 75: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
-	96,  // 76: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
-	62,  // 77: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
-	51,  // 78: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
-	97,  // 79: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
-	99,  // 80: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
-	100, // 81: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
-	101, // 82: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
-	48,  // 83: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
-	58,  // 84: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
-	67,  // 85: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
-	68,  // 86: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
-	73,  // 87: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
-	69,  // 88: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
-	70,  // 89: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
-	71,  // 90: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
-	86,  // 91: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
-	87,  // 92: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
-	88,  // 93: quorate.cluster.v1.Command.storage_move_start:type_name -> quorate.cluster.v1.StorageMoveStart
-	89,  // 94: quorate.cluster.v1.Command.storage_move_begin:type_name -> quorate.cluster.v1.StorageMoveBegin
-	90,  // 95: quorate.cluster.v1.Command.storage_move_switch:type_name -> quorate.cluster.v1.StorageMoveSwitch
-	91,  // 96: quorate.cluster.v1.Command.storage_move_fail:type_name -> quorate.cluster.v1.StorageMoveFail
-	92,  // 97: quorate.cluster.v1.Command.storage_move_end:type_name -> quorate.cluster.v1.StorageMoveEnd
-	72,  // 98: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
-	79,  // 99: quorate.cluster.v1.Command.group_save:type_name -> quorate.cluster.v1.GroupSave
-	80,  // 100: quorate.cluster.v1.Command.group_saved:type_name -> quorate.cluster.v1.GroupSaved
-	81,  // 101: quorate.cluster.v1.Command.group_save_end:type_name -> quorate.cluster.v1.GroupSaveEnd
-	82,  // 102: quorate.cluster.v1.Command.group_resume:type_name -> quorate.cluster.v1.GroupResume
-	83,  // 103: quorate.cluster.v1.Command.group_discard:type_name -> quorate.cluster.v1.GroupDiscard
-	84,  // 104: quorate.cluster.v1.Command.group_move:type_name -> quorate.cluster.v1.GroupMove
-	102, // 105: quorate.cluster.v1.Command.virtual_network_set:type_name -> quorate.cluster.v1.VirtualNetworkSet
-	103, // 106: quorate.cluster.v1.Command.virtual_network_remove:type_name -> quorate.cluster.v1.VirtualNetworkRemove
-	104, // 107: quorate.cluster.v1.Command.node_drain:type_name -> quorate.cluster.v1.NodeDrain
-	105, // 108: quorate.cluster.v1.Command.node_drained:type_name -> quorate.cluster.v1.NodeDrained
-	106, // 109: quorate.cluster.v1.Command.node_resume:type_name -> quorate.cluster.v1.NodeResume
-	107, // 110: quorate.cluster.v1.Command.drain_hold:type_name -> quorate.cluster.v1.DrainHold
-	108, // 111: quorate.cluster.v1.Command.drain_waits:type_name -> quorate.cluster.v1.DrainWaits
-	109, // 112: quorate.cluster.v1.Command.node_returned:type_name -> quorate.cluster.v1.NodeReturned
-	110, // 113: quorate.cluster.v1.Command.disarm:type_name -> quorate.cluster.v1.Disarm
-	111, // 114: quorate.cluster.v1.Command.disarm_left:type_name -> quorate.cluster.v1.DisarmLeft
-	112, // 115: quorate.cluster.v1.Command.arm:type_name -> quorate.cluster.v1.Arm
-	113, // 116: quorate.cluster.v1.Command.node_held:type_name -> quorate.cluster.v1.NodeHeld
-	17,  // 117: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
-	27,  // 118: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
-	23,  // 119: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
-	22,  // 120: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
-	30,  // 121: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
-	31,  // 122: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
-	4,   // 123: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
-	33,  // 124: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
-	36,  // 125: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
-	6,   // 126: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
-	42,  // 127: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
-	39,  // 128: quorate.cluster.v1.GroupSaved.by:type_name -> quorate.cluster.v1.SavedBy
-	14,  // 129: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
-	13,  // 130: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
-	0,   // 131: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
-	98,  // 132: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
-	21,  // 133: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
-	126, // 134: quorate.cluster.v1.VirtualNetworkSet.nodes:type_name -> quorate.cluster.v1.VirtualNetworkSet.NodesEntry
-	2,   // 135: quorate.cluster.v1.NodeDrain.force:type_name -> quorate.cluster.v1.DrainForce
-	17,  // 136: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
-	30,  // 137: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
-	32,  // 138: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
-	36,  // 139: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
-	15,  // 140: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
-	16,  // 141: quorate.cluster.v1.State.VirtualNetworksEntry.value:type_name -> quorate.cluster.v1.VirtualNetwork
-	19,  // 142: quorate.cluster.v1.Drain.SetbacksEntry.value:type_name -> quorate.cluster.v1.Setback
-	19,  // 143: quorate.cluster.v1.Returning.SetbacksEntry.value:type_name -> quorate.cluster.v1.Setback
-	33,  // 144: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
-	145, // [145:145] is the sub-list for method output_type
-	145, // [145:145] is the sub-list for method input_type
-	145, // [145:145] is the sub-list for extension type_name
-	145, // [145:145] is the sub-list for extension extendee
-	0,   // [0:145] is the sub-list for field type_name
+	14,  // 0: quorate.cluster.v1.State.cluster:type_name -> quorate.cluster.v1.Cluster
+	123, // 1: quorate.cluster.v1.State.nodes:type_name -> quorate.cluster.v1.State.NodesEntry
+	32,  // 2: quorate.cluster.v1.State.quorum:type_name -> quorate.cluster.v1.Quorum
+	124, // 3: quorate.cluster.v1.State.disks:type_name -> quorate.cluster.v1.State.DisksEntry
+	125, // 4: quorate.cluster.v1.State.volumes:type_name -> quorate.cluster.v1.State.VolumesEntry
+	126, // 5: quorate.cluster.v1.State.groups:type_name -> quorate.cluster.v1.State.GroupsEntry
+	50,  // 6: quorate.cluster.v1.State.events:type_name -> quorate.cluster.v1.Event
+	51,  // 7: quorate.cluster.v1.State.recent:type_name -> quorate.cluster.v1.Applied
+	127, // 8: quorate.cluster.v1.State.networks:type_name -> quorate.cluster.v1.State.NetworksEntry
+	128, // 9: quorate.cluster.v1.State.virtual_networks:type_name -> quorate.cluster.v1.State.VirtualNetworksEntry
+	129, // 10: quorate.cluster.v1.State.affinities:type_name -> quorate.cluster.v1.State.AffinitiesEntry
+	16,  // 11: quorate.cluster.v1.Cluster.migration:type_name -> quorate.cluster.v1.MigrationSettings
+	15,  // 12: quorate.cluster.v1.Cluster.disarmed:type_name -> quorate.cluster.v1.Disarmed
+	17,  // 13: quorate.cluster.v1.MigrationSettings.options:type_name -> quorate.cluster.v1.MigrationOptions
+	0,   // 14: quorate.cluster.v1.Network.role:type_name -> quorate.cluster.v1.NetworkRole
+	130, // 15: quorate.cluster.v1.VirtualNetwork.nodes:type_name -> quorate.cluster.v1.VirtualNetwork.NodesEntry
+	25,  // 16: quorate.cluster.v1.Node.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	1,   // 17: quorate.cluster.v1.Node.state:type_name -> quorate.cluster.v1.NodeState
+	31,  // 18: quorate.cluster.v1.Node.fence:type_name -> quorate.cluster.v1.Fence
+	26,  // 19: quorate.cluster.v1.Node.facts:type_name -> quorate.cluster.v1.NodeFacts
+	24,  // 20: quorate.cluster.v1.Node.unreached:type_name -> quorate.cluster.v1.Unreached
+	21,  // 21: quorate.cluster.v1.Node.drain:type_name -> quorate.cluster.v1.Drain
+	23,  // 22: quorate.cluster.v1.Node.returning:type_name -> quorate.cluster.v1.Returning
+	2,   // 23: quorate.cluster.v1.Drain.force:type_name -> quorate.cluster.v1.DrainForce
+	131, // 24: quorate.cluster.v1.Drain.setbacks:type_name -> quorate.cluster.v1.Drain.SetbacksEntry
+	132, // 25: quorate.cluster.v1.Returning.setbacks:type_name -> quorate.cluster.v1.Returning.SetbacksEntry
+	29,  // 26: quorate.cluster.v1.NodeFacts.cpu_models:type_name -> quorate.cluster.v1.CpuModel
+	27,  // 27: quorate.cluster.v1.NodeFacts.bridges:type_name -> quorate.cluster.v1.Bridges
+	28,  // 28: quorate.cluster.v1.Bridges.bridges:type_name -> quorate.cluster.v1.Bridge
+	133, // 29: quorate.cluster.v1.Bridges.networks:type_name -> quorate.cluster.v1.Bridges.NetworksEntry
+	3,   // 30: quorate.cluster.v1.Proof.kind:type_name -> quorate.cluster.v1.ProofKind
+	30,  // 31: quorate.cluster.v1.Fence.proofs:type_name -> quorate.cluster.v1.Proof
+	4,   // 32: quorate.cluster.v1.Quorum.mode:type_name -> quorate.cluster.v1.QuorumMode
+	5,   // 33: quorate.cluster.v1.Disk.role:type_name -> quorate.cluster.v1.DiskRole
+	134, // 34: quorate.cluster.v1.Disk.node_urls:type_name -> quorate.cluster.v1.Disk.NodeUrlsEntry
+	34,  // 35: quorate.cluster.v1.Disk.claim:type_name -> quorate.cluster.v1.Claim
+	135, // 36: quorate.cluster.v1.Volume.status:type_name -> quorate.cluster.v1.Volume.StatusEntry
+	38,  // 37: quorate.cluster.v1.VolumeStatus.pauses:type_name -> quorate.cluster.v1.Pauses
+	37,  // 38: quorate.cluster.v1.VolumeStatus.held_up:type_name -> quorate.cluster.v1.HeldUp
+	6,   // 39: quorate.cluster.v1.Group.desire:type_name -> quorate.cluster.v1.Desire
+	48,  // 40: quorate.cluster.v1.Group.status:type_name -> quorate.cluster.v1.GroupStatus
+	49,  // 41: quorate.cluster.v1.Group.migration:type_name -> quorate.cluster.v1.Migration
+	46,  // 42: quorate.cluster.v1.Group.storage_move:type_name -> quorate.cluster.v1.StorageMove
+	47,  // 43: quorate.cluster.v1.Group.cards:type_name -> quorate.cluster.v1.Cards
+	43,  // 44: quorate.cluster.v1.Group.saving:type_name -> quorate.cluster.v1.Saving
+	44,  // 45: quorate.cluster.v1.Group.saved:type_name -> quorate.cluster.v1.SavedState
+	41,  // 46: quorate.cluster.v1.Group.policy:type_name -> quorate.cluster.v1.GroupPolicy
+	40,  // 47: quorate.cluster.v1.Group.failovers:type_name -> quorate.cluster.v1.Failover
+	8,   // 48: quorate.cluster.v1.GroupPolicy.priority:type_name -> quorate.cluster.v1.Priority
+	9,   // 49: quorate.cluster.v1.GroupPolicy.failback:type_name -> quorate.cluster.v1.Failback
+	10,  // 50: quorate.cluster.v1.Affinity.kind:type_name -> quorate.cluster.v1.AffinityKind
+	45,  // 51: quorate.cluster.v1.SavedState.by:type_name -> quorate.cluster.v1.SavedBy
+	11,  // 52: quorate.cluster.v1.StorageMove.step:type_name -> quorate.cluster.v1.StorageStep
+	7,   // 53: quorate.cluster.v1.GroupStatus.state:type_name -> quorate.cluster.v1.GroupState
+	47,  // 54: quorate.cluster.v1.GroupStatus.cards:type_name -> quorate.cluster.v1.Cards
+	17,  // 55: quorate.cluster.v1.Migration.options:type_name -> quorate.cluster.v1.MigrationOptions
+	52,  // 56: quorate.cluster.v1.Applied.result:type_name -> quorate.cluster.v1.Result
+	12,  // 57: quorate.cluster.v1.Result.code:type_name -> quorate.cluster.v1.Code
+	55,  // 58: quorate.cluster.v1.Command.node_add:type_name -> quorate.cluster.v1.NodeAdd
+	59,  // 59: quorate.cluster.v1.Command.node_down:type_name -> quorate.cluster.v1.NodeDown
+	60,  // 60: quorate.cluster.v1.Command.fence_proof:type_name -> quorate.cluster.v1.FenceProof
+	61,  // 61: quorate.cluster.v1.Command.node_up:type_name -> quorate.cluster.v1.NodeUp
+	62,  // 62: quorate.cluster.v1.Command.node_report:type_name -> quorate.cluster.v1.NodeReport
+	56,  // 63: quorate.cluster.v1.Command.node_remove:type_name -> quorate.cluster.v1.NodeRemove
+	63,  // 64: quorate.cluster.v1.Command.disk_add:type_name -> quorate.cluster.v1.DiskAdd
+	66,  // 65: quorate.cluster.v1.Command.quorum_set:type_name -> quorate.cluster.v1.QuorumSet
+	67,  // 66: quorate.cluster.v1.Command.witness_hosted:type_name -> quorate.cluster.v1.WitnessHosted
+	65,  // 67: quorate.cluster.v1.Command.portal_add:type_name -> quorate.cluster.v1.PortalAdd
+	69,  // 68: quorate.cluster.v1.Command.csv_enable:type_name -> quorate.cluster.v1.CsvEnable
+	70,  // 69: quorate.cluster.v1.Command.volume_add:type_name -> quorate.cluster.v1.VolumeAdd
+	71,  // 70: quorate.cluster.v1.Command.volume_assign:type_name -> quorate.cluster.v1.VolumeAssign
+	72,  // 71: quorate.cluster.v1.Command.volume_report:type_name -> quorate.cluster.v1.VolumeReport
+	58,  // 72: quorate.cluster.v1.Command.node_set:type_name -> quorate.cluster.v1.NodeSet
+	80,  // 73: quorate.cluster.v1.Command.group_add:type_name -> quorate.cluster.v1.GroupAdd
+	84,  // 74: quorate.cluster.v1.Command.group_remove:type_name -> quorate.cluster.v1.GroupRemove
+	85,  // 75: quorate.cluster.v1.Command.group_desire:type_name -> quorate.cluster.v1.GroupDesire
+	86,  // 76: quorate.cluster.v1.Command.group_assign:type_name -> quorate.cluster.v1.GroupAssign
+	87,  // 77: quorate.cluster.v1.Command.group_report:type_name -> quorate.cluster.v1.GroupReport
+	94,  // 78: quorate.cluster.v1.Command.migration_start:type_name -> quorate.cluster.v1.MigrationStart
+	102, // 79: quorate.cluster.v1.Command.migration_switch:type_name -> quorate.cluster.v1.MigrationSwitch
+	103, // 80: quorate.cluster.v1.Command.migration_end:type_name -> quorate.cluster.v1.MigrationEnd
+	104, // 81: quorate.cluster.v1.Command.migration_cancel:type_name -> quorate.cluster.v1.MigrationCancel
+	105, // 82: quorate.cluster.v1.Command.note:type_name -> quorate.cluster.v1.Note
+	68,  // 83: quorate.cluster.v1.Command.witness_dropped:type_name -> quorate.cluster.v1.WitnessDropped
+	57,  // 84: quorate.cluster.v1.Command.node_leave:type_name -> quorate.cluster.v1.NodeLeave
+	106, // 85: quorate.cluster.v1.Command.network_set:type_name -> quorate.cluster.v1.NetworkSet
+	108, // 86: quorate.cluster.v1.Command.paths_report:type_name -> quorate.cluster.v1.PathsReport
+	109, // 87: quorate.cluster.v1.Command.cluster_set:type_name -> quorate.cluster.v1.ClusterSet
+	110, // 88: quorate.cluster.v1.Command.profile_report:type_name -> quorate.cluster.v1.ProfileReport
+	54,  // 89: quorate.cluster.v1.Command.cluster_upgrade:type_name -> quorate.cluster.v1.ClusterUpgrade
+	64,  // 90: quorate.cluster.v1.Command.disk_claim:type_name -> quorate.cluster.v1.DiskClaim
+	73,  // 91: quorate.cluster.v1.Command.volume_move:type_name -> quorate.cluster.v1.VolumeMove
+	74,  // 92: quorate.cluster.v1.Command.volume_released:type_name -> quorate.cluster.v1.VolumeReleased
+	79,  // 93: quorate.cluster.v1.Command.volume_grown:type_name -> quorate.cluster.v1.VolumeGrown
+	75,  // 94: quorate.cluster.v1.Command.volume_maintenance:type_name -> quorate.cluster.v1.VolumeMaintenance
+	76,  // 95: quorate.cluster.v1.Command.volume_remove:type_name -> quorate.cluster.v1.VolumeRemove
+	77,  // 96: quorate.cluster.v1.Command.volume_removed:type_name -> quorate.cluster.v1.VolumeRemoved
+	95,  // 97: quorate.cluster.v1.Command.migration_begin:type_name -> quorate.cluster.v1.MigrationBegin
+	96,  // 98: quorate.cluster.v1.Command.migration_set:type_name -> quorate.cluster.v1.MigrationSet
+	97,  // 99: quorate.cluster.v1.Command.storage_move_start:type_name -> quorate.cluster.v1.StorageMoveStart
+	98,  // 100: quorate.cluster.v1.Command.storage_move_begin:type_name -> quorate.cluster.v1.StorageMoveBegin
+	99,  // 101: quorate.cluster.v1.Command.storage_move_switch:type_name -> quorate.cluster.v1.StorageMoveSwitch
+	100, // 102: quorate.cluster.v1.Command.storage_move_fail:type_name -> quorate.cluster.v1.StorageMoveFail
+	101, // 103: quorate.cluster.v1.Command.storage_move_end:type_name -> quorate.cluster.v1.StorageMoveEnd
+	78,  // 104: quorate.cluster.v1.Command.volume_set:type_name -> quorate.cluster.v1.VolumeSet
+	88,  // 105: quorate.cluster.v1.Command.group_save:type_name -> quorate.cluster.v1.GroupSave
+	89,  // 106: quorate.cluster.v1.Command.group_saved:type_name -> quorate.cluster.v1.GroupSaved
+	90,  // 107: quorate.cluster.v1.Command.group_save_end:type_name -> quorate.cluster.v1.GroupSaveEnd
+	91,  // 108: quorate.cluster.v1.Command.group_resume:type_name -> quorate.cluster.v1.GroupResume
+	92,  // 109: quorate.cluster.v1.Command.group_discard:type_name -> quorate.cluster.v1.GroupDiscard
+	93,  // 110: quorate.cluster.v1.Command.group_move:type_name -> quorate.cluster.v1.GroupMove
+	111, // 111: quorate.cluster.v1.Command.virtual_network_set:type_name -> quorate.cluster.v1.VirtualNetworkSet
+	112, // 112: quorate.cluster.v1.Command.virtual_network_remove:type_name -> quorate.cluster.v1.VirtualNetworkRemove
+	113, // 113: quorate.cluster.v1.Command.node_drain:type_name -> quorate.cluster.v1.NodeDrain
+	114, // 114: quorate.cluster.v1.Command.node_drained:type_name -> quorate.cluster.v1.NodeDrained
+	115, // 115: quorate.cluster.v1.Command.node_resume:type_name -> quorate.cluster.v1.NodeResume
+	116, // 116: quorate.cluster.v1.Command.drain_hold:type_name -> quorate.cluster.v1.DrainHold
+	117, // 117: quorate.cluster.v1.Command.drain_waits:type_name -> quorate.cluster.v1.DrainWaits
+	118, // 118: quorate.cluster.v1.Command.node_returned:type_name -> quorate.cluster.v1.NodeReturned
+	119, // 119: quorate.cluster.v1.Command.disarm:type_name -> quorate.cluster.v1.Disarm
+	120, // 120: quorate.cluster.v1.Command.disarm_left:type_name -> quorate.cluster.v1.DisarmLeft
+	121, // 121: quorate.cluster.v1.Command.arm:type_name -> quorate.cluster.v1.Arm
+	122, // 122: quorate.cluster.v1.Command.node_held:type_name -> quorate.cluster.v1.NodeHeld
+	81,  // 123: quorate.cluster.v1.Command.group_policy_set:type_name -> quorate.cluster.v1.GroupPolicySet
+	82,  // 124: quorate.cluster.v1.Command.affinity_set:type_name -> quorate.cluster.v1.AffinitySet
+	83,  // 125: quorate.cluster.v1.Command.affinity_remove:type_name -> quorate.cluster.v1.AffinityRemove
+	20,  // 126: quorate.cluster.v1.NodeAdd.node:type_name -> quorate.cluster.v1.Node
+	30,  // 127: quorate.cluster.v1.FenceProof.proof:type_name -> quorate.cluster.v1.Proof
+	26,  // 128: quorate.cluster.v1.NodeReport.facts:type_name -> quorate.cluster.v1.NodeFacts
+	25,  // 129: quorate.cluster.v1.NodeReport.addresses:type_name -> quorate.cluster.v1.NodeAddress
+	33,  // 130: quorate.cluster.v1.DiskAdd.disk:type_name -> quorate.cluster.v1.Disk
+	34,  // 131: quorate.cluster.v1.DiskClaim.claim:type_name -> quorate.cluster.v1.Claim
+	4,   // 132: quorate.cluster.v1.QuorumSet.mode:type_name -> quorate.cluster.v1.QuorumMode
+	36,  // 133: quorate.cluster.v1.VolumeReport.status:type_name -> quorate.cluster.v1.VolumeStatus
+	39,  // 134: quorate.cluster.v1.GroupAdd.group:type_name -> quorate.cluster.v1.Group
+	41,  // 135: quorate.cluster.v1.GroupPolicySet.policy:type_name -> quorate.cluster.v1.GroupPolicy
+	42,  // 136: quorate.cluster.v1.AffinitySet.affinity:type_name -> quorate.cluster.v1.Affinity
+	6,   // 137: quorate.cluster.v1.GroupDesire.desire:type_name -> quorate.cluster.v1.Desire
+	48,  // 138: quorate.cluster.v1.GroupReport.status:type_name -> quorate.cluster.v1.GroupStatus
+	45,  // 139: quorate.cluster.v1.GroupSaved.by:type_name -> quorate.cluster.v1.SavedBy
+	17,  // 140: quorate.cluster.v1.MigrationStart.options:type_name -> quorate.cluster.v1.MigrationOptions
+	16,  // 141: quorate.cluster.v1.MigrationSet.settings:type_name -> quorate.cluster.v1.MigrationSettings
+	0,   // 142: quorate.cluster.v1.NetworkSet.role:type_name -> quorate.cluster.v1.NetworkRole
+	107, // 143: quorate.cluster.v1.NetworkSet.migration_order:type_name -> quorate.cluster.v1.MigrationOrder
+	24,  // 144: quorate.cluster.v1.PathsReport.unreached:type_name -> quorate.cluster.v1.Unreached
+	136, // 145: quorate.cluster.v1.VirtualNetworkSet.nodes:type_name -> quorate.cluster.v1.VirtualNetworkSet.NodesEntry
+	2,   // 146: quorate.cluster.v1.NodeDrain.force:type_name -> quorate.cluster.v1.DrainForce
+	20,  // 147: quorate.cluster.v1.State.NodesEntry.value:type_name -> quorate.cluster.v1.Node
+	33,  // 148: quorate.cluster.v1.State.DisksEntry.value:type_name -> quorate.cluster.v1.Disk
+	35,  // 149: quorate.cluster.v1.State.VolumesEntry.value:type_name -> quorate.cluster.v1.Volume
+	39,  // 150: quorate.cluster.v1.State.GroupsEntry.value:type_name -> quorate.cluster.v1.Group
+	18,  // 151: quorate.cluster.v1.State.NetworksEntry.value:type_name -> quorate.cluster.v1.Network
+	19,  // 152: quorate.cluster.v1.State.VirtualNetworksEntry.value:type_name -> quorate.cluster.v1.VirtualNetwork
+	42,  // 153: quorate.cluster.v1.State.AffinitiesEntry.value:type_name -> quorate.cluster.v1.Affinity
+	22,  // 154: quorate.cluster.v1.Drain.SetbacksEntry.value:type_name -> quorate.cluster.v1.Setback
+	22,  // 155: quorate.cluster.v1.Returning.SetbacksEntry.value:type_name -> quorate.cluster.v1.Setback
+	36,  // 156: quorate.cluster.v1.Volume.StatusEntry.value:type_name -> quorate.cluster.v1.VolumeStatus
+	157, // [157:157] is the sub-list for method output_type
+	157, // [157:157] is the sub-list for method input_type
+	157, // [157:157] is the sub-list for extension type_name
+	157, // [157:157] is the sub-list for extension extendee
+	0,   // [0:157] is the sub-list for field type_name
 }
 
 func init() { file_cluster_clusterpb_cluster_proto_init() }
@@ -10153,7 +10856,7 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		return
 	}
 	file_cluster_clusterpb_cluster_proto_msgTypes[4].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[37].OneofWrappers = []any{
+	file_cluster_clusterpb_cluster_proto_msgTypes[40].OneofWrappers = []any{
 		(*Command_NodeAdd)(nil),
 		(*Command_NodeDown)(nil),
 		(*Command_FenceProof)(nil),
@@ -10219,17 +10922,20 @@ func file_cluster_clusterpb_cluster_proto_init() {
 		(*Command_DisarmLeft)(nil),
 		(*Command_Arm)(nil),
 		(*Command_NodeHeld)(nil),
+		(*Command_GroupPolicySet)(nil),
+		(*Command_AffinitySet)(nil),
+		(*Command_AffinityRemove)(nil),
 	}
-	file_cluster_clusterpb_cluster_proto_msgTypes[56].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[90].OneofWrappers = []any{}
-	file_cluster_clusterpb_cluster_proto_msgTypes[92].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[59].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[96].OneofWrappers = []any{}
+	file_cluster_clusterpb_cluster_proto_msgTypes[98].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_clusterpb_cluster_proto_rawDesc), len(file_cluster_clusterpb_cluster_proto_rawDesc)),
-			NumEnums:      10,
-			NumMessages:   117,
+			NumEnums:      13,
+			NumMessages:   124,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

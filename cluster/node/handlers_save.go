@@ -161,6 +161,7 @@ func (m *member) settle(ctx context.Context, name string) error {
 	}
 	var why []string
 	candidates := cluster.Candidates(s)
+	cluster.Wish(s, g, candidates)
 	for id := g.Owner; ; {
 		bad, err := m.unsuited(ctx, name, g.Volume, g.Saved.By, id)
 		if err != nil {

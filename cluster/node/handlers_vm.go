@@ -205,6 +205,9 @@ func (h *handlers) VmStart(ctx context.Context, r *connect.Request[apipb.VmStart
 	if err := m.settle(ctx, r.Msg.Name); err != nil {
 		return nil, err
 	}
+	if err := m.barredEverywhere(r.Msg.Name); err != nil {
+		return nil, err
+	}
 	if err := m.desire(ctx, r.Msg.Name, pb.Desire_DESIRE_STARTED, false); err != nil {
 		return nil, err
 	}
@@ -235,6 +238,21 @@ func (h *handlers) VmStart(ctx context.Context, r *connect.Request[apipb.VmStart
 	}
 	g, err := m.groupInfo(r.Msg.Name)
 	return connect.NewResponse(&apipb.VmStartResponse{Group: g}), err
+}
+
+// barredEverywhere refuses the start of a machine that by its policy must not run where it
+// is, where no other node can take it: it would wait and nobody would know for what.
+func (m *member) barredEverywhere(name string) (err error) {
+	m.db.view(func(s *pb.State) {
+		g := s.Groups[name]
+		if g == nil || g.Desire == pb.Desire_DESIRE_STARTED || cluster.Barred(s, g, g.Owner) == "" {
+			return
+		}
+		if p := cluster.ExplainGroup(s, g); p.Node == 0 {
+			err = connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s cannot start: %s", name, p.Explain()))
+		}
+	})
+	return err
 }
 
 // VmStop implements the service.

@@ -120,7 +120,7 @@ func (m *member) control(c *cluster.Controller, st consensus.Status, quiet time.
 			return
 		}
 		d = c.Step(cluster.Input{
-			Now: time.Now(), Self: m.id.NodeID, State: s, Holdings: db.Holdings(), Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID,
+			Now: time.Now(), WallMS: time.Now().UnixMilli(), Self: m.id.NodeID, State: s, Holdings: db.Holdings(), Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID,
 			Quiet: min(st.Quiet, quiet), Heard: m.leases.heard(st.Term, slices.Collect(maps.Keys(s.Nodes))),
 			Gossip: rumours(s, gossip), Conf: quorum.Configuration{Voters: st.Voters, Learners: st.Learners, Outgoing: st.Outgoing},
 			CaughtUp: caughtUp(st), Changing: st.Changing,

@@ -105,6 +105,9 @@ func (m *member) check(ctx context.Context, mc *vm.Machine, to uint64, res *apip
 		if st := g.GetStatus().GetState(); st != pb.GroupState_GROUP_STATE_ONLINE {
 			res.Findings = append(res.Findings, finding(migration.Fault, "machine", fmt.Sprintf("%s does not run (it is %s): only a running machine can be moved live", mc.Name(), cluster.GroupStateOf(st))))
 		}
+		if why := cluster.Barred(s, g, to); why != "" {
+			res.Findings = append(res.Findings, finding(migration.Fault, "policy", fmt.Sprintf("%s must not run on %s: %s", mc.Name(), dst.GetName(), why)))
+		}
 		if dst.GetState() != pb.NodeState_NODE_STATE_UP {
 			res.Findings = append(res.Findings, finding(migration.Fault, "node", fmt.Sprintf("%s is down", dst.GetName())))
 		}

@@ -292,7 +292,7 @@ func (c *clusterd) lead() {
 		heard[id] = c.leases.Heard(st.Term, id, c.routes.Last(id))
 	}
 	d := c.control.Step(cluster.Input{
-		Now: c.n.now(), Self: c.n.id, State: s, Holdings: c.db.Holdings(), Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID, Quiet: min(st.Quiet, c.w.profile.Challenge),
+		Now: c.n.now(), WallMS: c.n.wall(), Self: c.n.id, State: s, Holdings: c.db.Holdings(), Term: st.Term, LeaderSince: st.LeaderSince, Leader: st.ID, Quiet: min(st.Quiet, c.w.profile.Challenge),
 		Heard: heard, Conf: configuration(st), CaughtUp: caughtUp(st), Changing: c.busy["change"] || st.Changing,
 	})
 	for _, cmd := range d.Commands {
