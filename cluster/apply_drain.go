@@ -242,12 +242,14 @@ func (d *Database) drainHold(c *pb.Command, k *pb.DrainHold) *pb.Result {
 	switch {
 	case g == nil:
 		return notFound("group", k.Group)
+	case g.Type == TypeCluster:
+		return refuseCluster(g)
+	case k.StartOn != 0:
+		return d.startHeldOn(c, n, g, k)
 	case !drains(n) || n.Drain.Force == pb.DrainForce_DRAIN_FORCE_UNSPECIFIED || g.Owner != n.Id:
 		return refuse(pb.Code_CODE_STALE, "%s need not go from node %d", g.Name, k.Node)
 	case g.Epoch != k.Epoch:
 		return stale("group "+g.Name, g.Epoch, k.Epoch)
-	case g.Type == TypeCluster:
-		return refuseCluster(g)
 	case g.Desire != pb.Desire_DESIRE_STARTED || g.Migration != nil || g.Saving != nil || g.Saved.GetTo() != 0:
 		return refuse(pb.Code_CODE_STALE, "%s is being stopped, moved or saved already", g.Name)
 	}
@@ -263,6 +265,36 @@ func (d *Database) drainHold(c *pb.Command, k *pb.DrainHold) *pb.Result {
 	if !slices.Contains(n.Drain.Held, g.Name) {
 		n.Drain.Held = append(n.Drain.Held, g.Name)
 	}
+	return ok()
+}
+
+// startHeldOn starts a machine again that was stopped for a drain, on a node that can have
+// it.
+func (d *Database) startHeldOn(c *pb.Command, n *pb.Node, g *pb.Group, k *pb.DrainHold) *pb.Result {
+	switch {
+	case !drains(n) || !slices.Contains(n.Drain.Held, g.Name):
+		return refuse(pb.Code_CODE_STALE, "%s is not held for a drain of node %d", g.Name, k.Node)
+	case g.Epoch != k.Epoch:
+		return stale("group "+g.Name, g.Epoch, k.Epoch)
+	case !atRest(g) || g.Saved != nil || storing(g) != nil:
+		return refuse(pb.Code_CODE_STALE, "%s is not off", g.Name)
+	case !d.up(k.StartOn):
+		return refuse(pb.Code_CODE_REFUSED, "%s is not up and cannot own %s", d.nodeName(k.StartOn), g.Name)
+	case disarmed(d.s) != nil:
+		return refuse(pb.Code_CODE_REFUSED, "the cluster is disarmed: %s stays off", g.Name)
+	}
+	if res := d.refuseDraining(k.StartOn); res != nil {
+		return res
+	}
+	if g.Owner != k.StartOn {
+		if res := d.mayTake(g); res != nil {
+			return res
+		}
+		d.ownedBy(c, g, k.StartOn, "it was stopped for the drain of "+n.Name+", and has room here")
+	}
+	d.release(g.Name)
+	g.Desire = pb.Desire_DESIRE_STARTED
+	d.event(c, Info, "group-wanted", g.Name, "%s is to be started on %s: it was stopped for the drain of %s", g.Name, d.nodeName(k.StartOn), n.Name)
 	return ok()
 }
 

@@ -19,6 +19,7 @@ const (
 	LeaveWaits = "waits"  // something is under way with it: it goes afterwards
 	LeaveNot   = "cannot" // it cannot go as it is
 	LeaveStays = "stays"  // it is off, and no other node can have it: it stays, and does not hinder
+	leaveAgain = "again"  // one that was stopped for it starts, where its owner is among others
 )
 
 // What leaves a node.
@@ -185,7 +186,7 @@ func (p *planner) place(g *pb.Group, how string) (as string, to uint64, why stri
 // unfit says why a node cannot have a machine that leaves its owner so.
 func (p *planner) unfit(g *pb.Group, node uint64, how string) string {
 	n := p.s.Nodes[node]
-	if node == g.Owner {
+	if node == g.Owner && how != leaveAgain {
 		return "it is to leave it"
 	}
 	if st := p.s.Volumes[g.Volume].GetStatus()[node].GetState(); st != "direct" {

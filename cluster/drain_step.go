@@ -127,11 +127,16 @@ func (c *Controller) drainNode(in Input, n *pb.Node) []*pb.Command {
 			moving++
 		}
 	}
+	out = append(out, restartHeld(in, n)...)
+	again := map[string]bool{}
+	for _, cmd := range out {
+		again[cmd.GetDrainHold().GetGroup()] = true
+	}
 	plan := drainPlan(in.State, in.Holdings, n.Id, some)
 	// A volume whose coordination changes hands has its users wait, and takes nobody in.
 	busy := len(some) < len(groups) || slices.ContainsFunc(plan, func(l Leave) bool { return l.Kind == kindMachine && (l.How == LeaveLive || l.How == LeaveWaits) })
 	for _, l := range plan {
-		if busy && l.Kind == kindVolume {
+		if busy && l.Kind == kindVolume || again[l.Name] {
 			continue
 		}
 		cmd, why := c.leave(in, n, l, &moving)
@@ -148,6 +153,26 @@ func (c *Controller) drainNode(in Input, n *pb.Node) []*pb.Command {
 	}
 	c.drains.looks[n.Id] = at
 	return append(out, c.drainSays(in, n, waits)...)
+}
+
+// restartHeld starts machines that were stopped for a drain on other nodes that can have
+// them: where a machine cannot be moved as it runs, it may well start.
+func restartHeld(in Input, n *pb.Node) []*pb.Command {
+	if len(n.Drain.Held) == 0 || !anotherTakes(in.State, n.Id) {
+		return nil
+	}
+	var out []*pb.Command
+	p := newPlanner(in.State, in.Holdings)
+	for _, name := range n.Drain.Held[:min(len(n.Drain.Held), maxAssigned)] {
+		g := in.State.Groups[name]
+		if g == nil || !atRest(g) || g.Saved != nil || storing(g) != nil || in.State.Nodes[g.Owner].GetState() != pb.NodeState_NODE_STATE_UP {
+			continue
+		}
+		if how, to, _ := p.place(g, leaveAgain); how == leaveAgain {
+			out = append(out, &pb.Command{Kind: &pb.Command_DrainHold{DrainHold: &pb.DrainHold{Node: n.Id, Group: name, Epoch: g.Epoch, StartOn: to}}})
+		}
+	}
+	return out
 }
 
 // leave has one thing leave a node, or says why it does not.

@@ -290,6 +290,47 @@ func TestDrainForces(t *testing.T) {
 	}
 }
 
+// TestStoppedMachineStartsWhereThereIsRoom: one that could not be moved, and was stopped,
+// starts elsewhere when it can, and comes back with the rest.
+func TestStoppedMachineStartsWhereThereIsRoom(t *testing.T) {
+	w := newTown(t)
+	w.room(3072, 8192, 1024)
+	w.drain(pb.DrainForce_DRAIN_FORCE_STOP)
+	w.until(60, "drained", w.isDrained)
+	g := w.State().Groups["wiki"]
+	if g.Status.State != pb.GroupState_GROUP_STATE_OFFLINE {
+		t.Fatalf("%v", g)
+	}
+	w.room(4096, 8192, 1024)
+	w.until(10, "it runs on s1", func() bool {
+		return g.Owner == 1 && g.Epoch == g.Status.Epoch && g.Status.State == pb.GroupState_GROUP_STATE_ONLINE
+	})
+	if d := w.State().Nodes[2].Drain; len(d.Held) > 0 {
+		t.Errorf("%v", d)
+	}
+	w.resume(true)
+	w.until(60, "all is back", func() bool { return w.State().Nodes[2].Returning == nil })
+	if g.Owner != 2 {
+		t.Errorf("%v", g)
+	}
+}
+
+// TestMachineThatCannotMoveStartsElsewhere: what runs with a processor that no other
+// node has is stopped, and starts with another.
+func TestMachineThatCannotMoveStartsElsewhere(t *testing.T) {
+	w := newTown(t)
+	w.refuses[1], w.refuses[3] = true, true
+	w.drain(pb.DrainForce_DRAIN_FORCE_STOP)
+	w.until(400, "drained, and all runs", func() bool {
+		for _, g := range w.State().Groups {
+			if g.Type != TypeCluster && g.Name != "off" && (g.Owner == 2 || g.Status.State != pb.GroupState_GROUP_STATE_ONLINE) {
+				return false
+			}
+		}
+		return w.isDrained()
+	})
+}
+
 // TestHeldMachineIsTheAdministrators: one that he starts or stops himself meanwhile is
 // not started by the end of the drain.
 func TestHeldMachineIsTheAdministrators(t *testing.T) {

@@ -9284,12 +9284,14 @@ func (x *NodeResume) GetFailback() bool {
 	return false
 }
 
-// DrainHold stops or saves a machine that cannot be moved, as the drain says.
+// DrainHold stops or saves a machine that cannot be moved, as the drain says, or starts one
+// again that was stopped, on another node.
 type DrainHold struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
 	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the group
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`                    // of the group
+	StartOn       uint64                 `protobuf:"varint,4,opt,name=start_on,json=startOn,proto3" json:"start_on,omitempty"` // 0: it is to be stopped or saved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9341,6 +9343,13 @@ func (x *DrainHold) GetGroup() string {
 func (x *DrainHold) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *DrainHold) GetStartOn() uint64 {
+	if x != nil {
+		return x.StartOn
 	}
 	return 0
 }
@@ -10435,11 +10444,12 @@ const file_cluster_clusterpb_cluster_proto_rawDesc = "" +
 	"\n" +
 	"NodeResume\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x1a\n" +
-	"\bfailback\x18\x02 \x01(\bR\bfailback\"K\n" +
+	"\bfailback\x18\x02 \x01(\bR\bfailback\"f\n" +
 	"\tDrainHold\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"2\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x19\n" +
+	"\bstart_on\x18\x04 \x01(\x04R\astartOn\"2\n" +
 	"\n" +
 	"DrainWaits\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x10\n" +

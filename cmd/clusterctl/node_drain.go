@@ -37,9 +37,10 @@ beginning on until it is resumed the node takes nothing: no failover, move or st
 goes there, also if it is the last that is up. Its vote stays.
 
 What becomes of each thing is told first. If something cannot go, nothing is done,
-unless --force says what to do with that: stop or save such machines, which start
-again on the node when it is resumed; or wait, until they can go. A machine whose move
-fails three times counts as one that cannot go.
+unless --force says what to do with that: stop such machines, which start on another
+node as soon as one can have them; or save them; or wait, until they can go. What was
+stopped or saved and is off yet starts again on the node when that is resumed. A
+machine whose move fails three times counts as one that cannot go.
 
 A drain goes on whoever leads the cluster, and whatever becomes of the node that was
 asked. Interrupting this command does not end it (--cancel does, and leaves what has
