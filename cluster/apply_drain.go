@@ -286,6 +286,9 @@ func (d *Database) startHeldOn(c *pb.Command, n *pb.Node, g *pb.Group, k *pb.Dra
 	if res := d.refuseDraining(k.StartOn); res != nil {
 		return res
 	}
+	if res := d.refuseBarred(g, k.StartOn); res != nil {
+		return res
+	}
 	if g.Owner != k.StartOn {
 		if res := d.mayTake(g); res != nil {
 			return res

@@ -189,7 +189,7 @@ func (c *Controller) leave(in Input, n *pb.Node, l Leave, moving *int) (cmd *pb.
 	case l.How == LeaveLive && set.GetTimes() < maxSetbacks || l.How == LeaveLive && n.Drain.Force == pb.DrainForce_DRAIN_FORCE_UNSPECIFIED:
 		delete(c.drains.stuck, l.Name)
 		if set != nil {
-			why = fmt.Sprintf("its move to %s failed %d times, and is tried again: %s", nodeNamed(in.State, set.To), set.Times, set.Why)
+			why = fmt.Sprintf("its move to %s failed %s, and is tried again: %s", nodeNamed(in.State, set.To), often(set.Times), set.Why)
 		}
 		if c.pauses(in, l.Name, set) || *moving >= MovesOut(in.State) {
 			return nil, why
@@ -270,6 +270,13 @@ func summary(waits []string) string {
 		return fmt.Sprintf("%s; and %d others", strings.Join(waits[:maxTold], "; "), len(waits)-maxTold)
 	}
 	return strings.Join(waits, "; ")
+}
+
+func often(times uint32) string {
+	if times == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", times)
 }
 
 func nodeNamed(s *pb.State, id uint64) string { return (&Database{s: s}).nodeName(id) }

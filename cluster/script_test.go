@@ -141,7 +141,7 @@ func (p *play) do(c *pb.Command) *pb.Result {
 // command is what an administrator commits by a line.
 func (p *play) command(word []string) *pb.Command {
 	p.t.Helper()
-	switch name := word[1]; word[0] {
+	switch name := append(word, "")[1]; word[0] {
 	case "start":
 		return desire(name, pb.Desire_DESIRE_STARTED)
 	case "stop":
@@ -151,7 +151,16 @@ func (p *play) command(word []string) *pb.Command {
 	case "move":
 		return &pb.Command{Kind: &pb.Command_GroupMove{GroupMove: &pb.GroupMove{Name: name, To: p.node(word[2])}}}
 	case "drain":
-		return &pb.Command{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: p.node(name)}}}
+		force := map[string]pb.DrainForce{"stop": pb.DrainForce_DRAIN_FORCE_STOP, "save": pb.DrainForce_DRAIN_FORCE_SAVE}[word[len(word)-1]]
+		return &pb.Command{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: p.node(name), Force: force}}}
+	case "disarm":
+		d, err := time.ParseDuration(name)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return disarmFor(d)
+	case "arm":
+		return &pb.Command{Kind: &pb.Command_Arm{Arm: &pb.Arm{}}}
 	case "resume":
 		return &pb.Command{Kind: &pb.Command_NodeResume{NodeResume: &pb.NodeResume{Node: p.node(name), Failback: len(word) > 2}}}
 	case "unrule":
