@@ -67,6 +67,9 @@ func (m *member) status() *apipb.StatusResponse {
 	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
 		res.Groups = append(res.Groups, groupInfo(s, s.Groups[name]))
 	}
+	for _, name := range slices.Sorted(maps.Keys(s.Affinities)) {
+		res.Rules = append(res.Rules, ruleInfo(s, s.Affinities[name]))
+	}
 	return res
 }
 
@@ -287,6 +290,7 @@ func groupInfo(s *pb.State, g *pb.Group) *apipb.GroupInfo {
 		out.MigratingTo = nameOf(s, g.Migration.To)
 	}
 	saving(s, g, out)
+	out.Policy = policyInfo(s, g)
 	if g.StorageMove.GetStep() == pb.StorageStep_STORAGE_STEP_COPYING {
 		out.StorageTo = g.StorageMove.To
 	}

@@ -94,6 +94,16 @@ var lasting = map[string]string{
 	"migration_show":       "migration show web2",
 	"migration_cancel":     "migration cancel web2",
 	"migration_set":        "migration set --out 4 --bandwidth 100MiB --max-pause 200ms",
+	"group_list":           "group list",
+	"group_show":           "group show vWS08-SQL01",
+	"group_set":            "group set vWS08-SQL01 --priority high --preferred s1,s2 --possible any --failovers 3 --failover-period 1h --failback 22-6",
+	"rule_set":             "rule set controllers --apart --strict dc1 dc2",
+	"rule_list":            "rule list",
+	"rule_remove":          "rule remove shop",
+	"explain_vm":           "explain vm vWS08-SQL01",
+	"explain_node":         "explain node s1",
+	"plan":                 "plan --kill s1",
+	"plan_quorum":          "plan --kill s1 --kill s2",
 	"events":               "events",
 	"quorum_force":         "quorum force --cluster-name ws08r2-cl01",
 }
@@ -115,7 +125,7 @@ func TestOutputWithoutQuorumIsAsItWas(t *testing.T) {
 
 func TestHelpIsAsItWas(t *testing.T) {
 	f := newFake(t)
-	for _, name := range []string{"", "create", "vm", "vm save", "vm discard-state", "vm move", "vm move-storage", "quick-migrate", "quorum set", "node drain", "node resume", "disarm", "arm", "cluster", "cluster cpu", "cluster cpu set", "vnet", "vnet add", "vnet set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
+	for _, name := range []string{"", "create", "vm", "vm save", "vm discard-state", "vm move", "vm move-storage", "quick-migrate", "quorum set", "node drain", "node resume", "disarm", "arm", "group", "group set", "rule", "rule set", "explain", "explain vm", "explain node", "plan", "cluster", "cluster cpu", "cluster cpu set", "vnet", "vnet add", "vnet set", "csv", "csv add", "csv show", "csv maintenance", "csv remove", "csv grow", "csv set"} {
 		golden(t, strings.TrimSpace("help "+name), show(t, f, name+" --help"))
 	}
 }

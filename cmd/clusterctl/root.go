@@ -32,7 +32,7 @@ state, 5 no quorum, 6 validation found errors, 7 timed out.`,
   clusterctl vm add vWS08-SQL01
   clusterctl vm start vWS08-SQL01
   clusterctl live-migrate vWS08-SQL01 --to s2`,
-		&cmdValidate{app: a}, &cmdCreate{app: a}, &cmdStatus{app: a}, nounCluster{a}, nounConfig{a}, nounNode{a}, nounSan{a}, nounQuorum{a}, nounDisk{a}, nounNetwork{a}, nounVnet{a}, nounCsv{a}, nounVM{a},
+		&cmdValidate{app: a}, &cmdCreate{app: a}, &cmdStatus{app: a}, nounCluster{a}, nounConfig{a}, nounNode{a}, nounSan{a}, nounQuorum{a}, nounDisk{a}, nounNetwork{a}, nounVnet{a}, nounCsv{a}, nounVM{a}, nounGroup{a}, nounRule{a}, nounExplain{a}, &cmdPlan{app: a},
 		&cmdLiveMigrate{app: a}, &cmdQuickMigrate{app: a}, nounMigration{a}, &cmdEvents{app: a}, &cmdDisarm{app: a}, &cmdArm{app: a}, &cmdVersion{app: a})
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	flags := cmd.PersistentFlags()

@@ -26,7 +26,7 @@ var checks = []*apipb.Check{
 	{Category: "Storage", Name: "Latency", Subject: "LABR0003", Result: "skipped", Text: "it is not reachable"},
 }
 
-var web = &apipb.GroupInfo{Name: "vWS08-SQL01", Type: "vm", State: "online", Owner: "s1", Epoch: 7, Desired: "started", Volume: "Volume1", MemoryMib: 2048}
+var web = &apipb.GroupInfo{Name: "vWS08-SQL01", Type: "vm", State: "online", Owner: "s1", Epoch: 7, Desired: "started", Volume: "Volume1", MemoryMib: 2048, Policy: policyShown}
 
 var volume1 = &apipb.VolumeInfo{
 	Name: "Volume1", Path: "/ClusterStorage/Volume1", Coordinator: "s1", State: "online", Size: 1 << 40, Used: 3 << 30, Free: 1<<40 - 4<<30, WarnAt: []uint32{80, 90, 95, 99}, Disk: "Cluster Disk 2", Epoch: 2,
@@ -72,7 +72,7 @@ func (f *fake) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*
 		Cluster: &apipb.ClusterInfo{Name: "ws08r2-cl01", Id: "5f1c", Address: "192.168.100.200", CsvEnabled: true, Format: 1, FormatReachable: 2, FormatWaits: []string{"s2 has version 0.1, which can format 2"}},
 		Quorum:  q, Nodes: nodes, Disks: disks, Volumes: []*apipb.VolumeInfo{volume1},
 		Groups: []*apipb.GroupInfo{web, {Name: clusterGroup, Type: "cluster", State: "online", Owner: "s1", Epoch: 2, Desired: "started"}, {Name: "files", Type: "address", State: "failed", Owner: "s2", Detail: "no such network", Desired: "started"}},
-		Stale:  f.stale, AnsweredBy: "s1", Networks: networks, VirtualNetworks: vnets,
+		Stale:  f.stale, AnsweredBy: "s1", Networks: networks, VirtualNetworks: vnets, Rules: rules,
 		Profile: &apipb.Profile{Name: "normal", RaftHeartbeatMs: 150, ElectionMs: 1500, WitnessHeartbeatMs: 200, ChallengeMs: 1200, LeaseHeartbeatMs: 250, LeaseMs: 3000},
 	})), nil
 }

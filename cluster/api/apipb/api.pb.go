@@ -3998,6 +3998,7 @@ type StatusResponse struct {
 	Networks        []*NetworkInfo         `protobuf:"bytes,50,rep,name=networks,proto3" json:"networks,omitempty"`
 	VirtualNetworks []*VirtualNetworkInfo  `protobuf:"bytes,170,rep,name=virtual_networks,json=virtualNetworks,proto3" json:"virtual_networks,omitempty"`
 	Disarmed        *DisarmInfo            `protobuf:"bytes,190,opt,name=disarmed,proto3" json:"disarmed,omitempty"` // unset: it is armed
+	Rules           []*RuleInfo            `protobuf:"bytes,200,rep,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -4123,6 +4124,722 @@ func (x *StatusResponse) GetDisarmed() *DisarmInfo {
 	return nil
 }
 
+func (x *StatusResponse) GetRules() []*RuleInfo {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// GroupSetRequest sets what is set in it.
+type GroupSetRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Name             string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Priority         *string                `protobuf:"bytes,2,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
+	Preferred        *NodeNames             `protobuf:"bytes,3,opt,name=preferred,proto3" json:"preferred,omitempty"`
+	Possible         *NodeNames             `protobuf:"bytes,4,opt,name=possible,proto3" json:"possible,omitempty"`
+	MaxFailovers     *uint32                `protobuf:"varint,5,opt,name=max_failovers,json=maxFailovers,proto3,oneof" json:"max_failovers,omitempty"` // 0: no limit
+	FailoverPeriodMs *int64                 `protobuf:"varint,6,opt,name=failover_period_ms,json=failoverPeriodMs,proto3,oneof" json:"failover_period_ms,omitempty"`
+	FailoversDefault bool                   `protobuf:"varint,7,opt,name=failovers_default,json=failoversDefault,proto3" json:"failovers_default,omitempty"` // both as where nothing is set
+	Failback         *string                `protobuf:"bytes,8,opt,name=failback,proto3,oneof" json:"failback,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GroupSetRequest) Reset() {
+	*x = GroupSetRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSetRequest) ProtoMessage() {}
+
+func (x *GroupSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSetRequest.ProtoReflect.Descriptor instead.
+func (*GroupSetRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *GroupSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupSetRequest) GetPriority() string {
+	if x != nil && x.Priority != nil {
+		return *x.Priority
+	}
+	return ""
+}
+
+func (x *GroupSetRequest) GetPreferred() *NodeNames {
+	if x != nil {
+		return x.Preferred
+	}
+	return nil
+}
+
+func (x *GroupSetRequest) GetPossible() *NodeNames {
+	if x != nil {
+		return x.Possible
+	}
+	return nil
+}
+
+func (x *GroupSetRequest) GetMaxFailovers() uint32 {
+	if x != nil && x.MaxFailovers != nil {
+		return *x.MaxFailovers
+	}
+	return 0
+}
+
+func (x *GroupSetRequest) GetFailoverPeriodMs() int64 {
+	if x != nil && x.FailoverPeriodMs != nil {
+		return *x.FailoverPeriodMs
+	}
+	return 0
+}
+
+func (x *GroupSetRequest) GetFailoversDefault() bool {
+	if x != nil {
+		return x.FailoversDefault
+	}
+	return false
+}
+
+func (x *GroupSetRequest) GetFailback() string {
+	if x != nil && x.Failback != nil {
+		return *x.Failback
+	}
+	return ""
+}
+
+type NodeNames struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeNames) Reset() {
+	*x = NodeNames{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeNames) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeNames) ProtoMessage() {}
+
+func (x *NodeNames) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeNames.ProtoReflect.Descriptor instead.
+func (*NodeNames) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *NodeNames) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type GroupSetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *GroupInfo             `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupSetResponse) Reset() {
+	*x = GroupSetResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSetResponse) ProtoMessage() {}
+
+func (x *GroupSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSetResponse.ProtoReflect.Descriptor instead.
+func (*GroupSetResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *GroupSetResponse) GetGroup() *GroupInfo {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type RuleSetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          *RuleInfo              `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleSetRequest) Reset() {
+	*x = RuleSetRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleSetRequest) ProtoMessage() {}
+
+func (x *RuleSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleSetRequest.ProtoReflect.Descriptor instead.
+func (*RuleSetRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *RuleSetRequest) GetRule() *RuleInfo {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+type RuleSetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          *RuleInfo              `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleSetResponse) Reset() {
+	*x = RuleSetResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleSetResponse) ProtoMessage() {}
+
+func (x *RuleSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleSetResponse.ProtoReflect.Descriptor instead.
+func (*RuleSetResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *RuleSetResponse) GetRule() *RuleInfo {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+type RuleRemoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRemoveRequest) Reset() {
+	*x = RuleRemoveRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRemoveRequest) ProtoMessage() {}
+
+func (x *RuleRemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRemoveRequest.ProtoReflect.Descriptor instead.
+func (*RuleRemoveRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *RuleRemoveRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RuleRemoveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleRemoveResponse) Reset() {
+	*x = RuleRemoveResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleRemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleRemoveResponse) ProtoMessage() {}
+
+func (x *RuleRemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleRemoveResponse.ProtoReflect.Descriptor instead.
+func (*RuleRemoveResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+}
+
+type ExplainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *ExplainRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type ExplainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *GroupInfo             `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Best          string                 `protobuf:"bytes,2,opt,name=best,proto3" json:"best,omitempty"` // the node that it would start on, were it to; empty: none
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	Nodes         []*NodeVerdict         `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"` // the others
+	Notes         []string               `protobuf:"bytes,5,rep,name=notes,proto3" json:"notes,omitempty"` // what else holds for it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *ExplainResponse) GetGroup() *GroupInfo {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetBest() string {
+	if x != nil {
+		return x.Best
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetNodes() []*NodeVerdict {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+type NodeVerdict struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"` // it was not chosen
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeVerdict) Reset() {
+	*x = NodeVerdict{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeVerdict) ProtoMessage() {}
+
+func (x *NodeVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeVerdict.ProtoReflect.Descriptor instead.
+func (*NodeVerdict) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *NodeVerdict) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeVerdict) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type PlanRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lost          []string               `protobuf:"bytes,1,rep,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRequest) Reset() {
+	*x = PlanRequest{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRequest) ProtoMessage() {}
+
+func (x *PlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
+func (*PlanRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *PlanRequest) GetLost() []string {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+type PlanResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*PlanItem            `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	Quorum        string                 `protobuf:"bytes,2,opt,name=quorum,proto3" json:"quorum,omitempty"` // what becomes of it; empty where it stays
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResponse) Reset() {
+	*x = PlanResponse{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResponse) ProtoMessage() {}
+
+func (x *PlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
+func (*PlanResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *PlanResponse) GetItems() []*PlanItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetQuorum() string {
+	if x != nil {
+		return x.Quorum
+	}
+	return ""
+}
+
+type PlanItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // machine, volume, address
+	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"` // empty: nowhere
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	Off           bool                   `protobuf:"varint,6,opt,name=off,proto3" json:"off,omitempty"` // it does not start there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanItem) Reset() {
+	*x = PlanItem{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanItem) ProtoMessage() {}
+
+func (x *PlanItem) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanItem.ProtoReflect.Descriptor instead.
+func (*PlanItem) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *PlanItem) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlanItem) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PlanItem) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *PlanItem) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *PlanItem) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *PlanItem) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
 // VirtualNetworkInfo is what machines' cards are plugged into.
 type VirtualNetworkInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4136,7 +4853,7 @@ type VirtualNetworkInfo struct {
 
 func (x *VirtualNetworkInfo) Reset() {
 	*x = VirtualNetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4148,7 +4865,7 @@ func (x *VirtualNetworkInfo) String() string {
 func (*VirtualNetworkInfo) ProtoMessage() {}
 
 func (x *VirtualNetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[66]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4161,7 +4878,7 @@ func (x *VirtualNetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkInfo.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{66}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *VirtualNetworkInfo) GetName() string {
@@ -4204,7 +4921,7 @@ type VirtualNetworkNode struct {
 
 func (x *VirtualNetworkNode) Reset() {
 	*x = VirtualNetworkNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4933,7 @@ func (x *VirtualNetworkNode) String() string {
 func (*VirtualNetworkNode) ProtoMessage() {}
 
 func (x *VirtualNetworkNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[67]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4946,7 @@ func (x *VirtualNetworkNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkNode.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{67}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *VirtualNetworkNode) GetNode() string {
@@ -4272,7 +4989,7 @@ type VirtualNetworkSetRequest struct {
 
 func (x *VirtualNetworkSetRequest) Reset() {
 	*x = VirtualNetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4284,7 +5001,7 @@ func (x *VirtualNetworkSetRequest) String() string {
 func (*VirtualNetworkSetRequest) ProtoMessage() {}
 
 func (x *VirtualNetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[68]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4297,7 +5014,7 @@ func (x *VirtualNetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{68}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *VirtualNetworkSetRequest) GetName() string {
@@ -4337,7 +5054,7 @@ type VirtualNetworkSetResponse struct {
 
 func (x *VirtualNetworkSetResponse) Reset() {
 	*x = VirtualNetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4349,7 +5066,7 @@ func (x *VirtualNetworkSetResponse) String() string {
 func (*VirtualNetworkSetResponse) ProtoMessage() {}
 
 func (x *VirtualNetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[69]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4362,7 +5079,7 @@ func (x *VirtualNetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{69}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *VirtualNetworkSetResponse) GetNetwork() *VirtualNetworkInfo {
@@ -4381,7 +5098,7 @@ type VirtualNetworkRemoveRequest struct {
 
 func (x *VirtualNetworkRemoveRequest) Reset() {
 	*x = VirtualNetworkRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4393,7 +5110,7 @@ func (x *VirtualNetworkRemoveRequest) String() string {
 func (*VirtualNetworkRemoveRequest) ProtoMessage() {}
 
 func (x *VirtualNetworkRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[70]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4406,7 +5123,7 @@ func (x *VirtualNetworkRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{70}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *VirtualNetworkRemoveRequest) GetName() string {
@@ -4424,7 +5141,7 @@ type VirtualNetworkRemoveResponse struct {
 
 func (x *VirtualNetworkRemoveResponse) Reset() {
 	*x = VirtualNetworkRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4436,7 +5153,7 @@ func (x *VirtualNetworkRemoveResponse) String() string {
 func (*VirtualNetworkRemoveResponse) ProtoMessage() {}
 
 func (x *VirtualNetworkRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[71]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4449,7 +5166,7 @@ func (x *VirtualNetworkRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VirtualNetworkRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VirtualNetworkRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{71}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
 }
 
 type NetworkInfo struct {
@@ -4468,7 +5185,7 @@ type NetworkInfo struct {
 
 func (x *NetworkInfo) Reset() {
 	*x = NetworkInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4480,7 +5197,7 @@ func (x *NetworkInfo) String() string {
 func (*NetworkInfo) ProtoMessage() {}
 
 func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[72]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4493,7 +5210,7 @@ func (x *NetworkInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkInfo.ProtoReflect.Descriptor instead.
 func (*NetworkInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{72}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *NetworkInfo) GetName() string {
@@ -4562,7 +5279,7 @@ type NetworkAddress struct {
 
 func (x *NetworkAddress) Reset() {
 	*x = NetworkAddress{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4574,7 +5291,7 @@ func (x *NetworkAddress) String() string {
 func (*NetworkAddress) ProtoMessage() {}
 
 func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[73]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4587,7 +5304,7 @@ func (x *NetworkAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAddress.ProtoReflect.Descriptor instead.
 func (*NetworkAddress) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{73}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *NetworkAddress) GetNode() string {
@@ -4614,7 +5331,7 @@ type ClusterSetRequest struct {
 
 func (x *ClusterSetRequest) Reset() {
 	*x = ClusterSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4626,7 +5343,7 @@ func (x *ClusterSetRequest) String() string {
 func (*ClusterSetRequest) ProtoMessage() {}
 
 func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[74]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4639,7 +5356,7 @@ func (x *ClusterSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{74}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ClusterSetRequest) GetIp() string {
@@ -4665,7 +5382,7 @@ type ClusterSetResponse struct {
 
 func (x *ClusterSetResponse) Reset() {
 	*x = ClusterSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4677,7 +5394,7 @@ func (x *ClusterSetResponse) String() string {
 func (*ClusterSetResponse) ProtoMessage() {}
 
 func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[75]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4690,7 +5407,7 @@ func (x *ClusterSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSetResponse.ProtoReflect.Descriptor instead.
 func (*ClusterSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{75}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ClusterSetResponse) GetCluster() *ClusterInfo {
@@ -4708,7 +5425,7 @@ type ClusterCpuRequest struct {
 
 func (x *ClusterCpuRequest) Reset() {
 	*x = ClusterCpuRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4720,7 +5437,7 @@ func (x *ClusterCpuRequest) String() string {
 func (*ClusterCpuRequest) ProtoMessage() {}
 
 func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[76]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4733,7 +5450,7 @@ func (x *ClusterCpuRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{76}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
 }
 
 type ClusterCpuSetRequest struct {
@@ -4746,7 +5463,7 @@ type ClusterCpuSetRequest struct {
 
 func (x *ClusterCpuSetRequest) Reset() {
 	*x = ClusterCpuSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4758,7 +5475,7 @@ func (x *ClusterCpuSetRequest) String() string {
 func (*ClusterCpuSetRequest) ProtoMessage() {}
 
 func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[77]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4771,7 +5488,7 @@ func (x *ClusterCpuSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuSetRequest.ProtoReflect.Descriptor instead.
 func (*ClusterCpuSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{77}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ClusterCpuSetRequest) GetModel() string {
@@ -4803,7 +5520,7 @@ type ClusterCpuResponse struct {
 
 func (x *ClusterCpuResponse) Reset() {
 	*x = ClusterCpuResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4815,7 +5532,7 @@ func (x *ClusterCpuResponse) String() string {
 func (*ClusterCpuResponse) ProtoMessage() {}
 
 func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[78]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4828,7 +5545,7 @@ func (x *ClusterCpuResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCpuResponse.ProtoReflect.Descriptor instead.
 func (*ClusterCpuResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{78}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ClusterCpuResponse) GetModel() string {
@@ -4897,7 +5614,7 @@ type CpuNode struct {
 
 func (x *CpuNode) Reset() {
 	*x = CpuNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4909,7 +5626,7 @@ func (x *CpuNode) String() string {
 func (*CpuNode) ProtoMessage() {}
 
 func (x *CpuNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[79]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4922,7 +5639,7 @@ func (x *CpuNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuNode.ProtoReflect.Descriptor instead.
 func (*CpuNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{79}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *CpuNode) GetName() string {
@@ -5002,7 +5719,7 @@ type CpuMachine struct {
 
 func (x *CpuMachine) Reset() {
 	*x = CpuMachine{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5014,7 +5731,7 @@ func (x *CpuMachine) String() string {
 func (*CpuMachine) ProtoMessage() {}
 
 func (x *CpuMachine) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[80]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5027,7 +5744,7 @@ func (x *CpuMachine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuMachine.ProtoReflect.Descriptor instead.
 func (*CpuMachine) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{80}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CpuMachine) GetName() string {
@@ -5080,7 +5797,7 @@ type ClusterUpgradeRequest struct {
 
 func (x *ClusterUpgradeRequest) Reset() {
 	*x = ClusterUpgradeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5092,7 +5809,7 @@ func (x *ClusterUpgradeRequest) String() string {
 func (*ClusterUpgradeRequest) ProtoMessage() {}
 
 func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[81]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5105,7 +5822,7 @@ func (x *ClusterUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{81}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
 }
 
 type ClusterUpgradeResponse struct {
@@ -5118,7 +5835,7 @@ type ClusterUpgradeResponse struct {
 
 func (x *ClusterUpgradeResponse) Reset() {
 	*x = ClusterUpgradeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5130,7 +5847,7 @@ func (x *ClusterUpgradeResponse) String() string {
 func (*ClusterUpgradeResponse) ProtoMessage() {}
 
 func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[82]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5143,7 +5860,7 @@ func (x *ClusterUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*ClusterUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{82}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ClusterUpgradeResponse) GetFrom() uint32 {
@@ -5169,7 +5886,7 @@ type ConfigExportRequest struct {
 
 func (x *ConfigExportRequest) Reset() {
 	*x = ConfigExportRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5181,7 +5898,7 @@ func (x *ConfigExportRequest) String() string {
 func (*ConfigExportRequest) ProtoMessage() {}
 
 func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[83]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5194,7 +5911,7 @@ func (x *ConfigExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportRequest.ProtoReflect.Descriptor instead.
 func (*ConfigExportRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{83}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ConfigExportRequest) GetUser() string {
@@ -5218,7 +5935,7 @@ type ConfigExportResponse struct {
 
 func (x *ConfigExportResponse) Reset() {
 	*x = ConfigExportResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5230,7 +5947,7 @@ func (x *ConfigExportResponse) String() string {
 func (*ConfigExportResponse) ProtoMessage() {}
 
 func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[84]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5243,7 +5960,7 @@ func (x *ConfigExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigExportResponse.ProtoReflect.Descriptor instead.
 func (*ConfigExportResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{84}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ConfigExportResponse) GetCluster() string {
@@ -5301,7 +6018,7 @@ type NetworkSetRequest struct {
 
 func (x *NetworkSetRequest) Reset() {
 	*x = NetworkSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5313,7 +6030,7 @@ func (x *NetworkSetRequest) String() string {
 func (*NetworkSetRequest) ProtoMessage() {}
 
 func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[85]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5326,7 +6043,7 @@ func (x *NetworkSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetRequest.ProtoReflect.Descriptor instead.
 func (*NetworkSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{85}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *NetworkSetRequest) GetNetwork() string {
@@ -5373,7 +6090,7 @@ type NetworkSetResponse struct {
 
 func (x *NetworkSetResponse) Reset() {
 	*x = NetworkSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5385,7 +6102,7 @@ func (x *NetworkSetResponse) String() string {
 func (*NetworkSetResponse) ProtoMessage() {}
 
 func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[86]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5398,7 +6115,7 @@ func (x *NetworkSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSetResponse.ProtoReflect.Descriptor instead.
 func (*NetworkSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{86}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *NetworkSetResponse) GetNetwork() *NetworkInfo {
@@ -5423,7 +6140,7 @@ type ClusterInfo struct {
 
 func (x *ClusterInfo) Reset() {
 	*x = ClusterInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5435,7 +6152,7 @@ func (x *ClusterInfo) String() string {
 func (*ClusterInfo) ProtoMessage() {}
 
 func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[87]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5448,7 +6165,7 @@ func (x *ClusterInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfo.ProtoReflect.Descriptor instead.
 func (*ClusterInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{87}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ClusterInfo) GetName() string {
@@ -5519,7 +6236,7 @@ type QuorumInfo struct {
 
 func (x *QuorumInfo) Reset() {
 	*x = QuorumInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5531,7 +6248,7 @@ func (x *QuorumInfo) String() string {
 func (*QuorumInfo) ProtoMessage() {}
 
 func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[88]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5544,7 +6261,7 @@ func (x *QuorumInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumInfo.ProtoReflect.Descriptor instead.
 func (*QuorumInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{88}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *QuorumInfo) GetMode() string {
@@ -5638,7 +6355,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5650,7 +6367,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[89]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5663,7 +6380,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{89}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Vote) GetName() string {
@@ -5720,7 +6437,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5732,7 +6449,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[90]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5745,7 +6462,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{90}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *Witness) GetDisk() string {
@@ -5805,7 +6522,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5817,7 +6534,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[91]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5830,7 +6547,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{91}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *NodeInfo) GetName() string {
@@ -5995,7 +6712,7 @@ type DiskInfo struct {
 
 func (x *DiskInfo) Reset() {
 	*x = DiskInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6007,7 +6724,7 @@ func (x *DiskInfo) String() string {
 func (*DiskInfo) ProtoMessage() {}
 
 func (x *DiskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[92]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6020,7 +6737,7 @@ func (x *DiskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskInfo.ProtoReflect.Descriptor instead.
 func (*DiskInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{92}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *DiskInfo) GetName() string {
@@ -6095,7 +6812,7 @@ type VolumeInfo struct {
 
 func (x *VolumeInfo) Reset() {
 	*x = VolumeInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6107,7 +6824,7 @@ func (x *VolumeInfo) String() string {
 func (*VolumeInfo) ProtoMessage() {}
 
 func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[93]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6120,7 +6837,7 @@ func (x *VolumeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeInfo.ProtoReflect.Descriptor instead.
 func (*VolumeInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{93}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *VolumeInfo) GetName() string {
@@ -6244,7 +6961,7 @@ type VolumeOnNode struct {
 
 func (x *VolumeOnNode) Reset() {
 	*x = VolumeOnNode{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6256,7 +6973,7 @@ func (x *VolumeOnNode) String() string {
 func (*VolumeOnNode) ProtoMessage() {}
 
 func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[94]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6269,7 +6986,7 @@ func (x *VolumeOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeOnNode.ProtoReflect.Descriptor instead.
 func (*VolumeOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{94}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *VolumeOnNode) GetNode() string {
@@ -6333,7 +7050,7 @@ type PauseCount struct {
 
 func (x *PauseCount) Reset() {
 	*x = PauseCount{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6345,7 +7062,7 @@ func (x *PauseCount) String() string {
 func (*PauseCount) ProtoMessage() {}
 
 func (x *PauseCount) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[95]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6358,7 +7075,7 @@ func (x *PauseCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseCount.ProtoReflect.Descriptor instead.
 func (*PauseCount) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{95}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *PauseCount) GetUpToMs() int64 {
@@ -6391,13 +7108,14 @@ type GroupInfo struct {
 	SavedMs       int64                  `protobuf:"varint,160,opt,name=saved_ms,json=savedMs,proto3" json:"saved_ms,omitempty"`      // when its state was saved; 0: it has none
 	SavedBytes    int64                  `protobuf:"varint,161,opt,name=saved_bytes,json=savedBytes,proto3" json:"saved_bytes,omitempty"`
 	SavedFault    string                 `protobuf:"bytes,162,opt,name=saved_fault,json=savedFault,proto3" json:"saved_fault,omitempty"` // why its state cannot be used
+	Policy        *PolicyInfo            `protobuf:"bytes,200,opt,name=policy,proto3" json:"policy,omitempty"`                           // unset: of the cluster itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6409,7 +7127,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[96]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6422,7 +7140,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{96}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *GroupInfo) GetName() string {
@@ -6523,6 +7241,198 @@ func (x *GroupInfo) GetSavedFault() string {
 	return ""
 }
 
+func (x *GroupInfo) GetPolicy() *PolicyInfo {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// PolicyInfo is where a group is to run, and how much is used up of what limits that.
+type PolicyInfo struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Priority         string                 `protobuf:"bytes,1,opt,name=priority,proto3" json:"priority,omitempty"`                              // high, medium, low, no-auto-start
+	Preferred        []string               `protobuf:"bytes,2,rep,name=preferred,proto3" json:"preferred,omitempty"`                            // nodes
+	Possible         []string               `protobuf:"bytes,3,rep,name=possible,proto3" json:"possible,omitempty"`                              // nodes; empty: all
+	Failovers        uint32                 `protobuf:"varint,4,opt,name=failovers,proto3" json:"failovers,omitempty"`                           // within the period
+	MaxFailovers     uint32                 `protobuf:"varint,5,opt,name=max_failovers,json=maxFailovers,proto3" json:"max_failovers,omitempty"` // 0: no limit
+	FailoverPeriodMs int64                  `protobuf:"varint,6,opt,name=failover_period_ms,json=failoverPeriodMs,proto3" json:"failover_period_ms,omitempty"`
+	Failback         string                 `protobuf:"bytes,7,opt,name=failback,proto3" json:"failback,omitempty"` // never, at-once, or hours of the day (UTC) as in 22-6
+	Away             string                 `protobuf:"bytes,8,opt,name=away,proto3" json:"away,omitempty"`         // the node that it was on before it failed over
+	Rules            []string               `protobuf:"bytes,9,rep,name=rules,proto3" json:"rules,omitempty"`       // that it is in
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *PolicyInfo) Reset() {
+	*x = PolicyInfo{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyInfo) ProtoMessage() {}
+
+func (x *PolicyInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyInfo.ProtoReflect.Descriptor instead.
+func (*PolicyInfo) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *PolicyInfo) GetPriority() string {
+	if x != nil {
+		return x.Priority
+	}
+	return ""
+}
+
+func (x *PolicyInfo) GetPreferred() []string {
+	if x != nil {
+		return x.Preferred
+	}
+	return nil
+}
+
+func (x *PolicyInfo) GetPossible() []string {
+	if x != nil {
+		return x.Possible
+	}
+	return nil
+}
+
+func (x *PolicyInfo) GetFailovers() uint32 {
+	if x != nil {
+		return x.Failovers
+	}
+	return 0
+}
+
+func (x *PolicyInfo) GetMaxFailovers() uint32 {
+	if x != nil {
+		return x.MaxFailovers
+	}
+	return 0
+}
+
+func (x *PolicyInfo) GetFailoverPeriodMs() int64 {
+	if x != nil {
+		return x.FailoverPeriodMs
+	}
+	return 0
+}
+
+func (x *PolicyInfo) GetFailback() string {
+	if x != nil {
+		return x.Failback
+	}
+	return ""
+}
+
+func (x *PolicyInfo) GetAway() string {
+	if x != nil {
+		return x.Away
+	}
+	return ""
+}
+
+func (x *PolicyInfo) GetRules() []string {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+type RuleInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // apart, together
+	Strict        bool                   `protobuf:"varint,3,opt,name=strict,proto3" json:"strict,omitempty"`
+	Groups        []string               `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
+	Broken        string                 `protobuf:"bytes,5,opt,name=broken,proto3" json:"broken,omitempty"` // how things are otherwise; empty: they are as the rule has it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleInfo) Reset() {
+	*x = RuleInfo{}
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleInfo) ProtoMessage() {}
+
+func (x *RuleInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleInfo.ProtoReflect.Descriptor instead.
+func (*RuleInfo) Descriptor() ([]byte, []int) {
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
+}
+
+func (x *RuleInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RuleInfo) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *RuleInfo) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
+}
+
+func (x *RuleInfo) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *RuleInfo) GetBroken() string {
+	if x != nil {
+		return x.Broken
+	}
+	return ""
+}
+
 type Profile struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -6539,7 +7449,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6551,7 +7461,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[97]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6564,7 +7474,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{97}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *Profile) GetName() string {
@@ -6635,7 +7545,7 @@ type QuorumSetRequest struct {
 
 func (x *QuorumSetRequest) Reset() {
 	*x = QuorumSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6647,7 +7557,7 @@ func (x *QuorumSetRequest) String() string {
 func (*QuorumSetRequest) ProtoMessage() {}
 
 func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[98]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6660,7 +7570,7 @@ func (x *QuorumSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetRequest.ProtoReflect.Descriptor instead.
 func (*QuorumSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{98}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *QuorumSetRequest) GetMode() string {
@@ -6700,7 +7610,7 @@ type QuorumForceRequest struct {
 
 func (x *QuorumForceRequest) Reset() {
 	*x = QuorumForceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6712,7 +7622,7 @@ func (x *QuorumForceRequest) String() string {
 func (*QuorumForceRequest) ProtoMessage() {}
 
 func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[99]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6725,7 +7635,7 @@ func (x *QuorumForceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceRequest.ProtoReflect.Descriptor instead.
 func (*QuorumForceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{99}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *QuorumForceRequest) GetClusterName() string {
@@ -6746,7 +7656,7 @@ type QuorumForceResponse struct {
 
 func (x *QuorumForceResponse) Reset() {
 	*x = QuorumForceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6758,7 +7668,7 @@ func (x *QuorumForceResponse) String() string {
 func (*QuorumForceResponse) ProtoMessage() {}
 
 func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[100]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6771,7 +7681,7 @@ func (x *QuorumForceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumForceResponse.ProtoReflect.Descriptor instead.
 func (*QuorumForceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{100}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *QuorumForceResponse) GetClusterName() string {
@@ -6805,7 +7715,7 @@ type QuorumSetResponse struct {
 
 func (x *QuorumSetResponse) Reset() {
 	*x = QuorumSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6817,7 +7727,7 @@ func (x *QuorumSetResponse) String() string {
 func (*QuorumSetResponse) ProtoMessage() {}
 
 func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[101]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6830,7 +7740,7 @@ func (x *QuorumSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuorumSetResponse.ProtoReflect.Descriptor instead.
 func (*QuorumSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{101}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *QuorumSetResponse) GetQuorum() *QuorumInfo {
@@ -6856,7 +7766,7 @@ type DiskAddRequest struct {
 
 func (x *DiskAddRequest) Reset() {
 	*x = DiskAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6868,7 +7778,7 @@ func (x *DiskAddRequest) String() string {
 func (*DiskAddRequest) ProtoMessage() {}
 
 func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[102]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6881,7 +7791,7 @@ func (x *DiskAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddRequest.ProtoReflect.Descriptor instead.
 func (*DiskAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{102}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *DiskAddRequest) GetDisk() string {
@@ -6901,7 +7811,7 @@ type DiskAddResponse struct {
 
 func (x *DiskAddResponse) Reset() {
 	*x = DiskAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6913,7 +7823,7 @@ func (x *DiskAddResponse) String() string {
 func (*DiskAddResponse) ProtoMessage() {}
 
 func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[103]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6926,7 +7836,7 @@ func (x *DiskAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskAddResponse.ProtoReflect.Descriptor instead.
 func (*DiskAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{103}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *DiskAddResponse) GetAdded() []*DiskInfo {
@@ -6952,7 +7862,7 @@ type CsvEnableRequest struct {
 
 func (x *CsvEnableRequest) Reset() {
 	*x = CsvEnableRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6964,7 +7874,7 @@ func (x *CsvEnableRequest) String() string {
 func (*CsvEnableRequest) ProtoMessage() {}
 
 func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[104]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6977,7 +7887,7 @@ func (x *CsvEnableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableRequest.ProtoReflect.Descriptor instead.
 func (*CsvEnableRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{104}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *CsvEnableRequest) GetEnabled() bool {
@@ -6995,7 +7905,7 @@ type CsvEnableResponse struct {
 
 func (x *CsvEnableResponse) Reset() {
 	*x = CsvEnableResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7007,7 +7917,7 @@ func (x *CsvEnableResponse) String() string {
 func (*CsvEnableResponse) ProtoMessage() {}
 
 func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[105]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7020,7 +7930,7 @@ func (x *CsvEnableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvEnableResponse.ProtoReflect.Descriptor instead.
 func (*CsvEnableResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{105}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
 }
 
 type CsvAddRequest struct {
@@ -7036,7 +7946,7 @@ type CsvAddRequest struct {
 
 func (x *CsvAddRequest) Reset() {
 	*x = CsvAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7048,7 +7958,7 @@ func (x *CsvAddRequest) String() string {
 func (*CsvAddRequest) ProtoMessage() {}
 
 func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[106]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7061,7 +7971,7 @@ func (x *CsvAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddRequest.ProtoReflect.Descriptor instead.
 func (*CsvAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{106}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *CsvAddRequest) GetDisk() string {
@@ -7108,7 +8018,7 @@ type CsvAddResponse struct {
 
 func (x *CsvAddResponse) Reset() {
 	*x = CsvAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7120,7 +8030,7 @@ func (x *CsvAddResponse) String() string {
 func (*CsvAddResponse) ProtoMessage() {}
 
 func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[107]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7133,7 +8043,7 @@ func (x *CsvAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvAddResponse.ProtoReflect.Descriptor instead.
 func (*CsvAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{107}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *CsvAddResponse) GetVolume() *VolumeInfo {
@@ -7153,7 +8063,7 @@ type CsvCheckRequest struct {
 
 func (x *CsvCheckRequest) Reset() {
 	*x = CsvCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7165,7 +8075,7 @@ func (x *CsvCheckRequest) String() string {
 func (*CsvCheckRequest) ProtoMessage() {}
 
 func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[108]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7178,7 +8088,7 @@ func (x *CsvCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckRequest.ProtoReflect.Descriptor instead.
 func (*CsvCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{108}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *CsvCheckRequest) GetVolume() string {
@@ -7208,7 +8118,7 @@ type CsvCheckResponse struct {
 
 func (x *CsvCheckResponse) Reset() {
 	*x = CsvCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7220,7 +8130,7 @@ func (x *CsvCheckResponse) String() string {
 func (*CsvCheckResponse) ProtoMessage() {}
 
 func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[109]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7233,7 +8143,7 @@ func (x *CsvCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvCheckResponse.ProtoReflect.Descriptor instead.
 func (*CsvCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{109}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *CsvCheckResponse) GetNode() string {
@@ -7281,7 +8191,7 @@ type VolumeFinding struct {
 
 func (x *VolumeFinding) Reset() {
 	*x = VolumeFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7293,7 +8203,7 @@ func (x *VolumeFinding) String() string {
 func (*VolumeFinding) ProtoMessage() {}
 
 func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[110]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7306,7 +8216,7 @@ func (x *VolumeFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeFinding.ProtoReflect.Descriptor instead.
 func (*VolumeFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{110}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *VolumeFinding) GetWhat() string {
@@ -7335,7 +8245,7 @@ type CsvMaintenanceRequest struct {
 
 func (x *CsvMaintenanceRequest) Reset() {
 	*x = CsvMaintenanceRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7347,7 +8257,7 @@ func (x *CsvMaintenanceRequest) String() string {
 func (*CsvMaintenanceRequest) ProtoMessage() {}
 
 func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[111]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7360,7 +8270,7 @@ func (x *CsvMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{111}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *CsvMaintenanceRequest) GetVolume() string {
@@ -7400,7 +8310,7 @@ type CsvMaintenanceResponse struct {
 
 func (x *CsvMaintenanceResponse) Reset() {
 	*x = CsvMaintenanceResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7412,7 +8322,7 @@ func (x *CsvMaintenanceResponse) String() string {
 func (*CsvMaintenanceResponse) ProtoMessage() {}
 
 func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[112]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7425,7 +8335,7 @@ func (x *CsvMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*CsvMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{112}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *CsvMaintenanceResponse) GetVolume() *VolumeInfo {
@@ -7445,7 +8355,7 @@ type CsvSetRequest struct {
 
 func (x *CsvSetRequest) Reset() {
 	*x = CsvSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7457,7 +8367,7 @@ func (x *CsvSetRequest) String() string {
 func (*CsvSetRequest) ProtoMessage() {}
 
 func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[113]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7470,7 +8380,7 @@ func (x *CsvSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetRequest.ProtoReflect.Descriptor instead.
 func (*CsvSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{113}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *CsvSetRequest) GetVolume() string {
@@ -7496,7 +8406,7 @@ type CsvSetResponse struct {
 
 func (x *CsvSetResponse) Reset() {
 	*x = CsvSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7508,7 +8418,7 @@ func (x *CsvSetResponse) String() string {
 func (*CsvSetResponse) ProtoMessage() {}
 
 func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[114]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7521,7 +8431,7 @@ func (x *CsvSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvSetResponse.ProtoReflect.Descriptor instead.
 func (*CsvSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{114}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *CsvSetResponse) GetVolume() *VolumeInfo {
@@ -7540,7 +8450,7 @@ type CsvRemoveRequest struct {
 
 func (x *CsvRemoveRequest) Reset() {
 	*x = CsvRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7552,7 +8462,7 @@ func (x *CsvRemoveRequest) String() string {
 func (*CsvRemoveRequest) ProtoMessage() {}
 
 func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[115]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7565,7 +8475,7 @@ func (x *CsvRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{115}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *CsvRemoveRequest) GetVolume() string {
@@ -7584,7 +8494,7 @@ type CsvRemoveResponse struct {
 
 func (x *CsvRemoveResponse) Reset() {
 	*x = CsvRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7596,7 +8506,7 @@ func (x *CsvRemoveResponse) String() string {
 func (*CsvRemoveResponse) ProtoMessage() {}
 
 func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[116]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7609,7 +8519,7 @@ func (x *CsvRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvRemoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{116}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *CsvRemoveResponse) GetDisk() string {
@@ -7631,7 +8541,7 @@ type AnswerDirectoryRequest struct {
 
 func (x *AnswerDirectoryRequest) Reset() {
 	*x = AnswerDirectoryRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7643,7 +8553,7 @@ func (x *AnswerDirectoryRequest) String() string {
 func (*AnswerDirectoryRequest) ProtoMessage() {}
 
 func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[117]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7656,7 +8566,7 @@ func (x *AnswerDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{117}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *AnswerDirectoryRequest) GetPath() string {
@@ -7697,7 +8607,7 @@ type AnswerDirectoryResponse struct {
 
 func (x *AnswerDirectoryResponse) Reset() {
 	*x = AnswerDirectoryResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7709,7 +8619,7 @@ func (x *AnswerDirectoryResponse) String() string {
 func (*AnswerDirectoryResponse) ProtoMessage() {}
 
 func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[118]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7722,7 +8632,7 @@ func (x *AnswerDirectoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerDirectoryResponse.ProtoReflect.Descriptor instead.
 func (*AnswerDirectoryResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{118}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *AnswerDirectoryResponse) GetKind() string {
@@ -7749,7 +8659,7 @@ type GrowVolumeRequest struct {
 
 func (x *GrowVolumeRequest) Reset() {
 	*x = GrowVolumeRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7761,7 +8671,7 @@ func (x *GrowVolumeRequest) String() string {
 func (*GrowVolumeRequest) ProtoMessage() {}
 
 func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[119]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7774,7 +8684,7 @@ func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeRequest.ProtoReflect.Descriptor instead.
 func (*GrowVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{119}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *GrowVolumeRequest) GetVolume() string {
@@ -7802,7 +8712,7 @@ type GrowVolumeResponse struct {
 
 func (x *GrowVolumeResponse) Reset() {
 	*x = GrowVolumeResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7814,7 +8724,7 @@ func (x *GrowVolumeResponse) String() string {
 func (*GrowVolumeResponse) ProtoMessage() {}
 
 func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[120]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7827,7 +8737,7 @@ func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrowVolumeResponse.ProtoReflect.Descriptor instead.
 func (*GrowVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{120}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *GrowVolumeResponse) GetLunSize() int64 {
@@ -7860,7 +8770,7 @@ type CsvGrowRequest struct {
 
 func (x *CsvGrowRequest) Reset() {
 	*x = CsvGrowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7872,7 +8782,7 @@ func (x *CsvGrowRequest) String() string {
 func (*CsvGrowRequest) ProtoMessage() {}
 
 func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[121]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7885,7 +8795,7 @@ func (x *CsvGrowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowRequest.ProtoReflect.Descriptor instead.
 func (*CsvGrowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{121}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *CsvGrowRequest) GetVolume() string {
@@ -7907,7 +8817,7 @@ type CsvGrowResponse struct {
 
 func (x *CsvGrowResponse) Reset() {
 	*x = CsvGrowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7919,7 +8829,7 @@ func (x *CsvGrowResponse) String() string {
 func (*CsvGrowResponse) ProtoMessage() {}
 
 func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[122]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7932,7 +8842,7 @@ func (x *CsvGrowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvGrowResponse.ProtoReflect.Descriptor instead.
 func (*CsvGrowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{122}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *CsvGrowResponse) GetVolume() *VolumeInfo {
@@ -7973,7 +8883,7 @@ type CsvMoveRequest struct {
 
 func (x *CsvMoveRequest) Reset() {
 	*x = CsvMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7985,7 +8895,7 @@ func (x *CsvMoveRequest) String() string {
 func (*CsvMoveRequest) ProtoMessage() {}
 
 func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[123]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7998,7 +8908,7 @@ func (x *CsvMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveRequest.ProtoReflect.Descriptor instead.
 func (*CsvMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{123}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *CsvMoveRequest) GetVolume() string {
@@ -8024,7 +8934,7 @@ type CsvMoveResponse struct {
 
 func (x *CsvMoveResponse) Reset() {
 	*x = CsvMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8036,7 +8946,7 @@ func (x *CsvMoveResponse) String() string {
 func (*CsvMoveResponse) ProtoMessage() {}
 
 func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[124]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8049,7 +8959,7 @@ func (x *CsvMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CsvMoveResponse.ProtoReflect.Descriptor instead.
 func (*CsvMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{124}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *CsvMoveResponse) GetVolume() *VolumeInfo {
@@ -8076,7 +8986,7 @@ type VmCreateRequest struct {
 
 func (x *VmCreateRequest) Reset() {
 	*x = VmCreateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8088,7 +8998,7 @@ func (x *VmCreateRequest) String() string {
 func (*VmCreateRequest) ProtoMessage() {}
 
 func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[125]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8101,7 +9011,7 @@ func (x *VmCreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateRequest.ProtoReflect.Descriptor instead.
 func (*VmCreateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{125}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *VmCreateRequest) GetName() string {
@@ -8177,7 +9087,7 @@ type VmCreateResponse struct {
 
 func (x *VmCreateResponse) Reset() {
 	*x = VmCreateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8189,7 +9099,7 @@ func (x *VmCreateResponse) String() string {
 func (*VmCreateResponse) ProtoMessage() {}
 
 func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[126]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8202,7 +9112,7 @@ func (x *VmCreateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmCreateResponse.ProtoReflect.Descriptor instead.
 func (*VmCreateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{126}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *VmCreateResponse) GetFolder() string {
@@ -8229,7 +9139,7 @@ type VmAddRequest struct {
 
 func (x *VmAddRequest) Reset() {
 	*x = VmAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8241,7 +9151,7 @@ func (x *VmAddRequest) String() string {
 func (*VmAddRequest) ProtoMessage() {}
 
 func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[127]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8254,7 +9164,7 @@ func (x *VmAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddRequest.ProtoReflect.Descriptor instead.
 func (*VmAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{127}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *VmAddRequest) GetName() string {
@@ -8280,7 +9190,7 @@ type VmAddResponse struct {
 
 func (x *VmAddResponse) Reset() {
 	*x = VmAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8292,7 +9202,7 @@ func (x *VmAddResponse) String() string {
 func (*VmAddResponse) ProtoMessage() {}
 
 func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[128]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8305,7 +9215,7 @@ func (x *VmAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmAddResponse.ProtoReflect.Descriptor instead.
 func (*VmAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{128}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *VmAddResponse) GetGroup() *GroupInfo {
@@ -8325,7 +9235,7 @@ type VmRemoveRequest struct {
 
 func (x *VmRemoveRequest) Reset() {
 	*x = VmRemoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8337,7 +9247,7 @@ func (x *VmRemoveRequest) String() string {
 func (*VmRemoveRequest) ProtoMessage() {}
 
 func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[129]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8350,7 +9260,7 @@ func (x *VmRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveRequest.ProtoReflect.Descriptor instead.
 func (*VmRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{129}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *VmRemoveRequest) GetName() string {
@@ -8375,7 +9285,7 @@ type VmRemoveResponse struct {
 
 func (x *VmRemoveResponse) Reset() {
 	*x = VmRemoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8387,7 +9297,7 @@ func (x *VmRemoveResponse) String() string {
 func (*VmRemoveResponse) ProtoMessage() {}
 
 func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[130]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8400,7 +9310,7 @@ func (x *VmRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmRemoveResponse.ProtoReflect.Descriptor instead.
 func (*VmRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{130}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{145}
 }
 
 type VmStartRequest struct {
@@ -8413,7 +9323,7 @@ type VmStartRequest struct {
 
 func (x *VmStartRequest) Reset() {
 	*x = VmStartRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8425,7 +9335,7 @@ func (x *VmStartRequest) String() string {
 func (*VmStartRequest) ProtoMessage() {}
 
 func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[131]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8438,7 +9348,7 @@ func (x *VmStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartRequest.ProtoReflect.Descriptor instead.
 func (*VmStartRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{131}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *VmStartRequest) GetName() string {
@@ -8464,7 +9374,7 @@ type VmStartResponse struct {
 
 func (x *VmStartResponse) Reset() {
 	*x = VmStartResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8476,7 +9386,7 @@ func (x *VmStartResponse) String() string {
 func (*VmStartResponse) ProtoMessage() {}
 
 func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[132]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8489,7 +9399,7 @@ func (x *VmStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStartResponse.ProtoReflect.Descriptor instead.
 func (*VmStartResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{132}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *VmStartResponse) GetGroup() *GroupInfo {
@@ -8510,7 +9420,7 @@ type VmStopRequest struct {
 
 func (x *VmStopRequest) Reset() {
 	*x = VmStopRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8522,7 +9432,7 @@ func (x *VmStopRequest) String() string {
 func (*VmStopRequest) ProtoMessage() {}
 
 func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[133]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8535,7 +9445,7 @@ func (x *VmStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopRequest.ProtoReflect.Descriptor instead.
 func (*VmStopRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{133}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *VmStopRequest) GetName() string {
@@ -8568,7 +9478,7 @@ type VmStopResponse struct {
 
 func (x *VmStopResponse) Reset() {
 	*x = VmStopResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8580,7 +9490,7 @@ func (x *VmStopResponse) String() string {
 func (*VmStopResponse) ProtoMessage() {}
 
 func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[134]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8593,7 +9503,7 @@ func (x *VmStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmStopResponse.ProtoReflect.Descriptor instead.
 func (*VmStopResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{134}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *VmStopResponse) GetGroup() *GroupInfo {
@@ -8613,7 +9523,7 @@ type VmSaveRequest struct {
 
 func (x *VmSaveRequest) Reset() {
 	*x = VmSaveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8625,7 +9535,7 @@ func (x *VmSaveRequest) String() string {
 func (*VmSaveRequest) ProtoMessage() {}
 
 func (x *VmSaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[135]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8638,7 +9548,7 @@ func (x *VmSaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmSaveRequest.ProtoReflect.Descriptor instead.
 func (*VmSaveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{135}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{150}
 }
 
 func (x *VmSaveRequest) GetName() string {
@@ -8664,7 +9574,7 @@ type VmSaveResponse struct {
 
 func (x *VmSaveResponse) Reset() {
 	*x = VmSaveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8676,7 +9586,7 @@ func (x *VmSaveResponse) String() string {
 func (*VmSaveResponse) ProtoMessage() {}
 
 func (x *VmSaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[136]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8689,7 +9599,7 @@ func (x *VmSaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmSaveResponse.ProtoReflect.Descriptor instead.
 func (*VmSaveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{136}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{151}
 }
 
 func (x *VmSaveResponse) GetGroup() *GroupInfo {
@@ -8708,7 +9618,7 @@ type VmDiscardStateRequest struct {
 
 func (x *VmDiscardStateRequest) Reset() {
 	*x = VmDiscardStateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8720,7 +9630,7 @@ func (x *VmDiscardStateRequest) String() string {
 func (*VmDiscardStateRequest) ProtoMessage() {}
 
 func (x *VmDiscardStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[137]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8733,7 +9643,7 @@ func (x *VmDiscardStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmDiscardStateRequest.ProtoReflect.Descriptor instead.
 func (*VmDiscardStateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{137}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *VmDiscardStateRequest) GetName() string {
@@ -8752,7 +9662,7 @@ type VmDiscardStateResponse struct {
 
 func (x *VmDiscardStateResponse) Reset() {
 	*x = VmDiscardStateResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8764,7 +9674,7 @@ func (x *VmDiscardStateResponse) String() string {
 func (*VmDiscardStateResponse) ProtoMessage() {}
 
 func (x *VmDiscardStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[138]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8777,7 +9687,7 @@ func (x *VmDiscardStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmDiscardStateResponse.ProtoReflect.Descriptor instead.
 func (*VmDiscardStateResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{138}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *VmDiscardStateResponse) GetGroup() *GroupInfo {
@@ -8797,7 +9707,7 @@ type VmMoveRequest struct {
 
 func (x *VmMoveRequest) Reset() {
 	*x = VmMoveRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8809,7 +9719,7 @@ func (x *VmMoveRequest) String() string {
 func (*VmMoveRequest) ProtoMessage() {}
 
 func (x *VmMoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[139]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8822,7 +9732,7 @@ func (x *VmMoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmMoveRequest.ProtoReflect.Descriptor instead.
 func (*VmMoveRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{139}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{154}
 }
 
 func (x *VmMoveRequest) GetName() string {
@@ -8848,7 +9758,7 @@ type VmMoveResponse struct {
 
 func (x *VmMoveResponse) Reset() {
 	*x = VmMoveResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8860,7 +9770,7 @@ func (x *VmMoveResponse) String() string {
 func (*VmMoveResponse) ProtoMessage() {}
 
 func (x *VmMoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[140]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8873,7 +9783,7 @@ func (x *VmMoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmMoveResponse.ProtoReflect.Descriptor instead.
 func (*VmMoveResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{140}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *VmMoveResponse) GetGroup() *GroupInfo {
@@ -8894,7 +9804,7 @@ type VmShowRequest struct {
 
 func (x *VmShowRequest) Reset() {
 	*x = VmShowRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[156]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8906,7 +9816,7 @@ func (x *VmShowRequest) String() string {
 func (*VmShowRequest) ProtoMessage() {}
 
 func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[141]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[156]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8919,7 +9829,7 @@ func (x *VmShowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowRequest.ProtoReflect.Descriptor instead.
 func (*VmShowRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{141}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{156}
 }
 
 func (x *VmShowRequest) GetName() string {
@@ -8955,7 +9865,7 @@ type VmShowResponse struct {
 
 func (x *VmShowResponse) Reset() {
 	*x = VmShowResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[157]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8967,7 +9877,7 @@ func (x *VmShowResponse) String() string {
 func (*VmShowResponse) ProtoMessage() {}
 
 func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[142]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[157]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8980,7 +9890,7 @@ func (x *VmShowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VmShowResponse.ProtoReflect.Descriptor instead.
 func (*VmShowResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{142}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{157}
 }
 
 func (x *VmShowResponse) GetGroup() *GroupInfo {
@@ -9021,7 +9931,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[158]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9033,7 +9943,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[143]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[158]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9046,7 +9956,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{143}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{158}
 }
 
 func (x *Chunk) GetName() string {
@@ -9073,7 +9983,7 @@ type QuickMigrateRequest struct {
 
 func (x *QuickMigrateRequest) Reset() {
 	*x = QuickMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[159]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9085,7 +9995,7 @@ func (x *QuickMigrateRequest) String() string {
 func (*QuickMigrateRequest) ProtoMessage() {}
 
 func (x *QuickMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[144]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[159]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9098,7 +10008,7 @@ func (x *QuickMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuickMigrateRequest.ProtoReflect.Descriptor instead.
 func (*QuickMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{144}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{159}
 }
 
 func (x *QuickMigrateRequest) GetVm() string {
@@ -9127,7 +10037,7 @@ type LiveMigrateRequest struct {
 
 func (x *LiveMigrateRequest) Reset() {
 	*x = LiveMigrateRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[160]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9139,7 +10049,7 @@ func (x *LiveMigrateRequest) String() string {
 func (*LiveMigrateRequest) ProtoMessage() {}
 
 func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[145]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[160]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9152,7 +10062,7 @@ func (x *LiveMigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveMigrateRequest.ProtoReflect.Descriptor instead.
 func (*LiveMigrateRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{145}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{160}
 }
 
 func (x *LiveMigrateRequest) GetVm() string {
@@ -9199,7 +10109,7 @@ type MigrationOptions struct {
 
 func (x *MigrationOptions) Reset() {
 	*x = MigrationOptions{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[161]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9211,7 +10121,7 @@ func (x *MigrationOptions) String() string {
 func (*MigrationOptions) ProtoMessage() {}
 
 func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[146]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[161]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9224,7 +10134,7 @@ func (x *MigrationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationOptions.ProtoReflect.Descriptor instead.
 func (*MigrationOptions) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{146}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{161}
 }
 
 func (x *MigrationOptions) GetStreams() uint32 {
@@ -9279,7 +10189,7 @@ type MigrationFactsRequest struct {
 
 func (x *MigrationFactsRequest) Reset() {
 	*x = MigrationFactsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[162]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9291,7 +10201,7 @@ func (x *MigrationFactsRequest) String() string {
 func (*MigrationFactsRequest) ProtoMessage() {}
 
 func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[147]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[162]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9304,7 +10214,7 @@ func (x *MigrationFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsRequest.ProtoReflect.Descriptor instead.
 func (*MigrationFactsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{147}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{162}
 }
 
 func (x *MigrationFactsRequest) GetNetworks() []string {
@@ -9341,7 +10251,7 @@ type MigrationFactsResponse struct {
 
 func (x *MigrationFactsResponse) Reset() {
 	*x = MigrationFactsResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[163]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9353,7 +10263,7 @@ func (x *MigrationFactsResponse) String() string {
 func (*MigrationFactsResponse) ProtoMessage() {}
 
 func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[148]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[163]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9366,7 +10276,7 @@ func (x *MigrationFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFactsResponse.ProtoReflect.Descriptor instead.
 func (*MigrationFactsResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{148}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{163}
 }
 
 func (x *MigrationFactsResponse) GetName() string {
@@ -9465,7 +10375,7 @@ type CpuVerdict struct {
 
 func (x *CpuVerdict) Reset() {
 	*x = CpuVerdict{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[164]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9477,7 +10387,7 @@ func (x *CpuVerdict) String() string {
 func (*CpuVerdict) ProtoMessage() {}
 
 func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[149]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[164]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9490,7 +10400,7 @@ func (x *CpuVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuVerdict.ProtoReflect.Descriptor instead.
 func (*CpuVerdict) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{149}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{164}
 }
 
 func (x *CpuVerdict) GetKnown() bool {
@@ -9525,7 +10435,7 @@ type MigrationCheckRequest struct {
 
 func (x *MigrationCheckRequest) Reset() {
 	*x = MigrationCheckRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[165]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9537,7 +10447,7 @@ func (x *MigrationCheckRequest) String() string {
 func (*MigrationCheckRequest) ProtoMessage() {}
 
 func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[150]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[165]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9550,7 +10460,7 @@ func (x *MigrationCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCheckRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{150}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{165}
 }
 
 func (x *MigrationCheckRequest) GetVm() string {
@@ -9593,7 +10503,7 @@ type MigrationCheckResponse struct {
 
 func (x *MigrationCheckResponse) Reset() {
 	*x = MigrationCheckResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[166]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9605,7 +10515,7 @@ func (x *MigrationCheckResponse) String() string {
 func (*MigrationCheckResponse) ProtoMessage() {}
 
 func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[151]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[166]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9618,7 +10528,7 @@ func (x *MigrationCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCheckResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCheckResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{151}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{166}
 }
 
 func (x *MigrationCheckResponse) GetVm() string {
@@ -9709,7 +10619,7 @@ type MigrationFinding struct {
 
 func (x *MigrationFinding) Reset() {
 	*x = MigrationFinding{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[167]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9721,7 +10631,7 @@ func (x *MigrationFinding) String() string {
 func (*MigrationFinding) ProtoMessage() {}
 
 func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[152]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[167]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9734,7 +10644,7 @@ func (x *MigrationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationFinding.ProtoReflect.Descriptor instead.
 func (*MigrationFinding) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{152}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{167}
 }
 
 func (x *MigrationFinding) GetSeverity() string {
@@ -9766,7 +10676,7 @@ type MigrationListRequest struct {
 
 func (x *MigrationListRequest) Reset() {
 	*x = MigrationListRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[168]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9778,7 +10688,7 @@ func (x *MigrationListRequest) String() string {
 func (*MigrationListRequest) ProtoMessage() {}
 
 func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[153]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[168]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9791,7 +10701,7 @@ func (x *MigrationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListRequest.ProtoReflect.Descriptor instead.
 func (*MigrationListRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{153}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{168}
 }
 
 type MigrationListResponse struct {
@@ -9803,7 +10713,7 @@ type MigrationListResponse struct {
 
 func (x *MigrationListResponse) Reset() {
 	*x = MigrationListResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[154]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[169]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9815,7 +10725,7 @@ func (x *MigrationListResponse) String() string {
 func (*MigrationListResponse) ProtoMessage() {}
 
 func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[154]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[169]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9828,7 +10738,7 @@ func (x *MigrationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationListResponse.ProtoReflect.Descriptor instead.
 func (*MigrationListResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{154}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{169}
 }
 
 func (x *MigrationListResponse) GetMoves() []*MigrationUpdate {
@@ -9847,7 +10757,7 @@ type MigrationCancelRequest struct {
 
 func (x *MigrationCancelRequest) Reset() {
 	*x = MigrationCancelRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[155]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[170]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9859,7 +10769,7 @@ func (x *MigrationCancelRequest) String() string {
 func (*MigrationCancelRequest) ProtoMessage() {}
 
 func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[155]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[170]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9872,7 +10782,7 @@ func (x *MigrationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelRequest.ProtoReflect.Descriptor instead.
 func (*MigrationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{155}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{170}
 }
 
 func (x *MigrationCancelRequest) GetVm() string {
@@ -9890,7 +10800,7 @@ type MigrationCancelResponse struct {
 
 func (x *MigrationCancelResponse) Reset() {
 	*x = MigrationCancelResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[156]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[171]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9902,7 +10812,7 @@ func (x *MigrationCancelResponse) String() string {
 func (*MigrationCancelResponse) ProtoMessage() {}
 
 func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[156]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[171]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9915,7 +10825,7 @@ func (x *MigrationCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationCancelResponse.ProtoReflect.Descriptor instead.
 func (*MigrationCancelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{156}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{171}
 }
 
 type MigrationSettings struct {
@@ -9930,7 +10840,7 @@ type MigrationSettings struct {
 
 func (x *MigrationSettings) Reset() {
 	*x = MigrationSettings{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[157]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[172]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9942,7 +10852,7 @@ func (x *MigrationSettings) String() string {
 func (*MigrationSettings) ProtoMessage() {}
 
 func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[157]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[172]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9955,7 +10865,7 @@ func (x *MigrationSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSettings.ProtoReflect.Descriptor instead.
 func (*MigrationSettings) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{157}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{172}
 }
 
 func (x *MigrationSettings) GetOut() uint32 {
@@ -9998,7 +10908,7 @@ type MigrationSetRequest struct {
 
 func (x *MigrationSetRequest) Reset() {
 	*x = MigrationSetRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[158]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[173]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10010,7 +10920,7 @@ func (x *MigrationSetRequest) String() string {
 func (*MigrationSetRequest) ProtoMessage() {}
 
 func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[158]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[173]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10023,7 +10933,7 @@ func (x *MigrationSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetRequest.ProtoReflect.Descriptor instead.
 func (*MigrationSetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{158}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{173}
 }
 
 func (x *MigrationSetRequest) GetOut() uint32 {
@@ -10063,7 +10973,7 @@ type MigrationSetResponse struct {
 
 func (x *MigrationSetResponse) Reset() {
 	*x = MigrationSetResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[159]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[174]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10075,7 +10985,7 @@ func (x *MigrationSetResponse) String() string {
 func (*MigrationSetResponse) ProtoMessage() {}
 
 func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[159]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[174]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10088,7 +10998,7 @@ func (x *MigrationSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationSetResponse.ProtoReflect.Descriptor instead.
 func (*MigrationSetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{159}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{174}
 }
 
 func (x *MigrationSetResponse) GetSettings() *MigrationSettings {
@@ -10130,7 +11040,7 @@ type MigrationUpdate struct {
 
 func (x *MigrationUpdate) Reset() {
 	*x = MigrationUpdate{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[160]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[175]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10142,7 +11052,7 @@ func (x *MigrationUpdate) String() string {
 func (*MigrationUpdate) ProtoMessage() {}
 
 func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[160]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[175]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10155,7 +11065,7 @@ func (x *MigrationUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrationUpdate.ProtoReflect.Descriptor instead.
 func (*MigrationUpdate) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{160}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{175}
 }
 
 func (x *MigrationUpdate) GetId() uint64 {
@@ -10335,7 +11245,7 @@ type EventAddRequest struct {
 
 func (x *EventAddRequest) Reset() {
 	*x = EventAddRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[161]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[176]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10347,7 +11257,7 @@ func (x *EventAddRequest) String() string {
 func (*EventAddRequest) ProtoMessage() {}
 
 func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[161]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[176]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10360,7 +11270,7 @@ func (x *EventAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddRequest.ProtoReflect.Descriptor instead.
 func (*EventAddRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{161}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{176}
 }
 
 func (x *EventAddRequest) GetText() string {
@@ -10378,7 +11288,7 @@ type EventAddResponse struct {
 
 func (x *EventAddResponse) Reset() {
 	*x = EventAddResponse{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[162]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[177]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10390,7 +11300,7 @@ func (x *EventAddResponse) String() string {
 func (*EventAddResponse) ProtoMessage() {}
 
 func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[162]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[177]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10403,7 +11313,7 @@ func (x *EventAddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventAddResponse.ProtoReflect.Descriptor instead.
 func (*EventAddResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{162}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{177}
 }
 
 type EventsRequest struct {
@@ -10416,7 +11326,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[163]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[178]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10428,7 +11338,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[163]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[178]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10441,7 +11351,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{163}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{178}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -10472,7 +11382,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[164]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[179]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10484,7 +11394,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_apipb_api_proto_msgTypes[164]
+	mi := &file_cluster_api_apipb_api_proto_msgTypes[179]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10497,7 +11407,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{164}
+	return file_cluster_api_apipb_api_proto_rawDescGZIP(), []int{179}
 }
 
 func (x *Event) GetId() uint64 {
@@ -10833,7 +11743,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\n" +
 	"ArmRequest\"\r\n" +
 	"\vArmResponse\"\x0f\n" +
-	"\rStatusRequest\"\x8a\x05\n" +
+	"\rStatusRequest\"\xbb\x05\n" +
 	"\x0eStatusResponse\x125\n" +
 	"\acluster\x18\x01 \x01(\v2\x1b.quorate.api.v1.ClusterInfoR\acluster\x122\n" +
 	"\x06quorum\x18\x02 \x01(\v2\x1a.quorate.api.v1.QuorumInfoR\x06quorum\x12.\n" +
@@ -10849,7 +11759,55 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	" \x01(\v2\x17.quorate.api.v1.ProfileR\aprofile\x127\n" +
 	"\bnetworks\x182 \x03(\v2\x1b.quorate.api.v1.NetworkInfoR\bnetworks\x12N\n" +
 	"\x10virtual_networks\x18\xaa\x01 \x03(\v2\".quorate.api.v1.VirtualNetworkInfoR\x0fvirtualNetworks\x127\n" +
-	"\bdisarmed\x18\xbe\x01 \x01(\v2\x1a.quorate.api.v1.DisarmInfoR\bdisarmed\"\x96\x01\n" +
+	"\bdisarmed\x18\xbe\x01 \x01(\v2\x1a.quorate.api.v1.DisarmInfoR\bdisarmed\x12/\n" +
+	"\x05rules\x18\xc8\x01 \x03(\v2\x18.quorate.api.v1.RuleInfoR\x05rules\"\xa4\x03\n" +
+	"\x0fGroupSetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\bpriority\x18\x02 \x01(\tH\x00R\bpriority\x88\x01\x01\x127\n" +
+	"\tpreferred\x18\x03 \x01(\v2\x19.quorate.api.v1.NodeNamesR\tpreferred\x125\n" +
+	"\bpossible\x18\x04 \x01(\v2\x19.quorate.api.v1.NodeNamesR\bpossible\x12(\n" +
+	"\rmax_failovers\x18\x05 \x01(\rH\x01R\fmaxFailovers\x88\x01\x01\x121\n" +
+	"\x12failover_period_ms\x18\x06 \x01(\x03H\x02R\x10failoverPeriodMs\x88\x01\x01\x12+\n" +
+	"\x11failovers_default\x18\a \x01(\bR\x10failoversDefault\x12\x1f\n" +
+	"\bfailback\x18\b \x01(\tH\x03R\bfailback\x88\x01\x01B\v\n" +
+	"\t_priorityB\x10\n" +
+	"\x0e_max_failoversB\x15\n" +
+	"\x13_failover_period_msB\v\n" +
+	"\t_failback\"!\n" +
+	"\tNodeNames\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"C\n" +
+	"\x10GroupSetResponse\x12/\n" +
+	"\x05group\x18\x01 \x01(\v2\x19.quorate.api.v1.GroupInfoR\x05group\">\n" +
+	"\x0eRuleSetRequest\x12,\n" +
+	"\x04rule\x18\x01 \x01(\v2\x18.quorate.api.v1.RuleInfoR\x04rule\"?\n" +
+	"\x0fRuleSetResponse\x12,\n" +
+	"\x04rule\x18\x01 \x01(\v2\x18.quorate.api.v1.RuleInfoR\x04rule\"'\n" +
+	"\x11RuleRemoveRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x14\n" +
+	"\x12RuleRemoveResponse\"&\n" +
+	"\x0eExplainRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"\xb1\x01\n" +
+	"\x0fExplainResponse\x12/\n" +
+	"\x05group\x18\x01 \x01(\v2\x19.quorate.api.v1.GroupInfoR\x05group\x12\x12\n" +
+	"\x04best\x18\x02 \x01(\tR\x04best\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x121\n" +
+	"\x05nodes\x18\x04 \x03(\v2\x1b.quorate.api.v1.NodeVerdictR\x05nodes\x12\x14\n" +
+	"\x05notes\x18\x05 \x03(\tR\x05notes\"3\n" +
+	"\vNodeVerdict\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"!\n" +
+	"\vPlanRequest\x12\x12\n" +
+	"\x04lost\x18\x01 \x03(\tR\x04lost\"V\n" +
+	"\fPlanResponse\x12.\n" +
+	"\x05items\x18\x01 \x03(\v2\x18.quorate.api.v1.PlanItemR\x05items\x12\x16\n" +
+	"\x06quorum\x18\x02 \x01(\tR\x06quorum\"z\n" +
+	"\bPlanItem\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12\x10\n" +
+	"\x03off\x18\x06 \x01(\bR\x03off\"\x96\x01\n" +
 	"\x12VirtualNetworkInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x128\n" +
@@ -11040,7 +11998,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\n" +
 	"PauseCount\x12\x18\n" +
 	"\bup_to_ms\x18\x01 \x01(\x03R\x06upToMs\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\x81\x03\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xb6\x03\n" +
 	"\tGroupInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
@@ -11060,7 +12018,25 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vsaved_bytes\x18\xa1\x01 \x01(\x03R\n" +
 	"savedBytes\x12 \n" +
 	"\vsaved_fault\x18\xa2\x01 \x01(\tR\n" +
-	"savedFault\"\xa2\x02\n" +
+	"savedFault\x123\n" +
+	"\x06policy\x18\xc8\x01 \x01(\v2\x1a.quorate.api.v1.PolicyInfoR\x06policy\"\x99\x02\n" +
+	"\n" +
+	"PolicyInfo\x12\x1a\n" +
+	"\bpriority\x18\x01 \x01(\tR\bpriority\x12\x1c\n" +
+	"\tpreferred\x18\x02 \x03(\tR\tpreferred\x12\x1a\n" +
+	"\bpossible\x18\x03 \x03(\tR\bpossible\x12\x1c\n" +
+	"\tfailovers\x18\x04 \x01(\rR\tfailovers\x12#\n" +
+	"\rmax_failovers\x18\x05 \x01(\rR\fmaxFailovers\x12,\n" +
+	"\x12failover_period_ms\x18\x06 \x01(\x03R\x10failoverPeriodMs\x12\x1a\n" +
+	"\bfailback\x18\a \x01(\tR\bfailback\x12\x12\n" +
+	"\x04away\x18\b \x01(\tR\x04away\x12\x14\n" +
+	"\x05rules\x18\t \x03(\tR\x05rules\"z\n" +
+	"\bRuleInfo\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06strict\x18\x03 \x01(\bR\x06strict\x12\x16\n" +
+	"\x06groups\x18\x04 \x03(\tR\x06groups\x12\x16\n" +
+	"\x06broken\x18\x05 \x01(\tR\x06broken\"\xa2\x02\n" +
 	"\aProfile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x11raft_heartbeat_ms\x18\x02 \x01(\x03R\x0fraftHeartbeatMs\x12\x1f\n" +
@@ -11376,7 +12352,7 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\vCheckVolume\x12\x1f.quorate.api.v1.CsvCheckRequest\x1a .quorate.api.v1.CsvCheckResponse\x12b\n" +
 	"\x0fAnswerDirectory\x12&.quorate.api.v1.AnswerDirectoryRequest\x1a'.quorate.api.v1.AnswerDirectoryResponse\x12S\n" +
 	"\n" +
-	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xfc\x1f\n" +
+	"GrowVolume\x12!.quorate.api.v1.GrowVolumeRequest\x1a\".quorate.api.v1.GrowVolumeResponse2\xfb\"\n" +
 	"\x0eClusterService\x12J\n" +
 	"\aVersion\x12\x1e.quorate.api.v1.VersionRequest\x1a\x1f.quorate.api.v1.VersionResponse\x12M\n" +
 	"\bValidate\x12\x1f.quorate.api.v1.ValidateRequest\x1a\x1e.quorate.api.v1.ValidateUpdate0\x01\x12C\n" +
@@ -11389,7 +12365,13 @@ const file_cluster_api_apipb_api_proto_rawDesc = "" +
 	"\n" +
 	"NodeResume\x12!.quorate.api.v1.NodeResumeRequest\x1a\".quorate.api.v1.NodeResumeResponse\x12G\n" +
 	"\x06Disarm\x12\x1d.quorate.api.v1.DisarmRequest\x1a\x1e.quorate.api.v1.DisarmResponse\x12>\n" +
-	"\x03Arm\x12\x1a.quorate.api.v1.ArmRequest\x1a\x1b.quorate.api.v1.ArmResponse\x12G\n" +
+	"\x03Arm\x12\x1a.quorate.api.v1.ArmRequest\x1a\x1b.quorate.api.v1.ArmResponse\x12M\n" +
+	"\bGroupSet\x12\x1f.quorate.api.v1.GroupSetRequest\x1a .quorate.api.v1.GroupSetResponse\x12J\n" +
+	"\aRuleSet\x12\x1e.quorate.api.v1.RuleSetRequest\x1a\x1f.quorate.api.v1.RuleSetResponse\x12S\n" +
+	"\n" +
+	"RuleRemove\x12!.quorate.api.v1.RuleRemoveRequest\x1a\".quorate.api.v1.RuleRemoveResponse\x12J\n" +
+	"\aExplain\x12\x1e.quorate.api.v1.ExplainRequest\x1a\x1f.quorate.api.v1.ExplainResponse\x12A\n" +
+	"\x04Plan\x12\x1b.quorate.api.v1.PlanRequest\x1a\x1c.quorate.api.v1.PlanResponse\x12G\n" +
 	"\x06Status\x12\x1d.quorate.api.v1.StatusRequest\x1a\x1e.quorate.api.v1.StatusResponse\x12P\n" +
 	"\tQuorumSet\x12 .quorate.api.v1.QuorumSetRequest\x1a!.quorate.api.v1.QuorumSetResponse\x12V\n" +
 	"\vQuorumForce\x12\".quorate.api.v1.QuorumForceRequest\x1a#.quorate.api.v1.QuorumForceResponse\x12J\n" +
@@ -11446,7 +12428,7 @@ func file_cluster_api_apipb_api_proto_rawDescGZIP() []byte {
 	return file_cluster_api_apipb_api_proto_rawDescData
 }
 
-var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 167)
+var file_cluster_api_apipb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 182)
 var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*QuorumLost)(nil),                   // 0: quorate.api.v1.QuorumLost
 	(*ChallengeRequest)(nil),             // 1: quorate.api.v1.ChallengeRequest
@@ -11514,113 +12496,128 @@ var file_cluster_api_apipb_api_proto_goTypes = []any{
 	(*ArmResponse)(nil),                  // 63: quorate.api.v1.ArmResponse
 	(*StatusRequest)(nil),                // 64: quorate.api.v1.StatusRequest
 	(*StatusResponse)(nil),               // 65: quorate.api.v1.StatusResponse
-	(*VirtualNetworkInfo)(nil),           // 66: quorate.api.v1.VirtualNetworkInfo
-	(*VirtualNetworkNode)(nil),           // 67: quorate.api.v1.VirtualNetworkNode
-	(*VirtualNetworkSetRequest)(nil),     // 68: quorate.api.v1.VirtualNetworkSetRequest
-	(*VirtualNetworkSetResponse)(nil),    // 69: quorate.api.v1.VirtualNetworkSetResponse
-	(*VirtualNetworkRemoveRequest)(nil),  // 70: quorate.api.v1.VirtualNetworkRemoveRequest
-	(*VirtualNetworkRemoveResponse)(nil), // 71: quorate.api.v1.VirtualNetworkRemoveResponse
-	(*NetworkInfo)(nil),                  // 72: quorate.api.v1.NetworkInfo
-	(*NetworkAddress)(nil),               // 73: quorate.api.v1.NetworkAddress
-	(*ClusterSetRequest)(nil),            // 74: quorate.api.v1.ClusterSetRequest
-	(*ClusterSetResponse)(nil),           // 75: quorate.api.v1.ClusterSetResponse
-	(*ClusterCpuRequest)(nil),            // 76: quorate.api.v1.ClusterCpuRequest
-	(*ClusterCpuSetRequest)(nil),         // 77: quorate.api.v1.ClusterCpuSetRequest
-	(*ClusterCpuResponse)(nil),           // 78: quorate.api.v1.ClusterCpuResponse
-	(*CpuNode)(nil),                      // 79: quorate.api.v1.CpuNode
-	(*CpuMachine)(nil),                   // 80: quorate.api.v1.CpuMachine
-	(*ClusterUpgradeRequest)(nil),        // 81: quorate.api.v1.ClusterUpgradeRequest
-	(*ClusterUpgradeResponse)(nil),       // 82: quorate.api.v1.ClusterUpgradeResponse
-	(*ConfigExportRequest)(nil),          // 83: quorate.api.v1.ConfigExportRequest
-	(*ConfigExportResponse)(nil),         // 84: quorate.api.v1.ConfigExportResponse
-	(*NetworkSetRequest)(nil),            // 85: quorate.api.v1.NetworkSetRequest
-	(*NetworkSetResponse)(nil),           // 86: quorate.api.v1.NetworkSetResponse
-	(*ClusterInfo)(nil),                  // 87: quorate.api.v1.ClusterInfo
-	(*QuorumInfo)(nil),                   // 88: quorate.api.v1.QuorumInfo
-	(*Vote)(nil),                         // 89: quorate.api.v1.Vote
-	(*Witness)(nil),                      // 90: quorate.api.v1.Witness
-	(*NodeInfo)(nil),                     // 91: quorate.api.v1.NodeInfo
-	(*DiskInfo)(nil),                     // 92: quorate.api.v1.DiskInfo
-	(*VolumeInfo)(nil),                   // 93: quorate.api.v1.VolumeInfo
-	(*VolumeOnNode)(nil),                 // 94: quorate.api.v1.VolumeOnNode
-	(*PauseCount)(nil),                   // 95: quorate.api.v1.PauseCount
-	(*GroupInfo)(nil),                    // 96: quorate.api.v1.GroupInfo
-	(*Profile)(nil),                      // 97: quorate.api.v1.Profile
-	(*QuorumSetRequest)(nil),             // 98: quorate.api.v1.QuorumSetRequest
-	(*QuorumForceRequest)(nil),           // 99: quorate.api.v1.QuorumForceRequest
-	(*QuorumForceResponse)(nil),          // 100: quorate.api.v1.QuorumForceResponse
-	(*QuorumSetResponse)(nil),            // 101: quorate.api.v1.QuorumSetResponse
-	(*DiskAddRequest)(nil),               // 102: quorate.api.v1.DiskAddRequest
-	(*DiskAddResponse)(nil),              // 103: quorate.api.v1.DiskAddResponse
-	(*CsvEnableRequest)(nil),             // 104: quorate.api.v1.CsvEnableRequest
-	(*CsvEnableResponse)(nil),            // 105: quorate.api.v1.CsvEnableResponse
-	(*CsvAddRequest)(nil),                // 106: quorate.api.v1.CsvAddRequest
-	(*CsvAddResponse)(nil),               // 107: quorate.api.v1.CsvAddResponse
-	(*CsvCheckRequest)(nil),              // 108: quorate.api.v1.CsvCheckRequest
-	(*CsvCheckResponse)(nil),             // 109: quorate.api.v1.CsvCheckResponse
-	(*VolumeFinding)(nil),                // 110: quorate.api.v1.VolumeFinding
-	(*CsvMaintenanceRequest)(nil),        // 111: quorate.api.v1.CsvMaintenanceRequest
-	(*CsvMaintenanceResponse)(nil),       // 112: quorate.api.v1.CsvMaintenanceResponse
-	(*CsvSetRequest)(nil),                // 113: quorate.api.v1.CsvSetRequest
-	(*CsvSetResponse)(nil),               // 114: quorate.api.v1.CsvSetResponse
-	(*CsvRemoveRequest)(nil),             // 115: quorate.api.v1.CsvRemoveRequest
-	(*CsvRemoveResponse)(nil),            // 116: quorate.api.v1.CsvRemoveResponse
-	(*AnswerDirectoryRequest)(nil),       // 117: quorate.api.v1.AnswerDirectoryRequest
-	(*AnswerDirectoryResponse)(nil),      // 118: quorate.api.v1.AnswerDirectoryResponse
-	(*GrowVolumeRequest)(nil),            // 119: quorate.api.v1.GrowVolumeRequest
-	(*GrowVolumeResponse)(nil),           // 120: quorate.api.v1.GrowVolumeResponse
-	(*CsvGrowRequest)(nil),               // 121: quorate.api.v1.CsvGrowRequest
-	(*CsvGrowResponse)(nil),              // 122: quorate.api.v1.CsvGrowResponse
-	(*CsvMoveRequest)(nil),               // 123: quorate.api.v1.CsvMoveRequest
-	(*CsvMoveResponse)(nil),              // 124: quorate.api.v1.CsvMoveResponse
-	(*VmCreateRequest)(nil),              // 125: quorate.api.v1.VmCreateRequest
-	(*VmCreateResponse)(nil),             // 126: quorate.api.v1.VmCreateResponse
-	(*VmAddRequest)(nil),                 // 127: quorate.api.v1.VmAddRequest
-	(*VmAddResponse)(nil),                // 128: quorate.api.v1.VmAddResponse
-	(*VmRemoveRequest)(nil),              // 129: quorate.api.v1.VmRemoveRequest
-	(*VmRemoveResponse)(nil),             // 130: quorate.api.v1.VmRemoveResponse
-	(*VmStartRequest)(nil),               // 131: quorate.api.v1.VmStartRequest
-	(*VmStartResponse)(nil),              // 132: quorate.api.v1.VmStartResponse
-	(*VmStopRequest)(nil),                // 133: quorate.api.v1.VmStopRequest
-	(*VmStopResponse)(nil),               // 134: quorate.api.v1.VmStopResponse
-	(*VmSaveRequest)(nil),                // 135: quorate.api.v1.VmSaveRequest
-	(*VmSaveResponse)(nil),               // 136: quorate.api.v1.VmSaveResponse
-	(*VmDiscardStateRequest)(nil),        // 137: quorate.api.v1.VmDiscardStateRequest
-	(*VmDiscardStateResponse)(nil),       // 138: quorate.api.v1.VmDiscardStateResponse
-	(*VmMoveRequest)(nil),                // 139: quorate.api.v1.VmMoveRequest
-	(*VmMoveResponse)(nil),               // 140: quorate.api.v1.VmMoveResponse
-	(*VmShowRequest)(nil),                // 141: quorate.api.v1.VmShowRequest
-	(*VmShowResponse)(nil),               // 142: quorate.api.v1.VmShowResponse
-	(*Chunk)(nil),                        // 143: quorate.api.v1.Chunk
-	(*QuickMigrateRequest)(nil),          // 144: quorate.api.v1.QuickMigrateRequest
-	(*LiveMigrateRequest)(nil),           // 145: quorate.api.v1.LiveMigrateRequest
-	(*MigrationOptions)(nil),             // 146: quorate.api.v1.MigrationOptions
-	(*MigrationFactsRequest)(nil),        // 147: quorate.api.v1.MigrationFactsRequest
-	(*MigrationFactsResponse)(nil),       // 148: quorate.api.v1.MigrationFactsResponse
-	(*CpuVerdict)(nil),                   // 149: quorate.api.v1.CpuVerdict
-	(*MigrationCheckRequest)(nil),        // 150: quorate.api.v1.MigrationCheckRequest
-	(*MigrationCheckResponse)(nil),       // 151: quorate.api.v1.MigrationCheckResponse
-	(*MigrationFinding)(nil),             // 152: quorate.api.v1.MigrationFinding
-	(*MigrationListRequest)(nil),         // 153: quorate.api.v1.MigrationListRequest
-	(*MigrationListResponse)(nil),        // 154: quorate.api.v1.MigrationListResponse
-	(*MigrationCancelRequest)(nil),       // 155: quorate.api.v1.MigrationCancelRequest
-	(*MigrationCancelResponse)(nil),      // 156: quorate.api.v1.MigrationCancelResponse
-	(*MigrationSettings)(nil),            // 157: quorate.api.v1.MigrationSettings
-	(*MigrationSetRequest)(nil),          // 158: quorate.api.v1.MigrationSetRequest
-	(*MigrationSetResponse)(nil),         // 159: quorate.api.v1.MigrationSetResponse
-	(*MigrationUpdate)(nil),              // 160: quorate.api.v1.MigrationUpdate
-	(*EventAddRequest)(nil),              // 161: quorate.api.v1.EventAddRequest
-	(*EventAddResponse)(nil),             // 162: quorate.api.v1.EventAddResponse
-	(*EventsRequest)(nil),                // 163: quorate.api.v1.EventsRequest
-	(*Event)(nil),                        // 164: quorate.api.v1.Event
-	nil,                                  // 165: quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
-	nil,                                  // 166: quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
+	(*GroupSetRequest)(nil),              // 66: quorate.api.v1.GroupSetRequest
+	(*NodeNames)(nil),                    // 67: quorate.api.v1.NodeNames
+	(*GroupSetResponse)(nil),             // 68: quorate.api.v1.GroupSetResponse
+	(*RuleSetRequest)(nil),               // 69: quorate.api.v1.RuleSetRequest
+	(*RuleSetResponse)(nil),              // 70: quorate.api.v1.RuleSetResponse
+	(*RuleRemoveRequest)(nil),            // 71: quorate.api.v1.RuleRemoveRequest
+	(*RuleRemoveResponse)(nil),           // 72: quorate.api.v1.RuleRemoveResponse
+	(*ExplainRequest)(nil),               // 73: quorate.api.v1.ExplainRequest
+	(*ExplainResponse)(nil),              // 74: quorate.api.v1.ExplainResponse
+	(*NodeVerdict)(nil),                  // 75: quorate.api.v1.NodeVerdict
+	(*PlanRequest)(nil),                  // 76: quorate.api.v1.PlanRequest
+	(*PlanResponse)(nil),                 // 77: quorate.api.v1.PlanResponse
+	(*PlanItem)(nil),                     // 78: quorate.api.v1.PlanItem
+	(*VirtualNetworkInfo)(nil),           // 79: quorate.api.v1.VirtualNetworkInfo
+	(*VirtualNetworkNode)(nil),           // 80: quorate.api.v1.VirtualNetworkNode
+	(*VirtualNetworkSetRequest)(nil),     // 81: quorate.api.v1.VirtualNetworkSetRequest
+	(*VirtualNetworkSetResponse)(nil),    // 82: quorate.api.v1.VirtualNetworkSetResponse
+	(*VirtualNetworkRemoveRequest)(nil),  // 83: quorate.api.v1.VirtualNetworkRemoveRequest
+	(*VirtualNetworkRemoveResponse)(nil), // 84: quorate.api.v1.VirtualNetworkRemoveResponse
+	(*NetworkInfo)(nil),                  // 85: quorate.api.v1.NetworkInfo
+	(*NetworkAddress)(nil),               // 86: quorate.api.v1.NetworkAddress
+	(*ClusterSetRequest)(nil),            // 87: quorate.api.v1.ClusterSetRequest
+	(*ClusterSetResponse)(nil),           // 88: quorate.api.v1.ClusterSetResponse
+	(*ClusterCpuRequest)(nil),            // 89: quorate.api.v1.ClusterCpuRequest
+	(*ClusterCpuSetRequest)(nil),         // 90: quorate.api.v1.ClusterCpuSetRequest
+	(*ClusterCpuResponse)(nil),           // 91: quorate.api.v1.ClusterCpuResponse
+	(*CpuNode)(nil),                      // 92: quorate.api.v1.CpuNode
+	(*CpuMachine)(nil),                   // 93: quorate.api.v1.CpuMachine
+	(*ClusterUpgradeRequest)(nil),        // 94: quorate.api.v1.ClusterUpgradeRequest
+	(*ClusterUpgradeResponse)(nil),       // 95: quorate.api.v1.ClusterUpgradeResponse
+	(*ConfigExportRequest)(nil),          // 96: quorate.api.v1.ConfigExportRequest
+	(*ConfigExportResponse)(nil),         // 97: quorate.api.v1.ConfigExportResponse
+	(*NetworkSetRequest)(nil),            // 98: quorate.api.v1.NetworkSetRequest
+	(*NetworkSetResponse)(nil),           // 99: quorate.api.v1.NetworkSetResponse
+	(*ClusterInfo)(nil),                  // 100: quorate.api.v1.ClusterInfo
+	(*QuorumInfo)(nil),                   // 101: quorate.api.v1.QuorumInfo
+	(*Vote)(nil),                         // 102: quorate.api.v1.Vote
+	(*Witness)(nil),                      // 103: quorate.api.v1.Witness
+	(*NodeInfo)(nil),                     // 104: quorate.api.v1.NodeInfo
+	(*DiskInfo)(nil),                     // 105: quorate.api.v1.DiskInfo
+	(*VolumeInfo)(nil),                   // 106: quorate.api.v1.VolumeInfo
+	(*VolumeOnNode)(nil),                 // 107: quorate.api.v1.VolumeOnNode
+	(*PauseCount)(nil),                   // 108: quorate.api.v1.PauseCount
+	(*GroupInfo)(nil),                    // 109: quorate.api.v1.GroupInfo
+	(*PolicyInfo)(nil),                   // 110: quorate.api.v1.PolicyInfo
+	(*RuleInfo)(nil),                     // 111: quorate.api.v1.RuleInfo
+	(*Profile)(nil),                      // 112: quorate.api.v1.Profile
+	(*QuorumSetRequest)(nil),             // 113: quorate.api.v1.QuorumSetRequest
+	(*QuorumForceRequest)(nil),           // 114: quorate.api.v1.QuorumForceRequest
+	(*QuorumForceResponse)(nil),          // 115: quorate.api.v1.QuorumForceResponse
+	(*QuorumSetResponse)(nil),            // 116: quorate.api.v1.QuorumSetResponse
+	(*DiskAddRequest)(nil),               // 117: quorate.api.v1.DiskAddRequest
+	(*DiskAddResponse)(nil),              // 118: quorate.api.v1.DiskAddResponse
+	(*CsvEnableRequest)(nil),             // 119: quorate.api.v1.CsvEnableRequest
+	(*CsvEnableResponse)(nil),            // 120: quorate.api.v1.CsvEnableResponse
+	(*CsvAddRequest)(nil),                // 121: quorate.api.v1.CsvAddRequest
+	(*CsvAddResponse)(nil),               // 122: quorate.api.v1.CsvAddResponse
+	(*CsvCheckRequest)(nil),              // 123: quorate.api.v1.CsvCheckRequest
+	(*CsvCheckResponse)(nil),             // 124: quorate.api.v1.CsvCheckResponse
+	(*VolumeFinding)(nil),                // 125: quorate.api.v1.VolumeFinding
+	(*CsvMaintenanceRequest)(nil),        // 126: quorate.api.v1.CsvMaintenanceRequest
+	(*CsvMaintenanceResponse)(nil),       // 127: quorate.api.v1.CsvMaintenanceResponse
+	(*CsvSetRequest)(nil),                // 128: quorate.api.v1.CsvSetRequest
+	(*CsvSetResponse)(nil),               // 129: quorate.api.v1.CsvSetResponse
+	(*CsvRemoveRequest)(nil),             // 130: quorate.api.v1.CsvRemoveRequest
+	(*CsvRemoveResponse)(nil),            // 131: quorate.api.v1.CsvRemoveResponse
+	(*AnswerDirectoryRequest)(nil),       // 132: quorate.api.v1.AnswerDirectoryRequest
+	(*AnswerDirectoryResponse)(nil),      // 133: quorate.api.v1.AnswerDirectoryResponse
+	(*GrowVolumeRequest)(nil),            // 134: quorate.api.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),           // 135: quorate.api.v1.GrowVolumeResponse
+	(*CsvGrowRequest)(nil),               // 136: quorate.api.v1.CsvGrowRequest
+	(*CsvGrowResponse)(nil),              // 137: quorate.api.v1.CsvGrowResponse
+	(*CsvMoveRequest)(nil),               // 138: quorate.api.v1.CsvMoveRequest
+	(*CsvMoveResponse)(nil),              // 139: quorate.api.v1.CsvMoveResponse
+	(*VmCreateRequest)(nil),              // 140: quorate.api.v1.VmCreateRequest
+	(*VmCreateResponse)(nil),             // 141: quorate.api.v1.VmCreateResponse
+	(*VmAddRequest)(nil),                 // 142: quorate.api.v1.VmAddRequest
+	(*VmAddResponse)(nil),                // 143: quorate.api.v1.VmAddResponse
+	(*VmRemoveRequest)(nil),              // 144: quorate.api.v1.VmRemoveRequest
+	(*VmRemoveResponse)(nil),             // 145: quorate.api.v1.VmRemoveResponse
+	(*VmStartRequest)(nil),               // 146: quorate.api.v1.VmStartRequest
+	(*VmStartResponse)(nil),              // 147: quorate.api.v1.VmStartResponse
+	(*VmStopRequest)(nil),                // 148: quorate.api.v1.VmStopRequest
+	(*VmStopResponse)(nil),               // 149: quorate.api.v1.VmStopResponse
+	(*VmSaveRequest)(nil),                // 150: quorate.api.v1.VmSaveRequest
+	(*VmSaveResponse)(nil),               // 151: quorate.api.v1.VmSaveResponse
+	(*VmDiscardStateRequest)(nil),        // 152: quorate.api.v1.VmDiscardStateRequest
+	(*VmDiscardStateResponse)(nil),       // 153: quorate.api.v1.VmDiscardStateResponse
+	(*VmMoveRequest)(nil),                // 154: quorate.api.v1.VmMoveRequest
+	(*VmMoveResponse)(nil),               // 155: quorate.api.v1.VmMoveResponse
+	(*VmShowRequest)(nil),                // 156: quorate.api.v1.VmShowRequest
+	(*VmShowResponse)(nil),               // 157: quorate.api.v1.VmShowResponse
+	(*Chunk)(nil),                        // 158: quorate.api.v1.Chunk
+	(*QuickMigrateRequest)(nil),          // 159: quorate.api.v1.QuickMigrateRequest
+	(*LiveMigrateRequest)(nil),           // 160: quorate.api.v1.LiveMigrateRequest
+	(*MigrationOptions)(nil),             // 161: quorate.api.v1.MigrationOptions
+	(*MigrationFactsRequest)(nil),        // 162: quorate.api.v1.MigrationFactsRequest
+	(*MigrationFactsResponse)(nil),       // 163: quorate.api.v1.MigrationFactsResponse
+	(*CpuVerdict)(nil),                   // 164: quorate.api.v1.CpuVerdict
+	(*MigrationCheckRequest)(nil),        // 165: quorate.api.v1.MigrationCheckRequest
+	(*MigrationCheckResponse)(nil),       // 166: quorate.api.v1.MigrationCheckResponse
+	(*MigrationFinding)(nil),             // 167: quorate.api.v1.MigrationFinding
+	(*MigrationListRequest)(nil),         // 168: quorate.api.v1.MigrationListRequest
+	(*MigrationListResponse)(nil),        // 169: quorate.api.v1.MigrationListResponse
+	(*MigrationCancelRequest)(nil),       // 170: quorate.api.v1.MigrationCancelRequest
+	(*MigrationCancelResponse)(nil),      // 171: quorate.api.v1.MigrationCancelResponse
+	(*MigrationSettings)(nil),            // 172: quorate.api.v1.MigrationSettings
+	(*MigrationSetRequest)(nil),          // 173: quorate.api.v1.MigrationSetRequest
+	(*MigrationSetResponse)(nil),         // 174: quorate.api.v1.MigrationSetResponse
+	(*MigrationUpdate)(nil),              // 175: quorate.api.v1.MigrationUpdate
+	(*EventAddRequest)(nil),              // 176: quorate.api.v1.EventAddRequest
+	(*EventAddResponse)(nil),             // 177: quorate.api.v1.EventAddResponse
+	(*EventsRequest)(nil),                // 178: quorate.api.v1.EventsRequest
+	(*Event)(nil),                        // 179: quorate.api.v1.Event
+	nil,                                  // 180: quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
+	nil,                                  // 181: quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
 }
 var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	5,   // 0: quorate.api.v1.NodeDescription.addresses:type_name -> quorate.api.v1.Address
 	10,  // 1: quorate.api.v1.NodeDescription.cpu_models:type_name -> quorate.api.v1.CpuModel
 	8,   // 2: quorate.api.v1.NodeDescription.bridges:type_name -> quorate.api.v1.Bridges
-	66,  // 3: quorate.api.v1.NodeDescription.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
+	79,  // 3: quorate.api.v1.NodeDescription.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
 	9,   // 4: quorate.api.v1.Bridges.bridges:type_name -> quorate.api.v1.Bridge
 	14,  // 5: quorate.api.v1.JoinRequest.peers:type_name -> quorate.api.v1.Peer
 	16,  // 6: quorate.api.v1.SanDiscoverRequest.chap:type_name -> quorate.api.v1.Chap
@@ -11630,202 +12627,222 @@ var file_cluster_api_apipb_api_proto_depIdxs = []int32{
 	19,  // 10: quorate.api.v1.SanLoginResponse.targets:type_name -> quorate.api.v1.SanTarget
 	19,  // 11: quorate.api.v1.SanListResponse.targets:type_name -> quorate.api.v1.SanTarget
 	33,  // 12: quorate.api.v1.ReachResponse.results:type_name -> quorate.api.v1.Reached
-	160, // 13: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	175, // 13: quorate.api.v1.MigrationsResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
 	45,  // 14: quorate.api.v1.ValidateUpdate.check:type_name -> quorate.api.v1.Check
 	46,  // 15: quorate.api.v1.ValidateUpdate.report:type_name -> quorate.api.v1.Report
 	45,  // 16: quorate.api.v1.Report.checks:type_name -> quorate.api.v1.Check
 	55,  // 17: quorate.api.v1.NodeDrainResponse.plan:type_name -> quorate.api.v1.DrainItem
 	61,  // 18: quorate.api.v1.DisarmResponse.disarmed:type_name -> quorate.api.v1.DisarmInfo
-	87,  // 19: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	88,  // 20: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	91,  // 21: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
-	92,  // 22: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
-	93,  // 23: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
-	96,  // 24: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
-	97,  // 25: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
-	72,  // 26: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
-	66,  // 27: quorate.api.v1.StatusResponse.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
+	100, // 19: quorate.api.v1.StatusResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	101, // 20: quorate.api.v1.StatusResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	104, // 21: quorate.api.v1.StatusResponse.nodes:type_name -> quorate.api.v1.NodeInfo
+	105, // 22: quorate.api.v1.StatusResponse.disks:type_name -> quorate.api.v1.DiskInfo
+	106, // 23: quorate.api.v1.StatusResponse.volumes:type_name -> quorate.api.v1.VolumeInfo
+	109, // 24: quorate.api.v1.StatusResponse.groups:type_name -> quorate.api.v1.GroupInfo
+	112, // 25: quorate.api.v1.StatusResponse.profile:type_name -> quorate.api.v1.Profile
+	85,  // 26: quorate.api.v1.StatusResponse.networks:type_name -> quorate.api.v1.NetworkInfo
+	79,  // 27: quorate.api.v1.StatusResponse.virtual_networks:type_name -> quorate.api.v1.VirtualNetworkInfo
 	61,  // 28: quorate.api.v1.StatusResponse.disarmed:type_name -> quorate.api.v1.DisarmInfo
-	67,  // 29: quorate.api.v1.VirtualNetworkInfo.nodes:type_name -> quorate.api.v1.VirtualNetworkNode
-	165, // 30: quorate.api.v1.VirtualNetworkSetRequest.nodes:type_name -> quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
-	66,  // 31: quorate.api.v1.VirtualNetworkSetResponse.network:type_name -> quorate.api.v1.VirtualNetworkInfo
-	73,  // 32: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
-	87,  // 33: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
-	79,  // 34: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
-	80,  // 35: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
-	72,  // 36: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
-	90,  // 37: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
-	89,  // 38: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
-	5,   // 39: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
-	56,  // 40: quorate.api.v1.NodeInfo.drain:type_name -> quorate.api.v1.DrainInfo
-	94,  // 41: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
-	95,  // 42: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
-	88,  // 43: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
-	92,  // 44: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
-	93,  // 45: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	110, // 46: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
-	93,  // 47: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	93,  // 48: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	93,  // 49: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	93,  // 50: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
-	96,  // 51: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
-	96,  // 52: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
-	96,  // 53: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
-	96,  // 54: quorate.api.v1.VmSaveResponse.group:type_name -> quorate.api.v1.GroupInfo
-	96,  // 55: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
-	96,  // 56: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
-	96,  // 57: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
-	146, // 58: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	149, // 59: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
-	166, // 60: quorate.api.v1.MigrationFactsResponse.network_notes:type_name -> quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
-	152, // 61: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
-	160, // 62: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
-	146, // 63: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
-	146, // 64: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
-	157, // 65: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
-	1,   // 66: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
-	3,   // 67: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
-	6,   // 68: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
-	11,  // 69: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
-	13,  // 70: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
-	17,  // 71: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
-	21,  // 72: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
-	23,  // 73: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
-	25,  // 74: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
-	27,  // 75: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
-	31,  // 76: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
-	29,  // 77: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
-	34,  // 78: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
-	36,  // 79: quorate.api.v1.NodeService.StorageProgress:input_type -> quorate.api.v1.StorageProgressRequest
-	147, // 80: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
-	150, // 81: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
-	108, // 82: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
-	117, // 83: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
-	119, // 84: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
-	41,  // 85: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
-	43,  // 86: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
-	47,  // 87: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
-	48,  // 88: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
-	49,  // 89: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
-	51,  // 90: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
-	53,  // 91: quorate.api.v1.ClusterService.NodeDrain:input_type -> quorate.api.v1.NodeDrainRequest
-	57,  // 92: quorate.api.v1.ClusterService.NodeResume:input_type -> quorate.api.v1.NodeResumeRequest
-	59,  // 93: quorate.api.v1.ClusterService.Disarm:input_type -> quorate.api.v1.DisarmRequest
-	62,  // 94: quorate.api.v1.ClusterService.Arm:input_type -> quorate.api.v1.ArmRequest
-	64,  // 95: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
-	98,  // 96: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
-	99,  // 97: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
-	102, // 98: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
-	104, // 99: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
-	106, // 100: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
-	108, // 101: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
-	123, // 102: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
-	111, // 103: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
-	115, // 104: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
-	113, // 105: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
-	121, // 106: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
-	125, // 107: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
-	127, // 108: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
-	129, // 109: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
-	131, // 110: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
-	133, // 111: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
-	135, // 112: quorate.api.v1.ClusterService.VmSave:input_type -> quorate.api.v1.VmSaveRequest
-	137, // 113: quorate.api.v1.ClusterService.VmDiscardState:input_type -> quorate.api.v1.VmDiscardStateRequest
-	139, // 114: quorate.api.v1.ClusterService.VmMove:input_type -> quorate.api.v1.VmMoveRequest
-	141, // 115: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
-	38,  // 116: quorate.api.v1.ClusterService.VmMoveStorage:input_type -> quorate.api.v1.VmMoveStorageRequest
-	143, // 117: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
-	143, // 118: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
-	145, // 119: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
-	144, // 120: quorate.api.v1.ClusterService.QuickMigrate:input_type -> quorate.api.v1.QuickMigrateRequest
-	150, // 121: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
-	153, // 122: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
-	155, // 123: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
-	158, // 124: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
-	163, // 125: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
-	161, // 126: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
-	85,  // 127: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
-	68,  // 128: quorate.api.v1.ClusterService.VirtualNetworkSet:input_type -> quorate.api.v1.VirtualNetworkSetRequest
-	70,  // 129: quorate.api.v1.ClusterService.VirtualNetworkRemove:input_type -> quorate.api.v1.VirtualNetworkRemoveRequest
-	74,  // 130: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
-	76,  // 131: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
-	77,  // 132: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
-	81,  // 133: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
-	83,  // 134: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
-	2,   // 135: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
-	4,   // 136: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
-	7,   // 137: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
-	12,  // 138: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
-	15,  // 139: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
-	18,  // 140: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
-	22,  // 141: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
-	24,  // 142: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
-	26,  // 143: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
-	28,  // 144: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
-	32,  // 145: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
-	30,  // 146: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
-	35,  // 147: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
-	37,  // 148: quorate.api.v1.NodeService.StorageProgress:output_type -> quorate.api.v1.StorageProgressResponse
-	148, // 149: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
-	151, // 150: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
-	109, // 151: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
-	118, // 152: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
-	120, // 153: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
-	42,  // 154: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
-	44,  // 155: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
-	40,  // 156: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
-	40,  // 157: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
-	50,  // 158: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
-	52,  // 159: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
-	54,  // 160: quorate.api.v1.ClusterService.NodeDrain:output_type -> quorate.api.v1.NodeDrainResponse
-	58,  // 161: quorate.api.v1.ClusterService.NodeResume:output_type -> quorate.api.v1.NodeResumeResponse
-	60,  // 162: quorate.api.v1.ClusterService.Disarm:output_type -> quorate.api.v1.DisarmResponse
-	63,  // 163: quorate.api.v1.ClusterService.Arm:output_type -> quorate.api.v1.ArmResponse
-	65,  // 164: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
-	101, // 165: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
-	100, // 166: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
-	103, // 167: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
-	105, // 168: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
-	107, // 169: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
-	109, // 170: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
-	124, // 171: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
-	112, // 172: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
-	116, // 173: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
-	114, // 174: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
-	122, // 175: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
-	126, // 176: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
-	128, // 177: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
-	130, // 178: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
-	132, // 179: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
-	134, // 180: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
-	136, // 181: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
-	138, // 182: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
-	140, // 183: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
-	142, // 184: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
-	39,  // 185: quorate.api.v1.ClusterService.VmMoveStorage:output_type -> quorate.api.v1.StorageUpdate
-	143, // 186: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
-	143, // 187: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
-	160, // 188: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	160, // 189: quorate.api.v1.ClusterService.QuickMigrate:output_type -> quorate.api.v1.MigrationUpdate
-	151, // 190: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
-	154, // 191: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
-	156, // 192: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
-	159, // 193: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
-	164, // 194: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
-	162, // 195: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
-	86,  // 196: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
-	69,  // 197: quorate.api.v1.ClusterService.VirtualNetworkSet:output_type -> quorate.api.v1.VirtualNetworkSetResponse
-	71,  // 198: quorate.api.v1.ClusterService.VirtualNetworkRemove:output_type -> quorate.api.v1.VirtualNetworkRemoveResponse
-	75,  // 199: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
-	78,  // 200: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
-	78,  // 201: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
-	82,  // 202: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
-	84,  // 203: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
-	135, // [135:204] is the sub-list for method output_type
-	66,  // [66:135] is the sub-list for method input_type
-	66,  // [66:66] is the sub-list for extension type_name
-	66,  // [66:66] is the sub-list for extension extendee
-	0,   // [0:66] is the sub-list for field type_name
+	111, // 29: quorate.api.v1.StatusResponse.rules:type_name -> quorate.api.v1.RuleInfo
+	67,  // 30: quorate.api.v1.GroupSetRequest.preferred:type_name -> quorate.api.v1.NodeNames
+	67,  // 31: quorate.api.v1.GroupSetRequest.possible:type_name -> quorate.api.v1.NodeNames
+	109, // 32: quorate.api.v1.GroupSetResponse.group:type_name -> quorate.api.v1.GroupInfo
+	111, // 33: quorate.api.v1.RuleSetRequest.rule:type_name -> quorate.api.v1.RuleInfo
+	111, // 34: quorate.api.v1.RuleSetResponse.rule:type_name -> quorate.api.v1.RuleInfo
+	109, // 35: quorate.api.v1.ExplainResponse.group:type_name -> quorate.api.v1.GroupInfo
+	75,  // 36: quorate.api.v1.ExplainResponse.nodes:type_name -> quorate.api.v1.NodeVerdict
+	78,  // 37: quorate.api.v1.PlanResponse.items:type_name -> quorate.api.v1.PlanItem
+	80,  // 38: quorate.api.v1.VirtualNetworkInfo.nodes:type_name -> quorate.api.v1.VirtualNetworkNode
+	180, // 39: quorate.api.v1.VirtualNetworkSetRequest.nodes:type_name -> quorate.api.v1.VirtualNetworkSetRequest.NodesEntry
+	79,  // 40: quorate.api.v1.VirtualNetworkSetResponse.network:type_name -> quorate.api.v1.VirtualNetworkInfo
+	86,  // 41: quorate.api.v1.NetworkInfo.addresses:type_name -> quorate.api.v1.NetworkAddress
+	100, // 42: quorate.api.v1.ClusterSetResponse.cluster:type_name -> quorate.api.v1.ClusterInfo
+	92,  // 43: quorate.api.v1.ClusterCpuResponse.nodes:type_name -> quorate.api.v1.CpuNode
+	93,  // 44: quorate.api.v1.ClusterCpuResponse.machines:type_name -> quorate.api.v1.CpuMachine
+	85,  // 45: quorate.api.v1.NetworkSetResponse.network:type_name -> quorate.api.v1.NetworkInfo
+	103, // 46: quorate.api.v1.QuorumInfo.witness:type_name -> quorate.api.v1.Witness
+	102, // 47: quorate.api.v1.QuorumInfo.votes:type_name -> quorate.api.v1.Vote
+	5,   // 48: quorate.api.v1.NodeInfo.addresses:type_name -> quorate.api.v1.Address
+	56,  // 49: quorate.api.v1.NodeInfo.drain:type_name -> quorate.api.v1.DrainInfo
+	107, // 50: quorate.api.v1.VolumeInfo.on:type_name -> quorate.api.v1.VolumeOnNode
+	108, // 51: quorate.api.v1.VolumeOnNode.pause_counts:type_name -> quorate.api.v1.PauseCount
+	110, // 52: quorate.api.v1.GroupInfo.policy:type_name -> quorate.api.v1.PolicyInfo
+	101, // 53: quorate.api.v1.QuorumSetResponse.quorum:type_name -> quorate.api.v1.QuorumInfo
+	105, // 54: quorate.api.v1.DiskAddResponse.added:type_name -> quorate.api.v1.DiskInfo
+	106, // 55: quorate.api.v1.CsvAddResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	125, // 56: quorate.api.v1.CsvCheckResponse.findings:type_name -> quorate.api.v1.VolumeFinding
+	106, // 57: quorate.api.v1.CsvMaintenanceResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	106, // 58: quorate.api.v1.CsvSetResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	106, // 59: quorate.api.v1.CsvGrowResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	106, // 60: quorate.api.v1.CsvMoveResponse.volume:type_name -> quorate.api.v1.VolumeInfo
+	109, // 61: quorate.api.v1.VmAddResponse.group:type_name -> quorate.api.v1.GroupInfo
+	109, // 62: quorate.api.v1.VmStartResponse.group:type_name -> quorate.api.v1.GroupInfo
+	109, // 63: quorate.api.v1.VmStopResponse.group:type_name -> quorate.api.v1.GroupInfo
+	109, // 64: quorate.api.v1.VmSaveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	109, // 65: quorate.api.v1.VmDiscardStateResponse.group:type_name -> quorate.api.v1.GroupInfo
+	109, // 66: quorate.api.v1.VmMoveResponse.group:type_name -> quorate.api.v1.GroupInfo
+	109, // 67: quorate.api.v1.VmShowResponse.group:type_name -> quorate.api.v1.GroupInfo
+	161, // 68: quorate.api.v1.LiveMigrateRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	164, // 69: quorate.api.v1.MigrationFactsResponse.cpu:type_name -> quorate.api.v1.CpuVerdict
+	181, // 70: quorate.api.v1.MigrationFactsResponse.network_notes:type_name -> quorate.api.v1.MigrationFactsResponse.NetworkNotesEntry
+	167, // 71: quorate.api.v1.MigrationCheckResponse.findings:type_name -> quorate.api.v1.MigrationFinding
+	175, // 72: quorate.api.v1.MigrationListResponse.moves:type_name -> quorate.api.v1.MigrationUpdate
+	161, // 73: quorate.api.v1.MigrationSettings.options:type_name -> quorate.api.v1.MigrationOptions
+	161, // 74: quorate.api.v1.MigrationSetRequest.options:type_name -> quorate.api.v1.MigrationOptions
+	172, // 75: quorate.api.v1.MigrationSetResponse.settings:type_name -> quorate.api.v1.MigrationSettings
+	1,   // 76: quorate.api.v1.EnrolmentService.Challenge:input_type -> quorate.api.v1.ChallengeRequest
+	3,   // 77: quorate.api.v1.EnrolmentService.Open:input_type -> quorate.api.v1.OpenRequest
+	6,   // 78: quorate.api.v1.NodeService.Describe:input_type -> quorate.api.v1.DescribeRequest
+	11,  // 79: quorate.api.v1.NodeService.Enroll:input_type -> quorate.api.v1.EnrollRequest
+	13,  // 80: quorate.api.v1.NodeService.Join:input_type -> quorate.api.v1.JoinRequest
+	17,  // 81: quorate.api.v1.NodeService.SanDiscover:input_type -> quorate.api.v1.SanDiscoverRequest
+	21,  // 82: quorate.api.v1.NodeService.SanLogin:input_type -> quorate.api.v1.SanLoginRequest
+	23,  // 83: quorate.api.v1.NodeService.SanList:input_type -> quorate.api.v1.SanListRequest
+	25,  // 84: quorate.api.v1.NodeService.ProbeLun:input_type -> quorate.api.v1.ProbeLunRequest
+	27,  // 85: quorate.api.v1.NodeService.ProbeShare:input_type -> quorate.api.v1.ProbeShareRequest
+	31,  // 86: quorate.api.v1.NodeService.Reach:input_type -> quorate.api.v1.ReachRequest
+	29,  // 87: quorate.api.v1.NodeService.Standing:input_type -> quorate.api.v1.StandingRequest
+	34,  // 88: quorate.api.v1.NodeService.Migrations:input_type -> quorate.api.v1.MigrationsRequest
+	36,  // 89: quorate.api.v1.NodeService.StorageProgress:input_type -> quorate.api.v1.StorageProgressRequest
+	162, // 90: quorate.api.v1.NodeService.MigrationFacts:input_type -> quorate.api.v1.MigrationFactsRequest
+	165, // 91: quorate.api.v1.NodeService.CheckMove:input_type -> quorate.api.v1.MigrationCheckRequest
+	123, // 92: quorate.api.v1.NodeService.CheckVolume:input_type -> quorate.api.v1.CsvCheckRequest
+	132, // 93: quorate.api.v1.NodeService.AnswerDirectory:input_type -> quorate.api.v1.AnswerDirectoryRequest
+	134, // 94: quorate.api.v1.NodeService.GrowVolume:input_type -> quorate.api.v1.GrowVolumeRequest
+	41,  // 95: quorate.api.v1.ClusterService.Version:input_type -> quorate.api.v1.VersionRequest
+	43,  // 96: quorate.api.v1.ClusterService.Validate:input_type -> quorate.api.v1.ValidateRequest
+	47,  // 97: quorate.api.v1.ClusterService.Create:input_type -> quorate.api.v1.CreateRequest
+	48,  // 98: quorate.api.v1.ClusterService.NodeAdd:input_type -> quorate.api.v1.NodeAddRequest
+	49,  // 99: quorate.api.v1.ClusterService.NodeSet:input_type -> quorate.api.v1.NodeSetRequest
+	51,  // 100: quorate.api.v1.ClusterService.NodeRemove:input_type -> quorate.api.v1.NodeRemoveRequest
+	53,  // 101: quorate.api.v1.ClusterService.NodeDrain:input_type -> quorate.api.v1.NodeDrainRequest
+	57,  // 102: quorate.api.v1.ClusterService.NodeResume:input_type -> quorate.api.v1.NodeResumeRequest
+	59,  // 103: quorate.api.v1.ClusterService.Disarm:input_type -> quorate.api.v1.DisarmRequest
+	62,  // 104: quorate.api.v1.ClusterService.Arm:input_type -> quorate.api.v1.ArmRequest
+	66,  // 105: quorate.api.v1.ClusterService.GroupSet:input_type -> quorate.api.v1.GroupSetRequest
+	69,  // 106: quorate.api.v1.ClusterService.RuleSet:input_type -> quorate.api.v1.RuleSetRequest
+	71,  // 107: quorate.api.v1.ClusterService.RuleRemove:input_type -> quorate.api.v1.RuleRemoveRequest
+	73,  // 108: quorate.api.v1.ClusterService.Explain:input_type -> quorate.api.v1.ExplainRequest
+	76,  // 109: quorate.api.v1.ClusterService.Plan:input_type -> quorate.api.v1.PlanRequest
+	64,  // 110: quorate.api.v1.ClusterService.Status:input_type -> quorate.api.v1.StatusRequest
+	113, // 111: quorate.api.v1.ClusterService.QuorumSet:input_type -> quorate.api.v1.QuorumSetRequest
+	114, // 112: quorate.api.v1.ClusterService.QuorumForce:input_type -> quorate.api.v1.QuorumForceRequest
+	117, // 113: quorate.api.v1.ClusterService.DiskAdd:input_type -> quorate.api.v1.DiskAddRequest
+	119, // 114: quorate.api.v1.ClusterService.CsvEnable:input_type -> quorate.api.v1.CsvEnableRequest
+	121, // 115: quorate.api.v1.ClusterService.CsvAdd:input_type -> quorate.api.v1.CsvAddRequest
+	123, // 116: quorate.api.v1.ClusterService.CsvCheck:input_type -> quorate.api.v1.CsvCheckRequest
+	138, // 117: quorate.api.v1.ClusterService.CsvMove:input_type -> quorate.api.v1.CsvMoveRequest
+	126, // 118: quorate.api.v1.ClusterService.CsvMaintenance:input_type -> quorate.api.v1.CsvMaintenanceRequest
+	130, // 119: quorate.api.v1.ClusterService.CsvRemove:input_type -> quorate.api.v1.CsvRemoveRequest
+	128, // 120: quorate.api.v1.ClusterService.CsvSet:input_type -> quorate.api.v1.CsvSetRequest
+	136, // 121: quorate.api.v1.ClusterService.CsvGrow:input_type -> quorate.api.v1.CsvGrowRequest
+	140, // 122: quorate.api.v1.ClusterService.VmCreate:input_type -> quorate.api.v1.VmCreateRequest
+	142, // 123: quorate.api.v1.ClusterService.VmAdd:input_type -> quorate.api.v1.VmAddRequest
+	144, // 124: quorate.api.v1.ClusterService.VmRemove:input_type -> quorate.api.v1.VmRemoveRequest
+	146, // 125: quorate.api.v1.ClusterService.VmStart:input_type -> quorate.api.v1.VmStartRequest
+	148, // 126: quorate.api.v1.ClusterService.VmStop:input_type -> quorate.api.v1.VmStopRequest
+	150, // 127: quorate.api.v1.ClusterService.VmSave:input_type -> quorate.api.v1.VmSaveRequest
+	152, // 128: quorate.api.v1.ClusterService.VmDiscardState:input_type -> quorate.api.v1.VmDiscardStateRequest
+	154, // 129: quorate.api.v1.ClusterService.VmMove:input_type -> quorate.api.v1.VmMoveRequest
+	156, // 130: quorate.api.v1.ClusterService.VmShow:input_type -> quorate.api.v1.VmShowRequest
+	38,  // 131: quorate.api.v1.ClusterService.VmMoveStorage:input_type -> quorate.api.v1.VmMoveStorageRequest
+	158, // 132: quorate.api.v1.ClusterService.VmConsole:input_type -> quorate.api.v1.Chunk
+	158, // 133: quorate.api.v1.ClusterService.VmVnc:input_type -> quorate.api.v1.Chunk
+	160, // 134: quorate.api.v1.ClusterService.LiveMigrate:input_type -> quorate.api.v1.LiveMigrateRequest
+	159, // 135: quorate.api.v1.ClusterService.QuickMigrate:input_type -> quorate.api.v1.QuickMigrateRequest
+	165, // 136: quorate.api.v1.ClusterService.MigrationCheck:input_type -> quorate.api.v1.MigrationCheckRequest
+	168, // 137: quorate.api.v1.ClusterService.MigrationList:input_type -> quorate.api.v1.MigrationListRequest
+	170, // 138: quorate.api.v1.ClusterService.MigrationCancel:input_type -> quorate.api.v1.MigrationCancelRequest
+	173, // 139: quorate.api.v1.ClusterService.MigrationSet:input_type -> quorate.api.v1.MigrationSetRequest
+	178, // 140: quorate.api.v1.ClusterService.Events:input_type -> quorate.api.v1.EventsRequest
+	176, // 141: quorate.api.v1.ClusterService.EventAdd:input_type -> quorate.api.v1.EventAddRequest
+	98,  // 142: quorate.api.v1.ClusterService.NetworkSet:input_type -> quorate.api.v1.NetworkSetRequest
+	81,  // 143: quorate.api.v1.ClusterService.VirtualNetworkSet:input_type -> quorate.api.v1.VirtualNetworkSetRequest
+	83,  // 144: quorate.api.v1.ClusterService.VirtualNetworkRemove:input_type -> quorate.api.v1.VirtualNetworkRemoveRequest
+	87,  // 145: quorate.api.v1.ClusterService.ClusterSet:input_type -> quorate.api.v1.ClusterSetRequest
+	89,  // 146: quorate.api.v1.ClusterService.ClusterCpu:input_type -> quorate.api.v1.ClusterCpuRequest
+	90,  // 147: quorate.api.v1.ClusterService.ClusterCpuSet:input_type -> quorate.api.v1.ClusterCpuSetRequest
+	94,  // 148: quorate.api.v1.ClusterService.ClusterUpgrade:input_type -> quorate.api.v1.ClusterUpgradeRequest
+	96,  // 149: quorate.api.v1.ClusterService.ConfigExport:input_type -> quorate.api.v1.ConfigExportRequest
+	2,   // 150: quorate.api.v1.EnrolmentService.Challenge:output_type -> quorate.api.v1.ChallengeResponse
+	4,   // 151: quorate.api.v1.EnrolmentService.Open:output_type -> quorate.api.v1.OpenResponse
+	7,   // 152: quorate.api.v1.NodeService.Describe:output_type -> quorate.api.v1.NodeDescription
+	12,  // 153: quorate.api.v1.NodeService.Enroll:output_type -> quorate.api.v1.EnrollResponse
+	15,  // 154: quorate.api.v1.NodeService.Join:output_type -> quorate.api.v1.JoinResponse
+	18,  // 155: quorate.api.v1.NodeService.SanDiscover:output_type -> quorate.api.v1.SanDiscoverResponse
+	22,  // 156: quorate.api.v1.NodeService.SanLogin:output_type -> quorate.api.v1.SanLoginResponse
+	24,  // 157: quorate.api.v1.NodeService.SanList:output_type -> quorate.api.v1.SanListResponse
+	26,  // 158: quorate.api.v1.NodeService.ProbeLun:output_type -> quorate.api.v1.ProbeLunResponse
+	28,  // 159: quorate.api.v1.NodeService.ProbeShare:output_type -> quorate.api.v1.ProbeShareResponse
+	32,  // 160: quorate.api.v1.NodeService.Reach:output_type -> quorate.api.v1.ReachResponse
+	30,  // 161: quorate.api.v1.NodeService.Standing:output_type -> quorate.api.v1.StandingResponse
+	35,  // 162: quorate.api.v1.NodeService.Migrations:output_type -> quorate.api.v1.MigrationsResponse
+	37,  // 163: quorate.api.v1.NodeService.StorageProgress:output_type -> quorate.api.v1.StorageProgressResponse
+	163, // 164: quorate.api.v1.NodeService.MigrationFacts:output_type -> quorate.api.v1.MigrationFactsResponse
+	166, // 165: quorate.api.v1.NodeService.CheckMove:output_type -> quorate.api.v1.MigrationCheckResponse
+	124, // 166: quorate.api.v1.NodeService.CheckVolume:output_type -> quorate.api.v1.CsvCheckResponse
+	133, // 167: quorate.api.v1.NodeService.AnswerDirectory:output_type -> quorate.api.v1.AnswerDirectoryResponse
+	135, // 168: quorate.api.v1.NodeService.GrowVolume:output_type -> quorate.api.v1.GrowVolumeResponse
+	42,  // 169: quorate.api.v1.ClusterService.Version:output_type -> quorate.api.v1.VersionResponse
+	44,  // 170: quorate.api.v1.ClusterService.Validate:output_type -> quorate.api.v1.ValidateUpdate
+	40,  // 171: quorate.api.v1.ClusterService.Create:output_type -> quorate.api.v1.Progress
+	40,  // 172: quorate.api.v1.ClusterService.NodeAdd:output_type -> quorate.api.v1.Progress
+	50,  // 173: quorate.api.v1.ClusterService.NodeSet:output_type -> quorate.api.v1.NodeSetResponse
+	52,  // 174: quorate.api.v1.ClusterService.NodeRemove:output_type -> quorate.api.v1.NodeRemoveResponse
+	54,  // 175: quorate.api.v1.ClusterService.NodeDrain:output_type -> quorate.api.v1.NodeDrainResponse
+	58,  // 176: quorate.api.v1.ClusterService.NodeResume:output_type -> quorate.api.v1.NodeResumeResponse
+	60,  // 177: quorate.api.v1.ClusterService.Disarm:output_type -> quorate.api.v1.DisarmResponse
+	63,  // 178: quorate.api.v1.ClusterService.Arm:output_type -> quorate.api.v1.ArmResponse
+	68,  // 179: quorate.api.v1.ClusterService.GroupSet:output_type -> quorate.api.v1.GroupSetResponse
+	70,  // 180: quorate.api.v1.ClusterService.RuleSet:output_type -> quorate.api.v1.RuleSetResponse
+	72,  // 181: quorate.api.v1.ClusterService.RuleRemove:output_type -> quorate.api.v1.RuleRemoveResponse
+	74,  // 182: quorate.api.v1.ClusterService.Explain:output_type -> quorate.api.v1.ExplainResponse
+	77,  // 183: quorate.api.v1.ClusterService.Plan:output_type -> quorate.api.v1.PlanResponse
+	65,  // 184: quorate.api.v1.ClusterService.Status:output_type -> quorate.api.v1.StatusResponse
+	116, // 185: quorate.api.v1.ClusterService.QuorumSet:output_type -> quorate.api.v1.QuorumSetResponse
+	115, // 186: quorate.api.v1.ClusterService.QuorumForce:output_type -> quorate.api.v1.QuorumForceResponse
+	118, // 187: quorate.api.v1.ClusterService.DiskAdd:output_type -> quorate.api.v1.DiskAddResponse
+	120, // 188: quorate.api.v1.ClusterService.CsvEnable:output_type -> quorate.api.v1.CsvEnableResponse
+	122, // 189: quorate.api.v1.ClusterService.CsvAdd:output_type -> quorate.api.v1.CsvAddResponse
+	124, // 190: quorate.api.v1.ClusterService.CsvCheck:output_type -> quorate.api.v1.CsvCheckResponse
+	139, // 191: quorate.api.v1.ClusterService.CsvMove:output_type -> quorate.api.v1.CsvMoveResponse
+	127, // 192: quorate.api.v1.ClusterService.CsvMaintenance:output_type -> quorate.api.v1.CsvMaintenanceResponse
+	131, // 193: quorate.api.v1.ClusterService.CsvRemove:output_type -> quorate.api.v1.CsvRemoveResponse
+	129, // 194: quorate.api.v1.ClusterService.CsvSet:output_type -> quorate.api.v1.CsvSetResponse
+	137, // 195: quorate.api.v1.ClusterService.CsvGrow:output_type -> quorate.api.v1.CsvGrowResponse
+	141, // 196: quorate.api.v1.ClusterService.VmCreate:output_type -> quorate.api.v1.VmCreateResponse
+	143, // 197: quorate.api.v1.ClusterService.VmAdd:output_type -> quorate.api.v1.VmAddResponse
+	145, // 198: quorate.api.v1.ClusterService.VmRemove:output_type -> quorate.api.v1.VmRemoveResponse
+	147, // 199: quorate.api.v1.ClusterService.VmStart:output_type -> quorate.api.v1.VmStartResponse
+	149, // 200: quorate.api.v1.ClusterService.VmStop:output_type -> quorate.api.v1.VmStopResponse
+	151, // 201: quorate.api.v1.ClusterService.VmSave:output_type -> quorate.api.v1.VmSaveResponse
+	153, // 202: quorate.api.v1.ClusterService.VmDiscardState:output_type -> quorate.api.v1.VmDiscardStateResponse
+	155, // 203: quorate.api.v1.ClusterService.VmMove:output_type -> quorate.api.v1.VmMoveResponse
+	157, // 204: quorate.api.v1.ClusterService.VmShow:output_type -> quorate.api.v1.VmShowResponse
+	39,  // 205: quorate.api.v1.ClusterService.VmMoveStorage:output_type -> quorate.api.v1.StorageUpdate
+	158, // 206: quorate.api.v1.ClusterService.VmConsole:output_type -> quorate.api.v1.Chunk
+	158, // 207: quorate.api.v1.ClusterService.VmVnc:output_type -> quorate.api.v1.Chunk
+	175, // 208: quorate.api.v1.ClusterService.LiveMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	175, // 209: quorate.api.v1.ClusterService.QuickMigrate:output_type -> quorate.api.v1.MigrationUpdate
+	166, // 210: quorate.api.v1.ClusterService.MigrationCheck:output_type -> quorate.api.v1.MigrationCheckResponse
+	169, // 211: quorate.api.v1.ClusterService.MigrationList:output_type -> quorate.api.v1.MigrationListResponse
+	171, // 212: quorate.api.v1.ClusterService.MigrationCancel:output_type -> quorate.api.v1.MigrationCancelResponse
+	174, // 213: quorate.api.v1.ClusterService.MigrationSet:output_type -> quorate.api.v1.MigrationSetResponse
+	179, // 214: quorate.api.v1.ClusterService.Events:output_type -> quorate.api.v1.Event
+	177, // 215: quorate.api.v1.ClusterService.EventAdd:output_type -> quorate.api.v1.EventAddResponse
+	99,  // 216: quorate.api.v1.ClusterService.NetworkSet:output_type -> quorate.api.v1.NetworkSetResponse
+	82,  // 217: quorate.api.v1.ClusterService.VirtualNetworkSet:output_type -> quorate.api.v1.VirtualNetworkSetResponse
+	84,  // 218: quorate.api.v1.ClusterService.VirtualNetworkRemove:output_type -> quorate.api.v1.VirtualNetworkRemoveResponse
+	88,  // 219: quorate.api.v1.ClusterService.ClusterSet:output_type -> quorate.api.v1.ClusterSetResponse
+	91,  // 220: quorate.api.v1.ClusterService.ClusterCpu:output_type -> quorate.api.v1.ClusterCpuResponse
+	91,  // 221: quorate.api.v1.ClusterService.ClusterCpuSet:output_type -> quorate.api.v1.ClusterCpuResponse
+	95,  // 222: quorate.api.v1.ClusterService.ClusterUpgrade:output_type -> quorate.api.v1.ClusterUpgradeResponse
+	97,  // 223: quorate.api.v1.ClusterService.ConfigExport:output_type -> quorate.api.v1.ConfigExportResponse
+	150, // [150:224] is the sub-list for method output_type
+	76,  // [76:150] is the sub-list for method input_type
+	76,  // [76:76] is the sub-list for extension type_name
+	76,  // [76:76] is the sub-list for extension extendee
+	0,   // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_apipb_api_proto_init() }
@@ -11833,18 +12850,19 @@ func file_cluster_api_apipb_api_proto_init() {
 	if File_cluster_api_apipb_api_proto != nil {
 		return
 	}
-	file_cluster_api_apipb_api_proto_msgTypes[68].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[74].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[85].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[146].OneofWrappers = []any{}
-	file_cluster_api_apipb_api_proto_msgTypes[158].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[66].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[81].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[87].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[98].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[161].OneofWrappers = []any{}
+	file_cluster_api_apipb_api_proto_msgTypes[173].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_apipb_api_proto_rawDesc), len(file_cluster_api_apipb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   167,
+			NumMessages:   182,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

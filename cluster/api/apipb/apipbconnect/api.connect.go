@@ -106,6 +106,17 @@ const (
 	ClusterServiceDisarmProcedure = "/quorate.api.v1.ClusterService/Disarm"
 	// ClusterServiceArmProcedure is the fully-qualified name of the ClusterService's Arm RPC.
 	ClusterServiceArmProcedure = "/quorate.api.v1.ClusterService/Arm"
+	// ClusterServiceGroupSetProcedure is the fully-qualified name of the ClusterService's GroupSet RPC.
+	ClusterServiceGroupSetProcedure = "/quorate.api.v1.ClusterService/GroupSet"
+	// ClusterServiceRuleSetProcedure is the fully-qualified name of the ClusterService's RuleSet RPC.
+	ClusterServiceRuleSetProcedure = "/quorate.api.v1.ClusterService/RuleSet"
+	// ClusterServiceRuleRemoveProcedure is the fully-qualified name of the ClusterService's RuleRemove
+	// RPC.
+	ClusterServiceRuleRemoveProcedure = "/quorate.api.v1.ClusterService/RuleRemove"
+	// ClusterServiceExplainProcedure is the fully-qualified name of the ClusterService's Explain RPC.
+	ClusterServiceExplainProcedure = "/quorate.api.v1.ClusterService/Explain"
+	// ClusterServicePlanProcedure is the fully-qualified name of the ClusterService's Plan RPC.
+	ClusterServicePlanProcedure = "/quorate.api.v1.ClusterService/Plan"
 	// ClusterServiceStatusProcedure is the fully-qualified name of the ClusterService's Status RPC.
 	ClusterServiceStatusProcedure = "/quorate.api.v1.ClusterService/Status"
 	// ClusterServiceQuorumSetProcedure is the fully-qualified name of the ClusterService's QuorumSet
@@ -843,6 +854,15 @@ type ClusterServiceClient interface {
 	// Disarm holds what the cluster does by itself for a while; Arm ends that.
 	Disarm(context.Context, *connect.Request[apipb.DisarmRequest]) (*connect.Response[apipb.DisarmResponse], error)
 	Arm(context.Context, *connect.Request[apipb.ArmRequest]) (*connect.Response[apipb.ArmResponse], error)
+	// GroupSet sets a group's policy.
+	GroupSet(context.Context, *connect.Request[apipb.GroupSetRequest]) (*connect.Response[apipb.GroupSetResponse], error)
+	// RuleSet makes a rule on which groups run on the same node, or replaces it.
+	RuleSet(context.Context, *connect.Request[apipb.RuleSetRequest]) (*connect.Response[apipb.RuleSetResponse], error)
+	RuleRemove(context.Context, *connect.Request[apipb.RuleRemoveRequest]) (*connect.Response[apipb.RuleRemoveResponse], error)
+	// Explain says where a group would run, and why not elsewhere.
+	Explain(context.Context, *connect.Request[apipb.ExplainRequest]) (*connect.Response[apipb.ExplainResponse], error)
+	// Plan says what would become of what nodes have, were they lost now.
+	Plan(context.Context, *connect.Request[apipb.PlanRequest]) (*connect.Response[apipb.PlanResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
 	// QuorumForce tells what may be lost, and makes this node's state the
@@ -978,6 +998,36 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ClusterServiceArmProcedure,
 			connect.WithSchema(clusterServiceMethods.ByName("Arm")),
+			connect.WithClientOptions(opts...),
+		),
+		groupSet: connect.NewClient[apipb.GroupSetRequest, apipb.GroupSetResponse](
+			httpClient,
+			baseURL+ClusterServiceGroupSetProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("GroupSet")),
+			connect.WithClientOptions(opts...),
+		),
+		ruleSet: connect.NewClient[apipb.RuleSetRequest, apipb.RuleSetResponse](
+			httpClient,
+			baseURL+ClusterServiceRuleSetProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("RuleSet")),
+			connect.WithClientOptions(opts...),
+		),
+		ruleRemove: connect.NewClient[apipb.RuleRemoveRequest, apipb.RuleRemoveResponse](
+			httpClient,
+			baseURL+ClusterServiceRuleRemoveProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("RuleRemove")),
+			connect.WithClientOptions(opts...),
+		),
+		explain: connect.NewClient[apipb.ExplainRequest, apipb.ExplainResponse](
+			httpClient,
+			baseURL+ClusterServiceExplainProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("Explain")),
+			connect.WithClientOptions(opts...),
+		),
+		plan: connect.NewClient[apipb.PlanRequest, apipb.PlanResponse](
+			httpClient,
+			baseURL+ClusterServicePlanProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("Plan")),
 			connect.WithClientOptions(opts...),
 		),
 		status: connect.NewClient[apipb.StatusRequest, apipb.StatusResponse](
@@ -1235,6 +1285,11 @@ type clusterServiceClient struct {
 	nodeResume           *connect.Client[apipb.NodeResumeRequest, apipb.NodeResumeResponse]
 	disarm               *connect.Client[apipb.DisarmRequest, apipb.DisarmResponse]
 	arm                  *connect.Client[apipb.ArmRequest, apipb.ArmResponse]
+	groupSet             *connect.Client[apipb.GroupSetRequest, apipb.GroupSetResponse]
+	ruleSet              *connect.Client[apipb.RuleSetRequest, apipb.RuleSetResponse]
+	ruleRemove           *connect.Client[apipb.RuleRemoveRequest, apipb.RuleRemoveResponse]
+	explain              *connect.Client[apipb.ExplainRequest, apipb.ExplainResponse]
+	plan                 *connect.Client[apipb.PlanRequest, apipb.PlanResponse]
 	status               *connect.Client[apipb.StatusRequest, apipb.StatusResponse]
 	quorumSet            *connect.Client[apipb.QuorumSetRequest, apipb.QuorumSetResponse]
 	quorumForce          *connect.Client[apipb.QuorumForceRequest, apipb.QuorumForceResponse]
@@ -1325,6 +1380,31 @@ func (c *clusterServiceClient) Disarm(ctx context.Context, req *connect.Request[
 // Arm calls quorate.api.v1.ClusterService.Arm.
 func (c *clusterServiceClient) Arm(ctx context.Context, req *connect.Request[apipb.ArmRequest]) (*connect.Response[apipb.ArmResponse], error) {
 	return c.arm.CallUnary(ctx, req)
+}
+
+// GroupSet calls quorate.api.v1.ClusterService.GroupSet.
+func (c *clusterServiceClient) GroupSet(ctx context.Context, req *connect.Request[apipb.GroupSetRequest]) (*connect.Response[apipb.GroupSetResponse], error) {
+	return c.groupSet.CallUnary(ctx, req)
+}
+
+// RuleSet calls quorate.api.v1.ClusterService.RuleSet.
+func (c *clusterServiceClient) RuleSet(ctx context.Context, req *connect.Request[apipb.RuleSetRequest]) (*connect.Response[apipb.RuleSetResponse], error) {
+	return c.ruleSet.CallUnary(ctx, req)
+}
+
+// RuleRemove calls quorate.api.v1.ClusterService.RuleRemove.
+func (c *clusterServiceClient) RuleRemove(ctx context.Context, req *connect.Request[apipb.RuleRemoveRequest]) (*connect.Response[apipb.RuleRemoveResponse], error) {
+	return c.ruleRemove.CallUnary(ctx, req)
+}
+
+// Explain calls quorate.api.v1.ClusterService.Explain.
+func (c *clusterServiceClient) Explain(ctx context.Context, req *connect.Request[apipb.ExplainRequest]) (*connect.Response[apipb.ExplainResponse], error) {
+	return c.explain.CallUnary(ctx, req)
+}
+
+// Plan calls quorate.api.v1.ClusterService.Plan.
+func (c *clusterServiceClient) Plan(ctx context.Context, req *connect.Request[apipb.PlanRequest]) (*connect.Response[apipb.PlanResponse], error) {
+	return c.plan.CallUnary(ctx, req)
 }
 
 // Status calls quorate.api.v1.ClusterService.Status.
@@ -1544,6 +1624,15 @@ type ClusterServiceHandler interface {
 	// Disarm holds what the cluster does by itself for a while; Arm ends that.
 	Disarm(context.Context, *connect.Request[apipb.DisarmRequest]) (*connect.Response[apipb.DisarmResponse], error)
 	Arm(context.Context, *connect.Request[apipb.ArmRequest]) (*connect.Response[apipb.ArmResponse], error)
+	// GroupSet sets a group's policy.
+	GroupSet(context.Context, *connect.Request[apipb.GroupSetRequest]) (*connect.Response[apipb.GroupSetResponse], error)
+	// RuleSet makes a rule on which groups run on the same node, or replaces it.
+	RuleSet(context.Context, *connect.Request[apipb.RuleSetRequest]) (*connect.Response[apipb.RuleSetResponse], error)
+	RuleRemove(context.Context, *connect.Request[apipb.RuleRemoveRequest]) (*connect.Response[apipb.RuleRemoveResponse], error)
+	// Explain says where a group would run, and why not elsewhere.
+	Explain(context.Context, *connect.Request[apipb.ExplainRequest]) (*connect.Response[apipb.ExplainResponse], error)
+	// Plan says what would become of what nodes have, were they lost now.
+	Plan(context.Context, *connect.Request[apipb.PlanRequest]) (*connect.Response[apipb.PlanResponse], error)
 	Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error)
 	QuorumSet(context.Context, *connect.Request[apipb.QuorumSetRequest]) (*connect.Response[apipb.QuorumSetResponse], error)
 	// QuorumForce tells what may be lost, and makes this node's state the
@@ -1675,6 +1764,36 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceArmProcedure,
 		svc.Arm,
 		connect.WithSchema(clusterServiceMethods.ByName("Arm")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceGroupSetHandler := connect.NewUnaryHandler(
+		ClusterServiceGroupSetProcedure,
+		svc.GroupSet,
+		connect.WithSchema(clusterServiceMethods.ByName("GroupSet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceRuleSetHandler := connect.NewUnaryHandler(
+		ClusterServiceRuleSetProcedure,
+		svc.RuleSet,
+		connect.WithSchema(clusterServiceMethods.ByName("RuleSet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceRuleRemoveHandler := connect.NewUnaryHandler(
+		ClusterServiceRuleRemoveProcedure,
+		svc.RuleRemove,
+		connect.WithSchema(clusterServiceMethods.ByName("RuleRemove")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceExplainHandler := connect.NewUnaryHandler(
+		ClusterServiceExplainProcedure,
+		svc.Explain,
+		connect.WithSchema(clusterServiceMethods.ByName("Explain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServicePlanHandler := connect.NewUnaryHandler(
+		ClusterServicePlanProcedure,
+		svc.Plan,
+		connect.WithSchema(clusterServiceMethods.ByName("Plan")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceStatusHandler := connect.NewUnaryHandler(
@@ -1939,6 +2058,16 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceDisarmHandler.ServeHTTP(w, r)
 		case ClusterServiceArmProcedure:
 			clusterServiceArmHandler.ServeHTTP(w, r)
+		case ClusterServiceGroupSetProcedure:
+			clusterServiceGroupSetHandler.ServeHTTP(w, r)
+		case ClusterServiceRuleSetProcedure:
+			clusterServiceRuleSetHandler.ServeHTTP(w, r)
+		case ClusterServiceRuleRemoveProcedure:
+			clusterServiceRuleRemoveHandler.ServeHTTP(w, r)
+		case ClusterServiceExplainProcedure:
+			clusterServiceExplainHandler.ServeHTTP(w, r)
+		case ClusterServicePlanProcedure:
+			clusterServicePlanHandler.ServeHTTP(w, r)
 		case ClusterServiceStatusProcedure:
 			clusterServiceStatusHandler.ServeHTTP(w, r)
 		case ClusterServiceQuorumSetProcedure:
@@ -2066,6 +2195,26 @@ func (UnimplementedClusterServiceHandler) Disarm(context.Context, *connect.Reque
 
 func (UnimplementedClusterServiceHandler) Arm(context.Context, *connect.Request[apipb.ArmRequest]) (*connect.Response[apipb.ArmResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.Arm is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) GroupSet(context.Context, *connect.Request[apipb.GroupSetRequest]) (*connect.Response[apipb.GroupSetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.GroupSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) RuleSet(context.Context, *connect.Request[apipb.RuleSetRequest]) (*connect.Response[apipb.RuleSetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.RuleSet is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) RuleRemove(context.Context, *connect.Request[apipb.RuleRemoveRequest]) (*connect.Response[apipb.RuleRemoveResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.RuleRemove is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) Explain(context.Context, *connect.Request[apipb.ExplainRequest]) (*connect.Response[apipb.ExplainResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.Explain is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) Plan(context.Context, *connect.Request[apipb.PlanRequest]) (*connect.Response[apipb.PlanResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("quorate.api.v1.ClusterService.Plan is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) Status(context.Context, *connect.Request[apipb.StatusRequest]) (*connect.Response[apipb.StatusResponse], error) {
