@@ -40,9 +40,16 @@ func TestFailbackIsOpenWithinItsHours(t *testing.T) {
 		at   time.Time
 		open bool
 	}{
-		{"never", at(3, 0), false}, {"at-once", at(3, 0), true},
-		{"22-6", at(21, 59), false}, {"22-6", at(22, 0), true}, {"22-6", at(0, 0), true}, {"22-6", at(5, 59), true}, {"22-6", at(6, 0), false},
-		{"1-3", at(0, 59), false}, {"1-3", at(1, 0), true}, {"1-3", at(3, 0), false},
+		{"never", at(3, 0), false},
+		{"at-once", at(3, 0), true},
+		{"22-6", at(21, 59), false},
+		{"22-6", at(22, 0), true},
+		{"22-6", at(0, 0), true},
+		{"22-6", at(5, 59), true},
+		{"22-6", at(6, 0), false},
+		{"1-3", at(0, 59), false},
+		{"1-3", at(1, 0), true},
+		{"1-3", at(3, 0), false},
 		{"1-3", at(1, 0).In(time.FixedZone("there", -5*3600)), true},
 	} {
 		p := &pb.GroupPolicy{}
