@@ -76,7 +76,7 @@ func (d *Database) virtualNetworkSet(c *pb.Command, k *pb.VirtualNetworkSet) *pb
 	case k.Add:
 		d.event(c, Info, "virtual-network-added", v.Name, "machines can be on the virtual network %s: it is the bridge %s", v.Name, now)
 	case now != was:
-		d.event(c, Info, "virtual-network-set", v.Name, "the virtual network %s is the bridge %s now, it was %s; machines that run there change over when they start anew or move", v.Name, now, was)
+		d.event(c, Info, "virtual-network-set", v.Name, "the virtual network %s is the bridge %s now, it was %s; machines that run there are plugged over within seconds", v.Name, now, was)
 	}
 	return ok()
 }

@@ -119,6 +119,7 @@ func (m *member) describe() {
 	defer ticker.Stop()
 	facts := m.n.facts(m.ctx)
 	for {
+		m.replug()
 		m.n.lookBridges(facts)
 		addrs, err := m.n.addresses()
 		stale := false

@@ -58,6 +58,27 @@ func (m *member) bridge(network string) (bridge string, err error) {
 	return bridge, nil
 }
 
+// replug puts the cards of the machines that run here onto the bridges that their virtual
+// networks are now.
+func (m *member) replug() {
+	bridges := map[string]string{}
+	m.db.view(func(s *pb.State) {
+		for name := range s.VirtualNetworks {
+			bridges[name] = cluster.BridgeFor(s, m.id.NodeID, nil, name)
+		}
+	})
+	if len(bridges) == 0 {
+		return
+	}
+	done, err := m.host.Replug(m.ctx, bridges)
+	for _, d := range done {
+		m.log.Info("a running machine's card was put on another bridge", zap.String("card", d))
+	}
+	if err != nil && m.ctx.Err() == nil {
+		m.log.Warn("not every machine's card is on its network's bridge", zap.Error(err))
+	}
+}
+
 // networkFor is the network that a new machine's card is plugged into, by its own name.
 func (m *member) networkFor(name string) (string, error) {
 	var known []string

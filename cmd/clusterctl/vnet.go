@@ -101,8 +101,8 @@ func (c *cmdVnetSet) command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "set NAME --bridge BRIDGE|NODE=BRIDGE", Short: "Set which bridge a virtual network is", Args: cobra.ExactArgs(1),
 		Long: `Sets which bridge a virtual network is, on all nodes that have none of their own for
-it, or on one. NODE= takes one back that a node has of its own. Machines that run stay
-on the bridge that they are on until they are started anew or move.`,
+it, or on one. NODE= takes one back that a node has of its own. Machines that run are
+plugged over within some seconds, without a restart, where the bridge is there.`,
 		Example:           "  clusterctl vnet set Backup --bridge s2=backup0\n  clusterctl vnet set Backup --bridge s2=",
 		ValidArgsFunction: first(c.app.names(vnetNames)),
 	}

@@ -117,11 +117,13 @@ func (m *Machine) Pause(ctx context.Context) error {
 	return m.ask(ctx, func(q *qmp.Monitor) error { return q.Stop(ctx) })
 }
 
+// announcements are five within two seconds.
+var announcements = qmp.Announce{Initial: 50, Max: 550, Rounds: 5, Step: 100}
+
 // Announce tells the switches where the machine's cards are now: five times
 // within two seconds.
 func (m *Machine) Announce(ctx context.Context) error {
-	a := qmp.Announce{Initial: 50, Max: 550, Rounds: 5, Step: 100}
-	return m.ask(ctx, func(q *qmp.Monitor) error { return q.AnnounceSelf(ctx, a) })
+	return m.ask(ctx, func(q *qmp.Monitor) error { return q.AnnounceSelf(ctx, announcements) })
 }
 
 // PowerDown presses the power button; the guest may take its time, or ignore it.

@@ -90,6 +90,7 @@ func TestCards(t *testing.T) {
 	if n := taps(); n != 2 {
 		t.Errorf("%d taps for two cards", n)
 	}
+	replugs(t, h)
 	if err := m.Kill(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -102,5 +103,32 @@ func TestCards(t *testing.T) {
 	}
 	if n := taps(); n != 0 {
 		t.Errorf("%d taps are left of a start that failed", n)
+	}
+}
+
+// replugs has a machine's two cards go to another bridge while it runs.
+func replugs(t *testing.T, h *vm.Host) {
+	t.Helper()
+	other := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "other"}}
+	if err := netlink.LinkAdd(other); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		bridge string
+		cards  int // that change over
+	}{{"clients", 0}, {"nowhere", 0}, {"other", 2}, {"other", 0}} {
+		done, err := h.Replug(t.Context(), map[string]string{"Clients": c.bridge})
+		if err != nil || len(done) != c.cards {
+			t.Errorf("to bridge %s: %q, %v", c.bridge, done, err)
+		}
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if l.Type() == "tuntap" && l.Attrs().MasterIndex != other.Attrs().Index {
+			t.Errorf("%s is not on the other bridge", l.Attrs().Name)
+		}
 	}
 }
