@@ -33,6 +33,11 @@ type Options struct {
 	// DirtyMiB of HotMiB of memory are changed each second; both 0 for a
 	// guest that rests.
 	DirtyMiB, HotMiB int
+	// FillMiB of memory are filled at the start with lines of text that differ,
+	// which compress well, before it begins to count.
+	FillMiB int
+	// Pulse has the guest write an empty line to its console each millisecond.
+	Pulse bool
 	// Address is what eth0 gets, as in 192.168.100.50/24. Empty asks by DHCP
 	// if there is a card.
 	Address string
@@ -41,8 +46,8 @@ type Options struct {
 // Validate lists everything that is wrong with the options.
 func (o Options) Validate() error {
 	var faults []error
-	if o.DirtyMiB < 0 || o.HotMiB < 0 {
-		faults = append(faults, fmt.Errorf("guest: DirtyMiB %d and HotMiB %d must not be negative", o.DirtyMiB, o.HotMiB))
+	if o.DirtyMiB < 0 || o.HotMiB < 0 || o.FillMiB < 0 {
+		faults = append(faults, fmt.Errorf("guest: DirtyMiB %d, HotMiB %d and FillMiB %d must not be negative", o.DirtyMiB, o.HotMiB, o.FillMiB))
 	}
 	if o.DirtyMiB > 0 && o.HotMiB == 0 {
 		faults = append(faults, errors.New("guest: DirtyMiB without HotMiB changes nothing; set both"))
@@ -55,6 +60,12 @@ func (o Options) cmdline() string {
 	line := "console=ttyS0 quiet loglevel=3 panic=5 mitigations=off random.trust_cpu=on tsc=unstable init_on_free=1"
 	if o.HotMiB > 0 {
 		line += fmt.Sprintf(" quorate.dirty=%d quorate.hot=%d", o.DirtyMiB, o.HotMiB)
+	}
+	if o.FillMiB > 0 {
+		line += fmt.Sprintf(" quorate.fill=%d", o.FillMiB)
+	}
+	if o.Pulse {
+		line += " quorate.pulse=1"
 	}
 	if o.Address != "" {
 		line += " quorate.address=" + o.Address

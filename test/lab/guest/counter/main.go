@@ -14,6 +14,7 @@ import (
 	"hash/crc32"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -120,6 +121,11 @@ func main() {
 	}
 	fmt.Printf("verify ok %d\n", n)
 	go dirty()
+	filled := fill(option("quorate.fill"))
+	defer runtime.KeepAlive(filled)
+	if option("quorate.pulse") > 0 {
+		go pulse()
+	}
 	started := time.Now()
 	tick := time.NewTicker(interval)
 	stop := make(chan os.Signal, 1)
@@ -171,6 +177,27 @@ func dirty() {
 			binary.LittleEndian.PutUint64(set[at:], binary.LittleEndian.Uint64(set[at:])+1)
 			at = (at + page) % len(set)
 		}
+	}
+}
+
+// fill takes so much memory and writes lines that differ into it.
+func fill(mib int) []byte {
+	set := make([]byte, mib<<20)
+	line := []byte("2026-01-01T00:00:00Z web01 request 0000000000000000 took 12 ms\n\n")
+	for i, n := 0, uint64(0); i+len(line) <= len(set); i, n = i+len(line), n+1 {
+		copy(set[i:], line)
+		for d, v := 0, n*2654435761; d < 8; d, v = d+1, v>>4 {
+			set[i+35+d] = "0123456789abcdef"[v&15]
+		}
+	}
+	return set
+}
+
+// pulse writes an empty line each millisecond. A line is one write, which the
+// terminal keeps together.
+func pulse() {
+	for range time.Tick(time.Millisecond) {
+		_, _ = os.Stdout.WriteString("\n") // nobody to complain to
 	}
 }
 
