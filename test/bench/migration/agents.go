@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"sync"
-	"time"
 
 	"quorate/migration"
 	"quorate/migration/agent"
@@ -21,13 +16,9 @@ import (
 
 // agents moves the guest as the product does, over TLS on the loopback, with a
 // switch that is committed at once.
-func agents(trust bool) func(context.Context, *bench) (figures, error) {
+func agents(trust bool, how migration.Carriage) func(context.Context, *bench) (figures, error) {
 	return func(ctx context.Context, b *bench) (figures, error) {
-		conf, err := selfSigned()
-		if err != nil {
-			return figures{}, err
-		}
-		l, err := tls.Listen("tcp", "127.0.0.1:0", conf)
+		l, err := tls.Listen("tcp", "127.0.0.1:0", b.tls)
 		if err != nil {
 			return figures{}, err
 		}
@@ -36,8 +27,11 @@ func agents(trust bool) func(context.Context, *bench) (figures, error) {
 		server, err := agent.NewServer(agent.ServerConfig{
 			Prepare: func(ctx context.Context, _ *migrationpb.Offer) (agent.QEMU, error) {
 				m, err := b.hosts[1-b.at].StartIncoming(ctx, b.settings, b.folder)
+				if err != nil {
+					return nil, err
+				}
 				target = m
-				return m, err
+				return m, b.follow(m)
 			},
 			Owner: func(context.Context, string, *migrationpb.Offer) (migration.Owner, error) {
 				return migration.OwnerPeer, nil
@@ -54,13 +48,24 @@ func agents(trust bool) func(context.Context, *bench) (figures, error) {
 			server.Close()
 			wg.Wait()
 		}()
+		var f figures
+		var spent error
+		base, err := used(ctx, b.machine)
+		if err != nil {
+			return figures{}, err
+		}
 		s, err := agent.NewSource(agent.SourceConfig{
-			ID: "bench", Offer: &migrationpb.Offer{Vm: "guest"}, Machine: b.machine, TrustQEMU: trust,
+			ID: "bench", Offer: &migrationpb.Offer{Vm: "guest"}, Machine: b.machine, TrustQEMU: trust, Carriage: how,
 			Dial: func(ctx context.Context) (net.Conn, error) {
-				d := tls.Dialer{Config: conf}
+				d := tls.Dialer{Config: b.tls}
 				return d.DialContext(ctx, "tcp", l.Addr().String())
 			},
-			Switch: func(context.Context) (migration.Answer, error) { return migration.AnswerCommitted, nil },
+			Switch: func(ctx context.Context) (migration.Answer, error) {
+				var err error
+				f.cpu, err = used(ctx, b.machine)
+				spent = err
+				return migration.AnswerCommitted, nil
+			},
 		})
 		if err != nil {
 			return figures{}, err
@@ -71,7 +76,9 @@ func agents(trust bool) func(context.Context, *bench) (figures, error) {
 		}
 		<-arrived
 		b.arrived(target)
-		return figures{total: r.Total, pause: r.Pause, bytes: r.Bytes}, nil
+		there, err := used(ctx, target)
+		f.total, f.pause, f.bytes, f.cpu = r.Total, r.Pause, r.Bytes, f.cpu-base+there
+		return f, errors.Join(spent, err)
 	}
 }
 
@@ -83,31 +90,4 @@ func serve(l net.Listener, s *agent.Server, wg *sync.WaitGroup) {
 		}
 		wg.Go(func() { s.Accept(c) })
 	}
-}
-
-// selfSigned is a configuration for both ends.
-func selfSigned() (*tls.Config, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		return nil, err
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
-		RootCAs:      pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
-		MinVersion: tls.VersionTLS13, DynamicRecordSizingDisabled: true,
-	}, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,7 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"quorate/internal/qmp"
 	"quorate/resources/vm"
 	"quorate/test/lab/guest"
 )
@@ -23,6 +23,8 @@ type bench struct {
 	settings vm.Settings
 	folder   string
 	accel    string
+	tls      *tls.Config
+	arriving *guest.Pulse // from the process that the guest comes to
 }
 
 func newBench(ctx context.Context, memory int64, o guest.Options) (*bench, error) {
@@ -36,6 +38,9 @@ func newBench(ctx context.Context, memory int64, o guest.Options) (*bench, error
 	}
 	b.settings, err = vm.Create(ctx, b.dir, vm.Spec{Name: "guest", MemoryMiB: memory, CPUs: 1, Image: img.Path})
 	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(b.dir))
+	}
+	if b.tls, err = keys(b.dir); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(b.dir))
 	}
 	b.folder = filepath.Join(b.dir, "guest")
@@ -80,7 +85,7 @@ func (b *bench) last(host int) (uint64, error) {
 // alive sees to it that the guest runs and counts, starting it anew if need be.
 func (b *bench) alive(ctx context.Context, before string) error {
 	if b.machine != nil {
-		if b.counts(ctx, 15, 3*time.Second) {
+		if b.counts(ctx, 15, 5*time.Second) {
 			return nil
 		}
 		fmt.Printf("the guest did not survive the last move (%s); it is started anew\n", before)
@@ -93,7 +98,7 @@ func (b *bench) alive(ctx context.Context, before string) error {
 		return err
 	}
 	b.machine = m
-	if !b.counts(ctx, 50, time.Minute) {
+	if !b.counts(ctx, 50, 3*time.Minute) {
 		return errors.New("the guest does not count")
 	}
 	return nil
@@ -115,100 +120,44 @@ func (b *bench) arrived(m *vm.Machine) {
 	b.machine, b.at = m, 1-b.at
 }
 
+// follow listens to the console of the process that the guest comes to.
+func (b *bench) follow(target *vm.Machine) (err error) {
+	b.arriving, err = guest.Follow(target.ConsolePath())
+	return err
+}
+
+// measured does a move, and adds what the guest's ticks show of it, and what this
+// process took.
+func (b *bench) measured(ctx context.Context, m move) (figures, error) {
+	leaving, err := guest.Follow(b.machine.ConsolePath())
+	if err != nil {
+		return figures{}, err
+	}
+	defer leaving.Close()
+	b.arriving = nil
+	before := own()
+	f, err := m.do(ctx, b)
+	f.cpu += own() - before
+	if b.arriving == nil {
+		return f, err
+	}
+	defer b.arriving.Close()
+	for start := time.Now(); err == nil && time.Since(start) < 5*time.Second && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		if first, _ := b.arriving.Seen(); !first.IsZero() {
+			_, last := leaving.Seen()
+			f.shown = first.Sub(last)
+			break
+		}
+	}
+	return f, err
+}
+
 // freePort is a TCP address that nobody uses.
-func freePort(*bench) string {
+func freePort() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return ""
 	}
 	defer l.Close()
 	return "tcp:" + l.Addr().String()
-}
-
-// plain is QEMU to QEMU, as by hand: the target started with -S as well, and
-// let run as soon as both are complete.
-func plain(trust bool, uri func(*bench) string) func(context.Context, *bench) (figures, error) {
-	return func(ctx context.Context, b *bench) (figures, error) {
-		start := time.Now()
-		target, err := b.hosts[1-b.at].StartIncoming(ctx, b.settings, b.folder)
-		if err != nil {
-			return figures{}, err
-		}
-		from, err := b.machine.Monitor(ctx)
-		if err != nil {
-			return figures{}, err
-		}
-		to, err := target.Monitor(ctx)
-		if err != nil {
-			return figures{}, err
-		}
-		caps := map[string]bool{"events": true, "return-path": true, "late-block-activate": true, "pause-before-switchover": false}
-		params := map[string]any{"max-bandwidth": int64(1) << 40, "downtime-limit": 15, "tls-creds": "", "tls-hostname": ""}
-		at := uri(b)
-		err = errors.Join(from.MigrateSetCapabilities(ctx, caps), to.MigrateSetCapabilities(ctx, caps),
-			from.MigrateSetParameters(ctx, params), to.MigrateIncoming(ctx, at))
-		if err != nil {
-			return figures{}, err
-		}
-		sub := from.Subscribe("STOP")
-		defer sub.Cancel()
-		if err := hold(ctx, from, trust); err != nil {
-			return figures{}, err
-		}
-		if err := from.Migrate(ctx, at); err != nil {
-			return figures{}, err
-		}
-		f, err := finishPlain(ctx, from, to)
-		if err != nil {
-			return figures{}, err
-		}
-		now := time.Now()
-		f.total = now.Sub(start)
-		f.pause = now.Sub((<-sub.C()).At)
-		if err := b.machine.Kill(ctx); err != nil {
-			return figures{}, err
-		}
-		b.arrived(target)
-		return f, nil
-	}
-}
-
-// hold pauses the guest where QEMU would lose what it changes.
-func hold(ctx context.Context, from *qmp.Monitor, trust bool) error {
-	kvm, err := from.QueryKVM(ctx)
-	if err != nil || trust || !from.Version().LosesChanges(kvm) {
-		return err
-	}
-	return from.Stop(ctx)
-}
-
-// finishPlain waits until both ends are complete and lets the target run.
-func finishPlain(ctx context.Context, from, to *qmp.Monitor) (figures, error) {
-	limit := 15
-	for looked := time.Now(); ; time.Sleep(2 * time.Millisecond) {
-		out, err := from.QueryMigrate(ctx)
-		if err != nil {
-			return figures{}, err
-		}
-		if out.Status == qmp.MigrationFailed {
-			return figures{}, errors.New(out.ErrorDesc)
-		}
-		if out.Status == qmp.MigrationActive && time.Since(looked) > 3*time.Second && limit < 500 {
-			// What the agents do by rounds.
-			looked, limit = time.Now(), 2*limit
-			if err := from.MigrateSetParameters(ctx, map[string]any{"downtime-limit": limit}); err != nil {
-				return figures{}, err
-			}
-		}
-		if out.Status != qmp.MigrationCompleted {
-			continue
-		}
-		s, err := to.QueryStatus(ctx)
-		if err != nil {
-			return figures{}, err
-		}
-		if s.Status == qmp.RunStatePaused {
-			return figures{bytes: out.RAM.Transferred}, to.Cont(ctx)
-		}
-	}
 }

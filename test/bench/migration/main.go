@@ -1,12 +1,18 @@
 // Command migration measures live migration through the agents beside plain QEMU
-// to QEMU, over a unix socket and over TCP, of the same guest in the same run:
-// total time, pause, and their ratios.
+// to QEMU over TCP, bare and with QEMU's own TLS, of the same guest in the same run:
+// total time, pause, processor time, and their ratios.
+//
+// The guests are a table: of several sizes, at rest, and changing memory slower and
+// faster than the limited link carries; each on the loopback as it is and limited to
+// 1 Gbit/s, in network namespaces of the bench's own, for which it must be root. The
+// pause is told by the mover, and shown by the guest: it ticks each millisecond, and
+// what is counted is how long nothing arrived outside.
 //
 // Both QEMUs run on this machine. Without KVM, a QEMU before 9.0 loses what a
 // running guest changes while it is copied (qmp.Version.LosesChanges), so the
 // agents pause it for that time, and the plain moves here do the same. With
 // -trust neither does, to measure what a sound QEMU would take; the guest then
-// often does not survive, and is started anew.
+// often does not survive, and is started anew. libvirt is not measured yet.
 package main
 
 import (
@@ -15,22 +21,39 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
+	"quorate/migration"
 	"quorate/test/lab/guest"
+
+	"golang.org/x/sys/unix"
 )
 
+// limited is the slower link, in bits a second.
+const limited = 1_000_000_000
+
 func main() {
-	rounds := flag.Int("rounds", 5, "moves of each kind")
-	memory := flag.Int64("memory", 512, "the guest's memory in MiB")
-	dirty := flag.Int("dirty", 50, "MiB that the guest changes each second")
-	hot := flag.Int("hot", 16, "MiB among which it changes them")
+	rounds := flag.Int("rounds", 2, "moves of each kind")
+	sizes := flag.String("sizes", "1,4", "the guests' memory in GiB; 12 takes 24 GiB here")
 	trust := flag.Bool("trust", false, "let the guest run while it is copied, even where QEMU loses changes")
+	inside := flag.Int64("inside", -1, "for itself: measure here, over a loopback of so many bits a second")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, *rounds, *memory, *trust, guest.Options{DirtyMiB: *dirty, HotMiB: *hot})
+	err := func() error {
+		if *inside < 0 {
+			if err := within(ctx, 0); err != nil {
+				return err
+			}
+			return within(ctx, limited)
+		}
+		if err := raise(uint64(*inside)); err != nil {
+			return err
+		}
+		return matrix(ctx, *rounds, strings.Split(*sizes, ","), *trust, *inside)
+	}()
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,26 +67,73 @@ type move struct {
 	do   func(ctx context.Context, b *bench) (figures, error)
 }
 
-// figures are what one move took.
+// figures are what one move took: pause as its mover tells it, shown as the guest's
+// ticks do, cpu of both QEMUs but for the guest itself, and of this process.
 type figures struct {
-	total, pause time.Duration
-	bytes        int64
+	total, pause, shown, cpu time.Duration
+	bytes                    int64
 }
 
-// run moves the guest back and forth in turn, so that all kinds see the same
+// loads are how the guests change their memory, beside a link of 119 MiB/s.
+var loads = []struct {
+	name         string
+	dirtyMiB     int
+	hotMiB, fill int // the second in hundredths of the memory
+}{
+	{"at rest", 0, 0, 60},
+	{"dirty 50 MiB/s", 50, 32, 60},
+	{"dirty 400 MiB/s", 400, 32, 60},
+}
+
+// matrix measures all guests over one link.
+func matrix(ctx context.Context, rounds int, sizes []string, trust bool, bits int64) error {
+	link := "unlimited link"
+	if bits > 0 {
+		link = fmt.Sprintf("link of %d Mbit/s", bits/1_000_000)
+	}
+	for _, size := range sizes {
+		gib, err := strconv.Atoi(size)
+		if err != nil {
+			return fmt.Errorf("-sizes: %w", err)
+		}
+		if free, err := available(); err != nil || free < int64(2*gib)<<30 {
+			fmt.Printf("\nguests of %d GiB are left out: two processes take up to %d GiB, and %d MiB are free (%v)\n", gib, 2*gib, free>>20, err)
+			continue
+		}
+		for _, l := range loads {
+			o := guest.Options{DirtyMiB: l.dirtyMiB, HotMiB: l.hotMiB, FillMiB: gib << 10 * l.fill / 100, Pulse: true}
+			if err := run(ctx, rounds, int64(gib)<<10, trust, o, fmt.Sprintf("%s, %d GiB, %s", link, gib, l.name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// available is how much memory can be taken.
+func available() (int64, error) {
+	var s unix.Sysinfo_t
+	if err := unix.Sysinfo(&s); err != nil {
+		return 0, err
+	}
+	return int64(s.Freeram+s.Bufferram) * int64(s.Unit), nil
+}
+
+// run moves one guest back and forth in turn, so that all kinds see the same
 // machine in the same mood.
-func run(ctx context.Context, rounds int, memory int64, trust bool, o guest.Options) error {
+func run(ctx context.Context, rounds int, memory int64, trust bool, o guest.Options, title string) error {
 	b, err := newBench(ctx, memory, o)
 	if err != nil {
 		return err
 	}
 	defer b.close()
 	moves := []move{
-		{"QEMU, unix socket", plain(trust, func(b *bench) string { return "unix:" + b.machine.RelayPath() })},
-		{"QEMU, TCP", plain(trust, freePort)},
-		{"agents, TLS", agents(trust)},
+		{"QEMU, TCP", plain(trust, false)},
+		{"QEMU, its TLS", plain(trust, true)},
+		{"agents", agents(trust, migration.Carriage{})},
+		{"agents, zstd", agents(trust, migration.Carriage{Streams: 1, Compress: true})},
 	}
-	fmt.Printf("guest of %d MiB that changes %d MiB/s in %d MiB; %d moves of each kind; %s\n", memory, o.DirtyMiB, o.HotMiB, rounds, b.accel)
+	fmt.Printf("\n%s; %d moves of each kind; %s\n", title, rounds, b.accel)
 	all := make([][]figures, len(moves))
 	before := "start"
 	for range rounds {
@@ -72,7 +142,7 @@ func run(ctx context.Context, rounds int, memory int64, trust bool, o guest.Opti
 				return err
 			}
 			before = m.name
-			f, err := m.do(ctx, b)
+			f, err := b.measured(ctx, m)
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
@@ -81,38 +151,4 @@ func run(ctx context.Context, rounds int, memory int64, trust bool, o guest.Opti
 	}
 	print(moves, all)
 	return nil
-}
-
-// print shows medians, and their ratio to the first way.
-func print(moves []move, all [][]figures) {
-	fmt.Printf("%-20s %12s %8s %12s %8s %12s %10s\n", "", "total", "ratio", "pause", "ratio", "worst pause", "MiB")
-	var base figures
-	for i, m := range moves {
-		f := median(all[i])
-		if i == 0 {
-			base = f
-		}
-		worst := slices.MaxFunc(all[i], func(a, b figures) int { return int(a.pause - b.pause) })
-		fmt.Printf("%-20s %12v %8.2f %12v %8.2f %12v %10d\n", m.name, f.total.Round(time.Millisecond), ratio(f.total, base.total),
-			f.pause.Round(time.Millisecond), ratio(f.pause, base.pause), worst.pause.Round(time.Millisecond), f.bytes>>20)
-	}
-}
-
-func ratio(a, b time.Duration) float64 { return float64(a) / float64(max(b, 1)) }
-
-// median takes each figure by itself.
-func median(fs []figures) figures {
-	mid := func(get func(figures) int64) int64 {
-		vs := make([]int64, 0, len(fs))
-		for _, f := range fs {
-			vs = append(vs, get(f))
-		}
-		slices.Sort(vs)
-		return vs[len(vs)/2]
-	}
-	return figures{
-		total: time.Duration(mid(func(f figures) int64 { return int64(f.total) })),
-		pause: time.Duration(mid(func(f figures) int64 { return int64(f.pause) })),
-		bytes: mid(func(f figures) int64 { return f.bytes }),
-	}
 }
