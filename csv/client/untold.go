@@ -68,8 +68,8 @@ func (c *Client) note(in *inode, h held, off, to int64) error {
 		size = to
 	}
 	c.add(in, es, size, c.o.Now().UnixNano())
-	if len(in.later.written) >= fewUntold {
-		c.tellNow(in)
+	if len(in.later.written) >= fewUntold || in.recalling {
+		c.tellNow(in) // whoever waits for the lease waits for it
 	}
 	if size > 0 {
 		c.askAhead(in, last)
