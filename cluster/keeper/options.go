@@ -64,8 +64,12 @@ func (o Options) Validate() error {
 			errs = append(errs, fmt.Errorf("%s: %q: must be an absolute path", name, dir))
 		}
 	}
-	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
-		errs = append(errs, fmt.Errorf("Listen: %q: must be host:port", o.Listen))
+	_, port, err := net.SplitHostPort(o.Listen)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		errs = append(errs, fmt.Errorf("Listen: %q: must be host:port: %w", o.Listen, err))
 	}
 	if o.Clock == nil || o.Log == nil {
 		errs = append(errs, errors.New("Clock and Log must be given"))

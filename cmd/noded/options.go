@@ -76,7 +76,11 @@ func options(args []string) (allOptions, *zap.Logger, error) {
 	if err != nil {
 		return allOptions{}, nil, err
 	}
-	return allOptions{apply(f, keeper.DefaultOptions(host, log)), f.Realtime}, log, nil
+	o := apply(f, keeper.DefaultOptions(host, log))
+	if err := o.Validate(); err != nil {
+		return allOptions{}, nil, err
+	}
+	return allOptions{o, f.Realtime}, log, nil
 }
 
 // read reads the file strictly: what it does not know is an error.

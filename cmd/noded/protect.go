@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,25 +26,32 @@ func protect(realtime bool, log *zap.Logger) {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(neverKilled), 0); err != nil {
 		log.Info("not exempt from the kernel's out-of-memory killer", zap.Error(err))
 	}
-	tasks, err := filepath.Glob("/proc/self/task/*")
-	if err != nil {
-		return
+	raise := func(tid int) error {
+		if !realtime {
+			return unix.Setpriority(unix.PRIO_PROCESS, tid, highest)
+		}
+		return unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: rtPriority}, 0)
 	}
-	for _, t := range tasks { // threads that come later inherit it
-		tid, err := strconv.Atoi(filepath.Base(t))
+	done := map[string]bool{}
+	for more := true; more; { // a thread inherits it, unless it came meanwhile
+		more = false
+		tasks, err := filepath.Glob("/proc/self/task/*")
 		if err != nil {
-			continue
-		}
-		if realtime {
-			err = unix.SchedSetAttr(tid, &unix.SchedAttr{
-				Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: rtPriority,
-			}, 0)
-		} else {
-			err = unix.Setpriority(unix.PRIO_PROCESS, tid, highest)
-		}
-		if err != nil {
-			log.Info("priority is not raised", zap.Error(err))
 			return
+		}
+		for _, t := range tasks {
+			if done[t] {
+				continue
+			}
+			done[t], more = true, true
+			tid, err := strconv.Atoi(filepath.Base(t))
+			if err == nil {
+				err = raise(tid)
+			}
+			if err != nil && !errors.Is(err, unix.ESRCH) {
+				log.Info("priority is not raised", zap.Error(err))
+				return
+			}
 		}
 	}
 }
