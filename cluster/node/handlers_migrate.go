@@ -16,9 +16,12 @@ import (
 
 const (
 	progressInterval = 200 * time.Millisecond
-	// unheardMoves is how often the source may fail to answer in a row before
-	// its word is no longer waited for.
-	unheardMoves = 25
+	// unheardFor is how long the source of a move that is under way may fail to
+	// answer before its word is no longer waited for.
+	unheardFor = 10 * time.Second
+	// unheardOver is how often it may fail where the database has the move no
+	// more: its source was lost and the machine failed over, or it did not begin.
+	unheardOver = 2
 )
 
 // LiveMigrate implements the service: it begins a move and follows it.
@@ -111,7 +114,7 @@ func (m *member) movesOf(ctx context.Context, node, id uint64) (*apipb.Migration
 func (m *member) followMove(ctx context.Context, id, from uint64, name string, out *connect.ServerStream[apipb.MigrationUpdate]) error {
 	tick := time.NewTicker(progressInterval)
 	defer tick.Stop()
-	unheard := 0
+	unheard, since := 0, time.Time{}
 	for {
 		up := m.queuedMove(id, name)
 		var err error
@@ -126,8 +129,13 @@ func (m *member) followMove(ctx context.Context, id, from uint64, name string, o
 			if up.Done {
 				return nil
 			}
-		} else if unheard++; unheard >= unheardMoves {
-			return out.Send(m.unheardMove(id, name, err))
+		} else {
+			if unheard++; unheard == 1 {
+				since = time.Now()
+			}
+			if time.Since(since) >= unheardFor || unheard >= unheardOver && !m.underWay(id, name) {
+				return out.Send(m.unheardMove(id, name, err))
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -135,6 +143,12 @@ func (m *member) followMove(ctx context.Context, id, from uint64, name string, o
 		case <-tick.C:
 		}
 	}
+}
+
+// underWay says whether the database has a move.
+func (m *member) underWay(id uint64, name string) (is bool) {
+	m.db.view(func(s *pb.State) { is = s.Groups[name].GetMigration().GetId() == id })
+	return is
 }
 
 // unheardMove says what the database knows of a move whose source is silent.

@@ -254,7 +254,7 @@ func (s *Source) open(ctx context.Context, index uint32) (net.Conn, error) {
 		err = errors.New(f.GetReason())
 	}
 	if err == nil {
-		err = conn.SetDeadline(time.Time{})
+		err = errors.Join(conn.SetDeadline(time.Time{}), patient(conn))
 	}
 	if err != nil {
 		_ = conn.Close() // err says why
