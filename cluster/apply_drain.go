@@ -141,13 +141,14 @@ func groupLeft(s *pb.State, g *pb.Group, n *pb.Node) bool {
 	case !atRest(g), storing(g) != nil:
 		return true
 	}
-	return n.State == pb.NodeState_NODE_STATE_UP && anotherReaches(s, g.Volume, n.Id)
+	return n.State == pb.NodeState_NODE_STATE_UP && anotherMayHave(s, g, n.Id)
 }
 
-// anotherReaches tells whether a node that takes something has a volume mounted.
-func anotherReaches(s *pb.State, volume string, but uint64) bool {
+// anotherMayHave tells whether a node that takes something has a machine's volume mounted,
+// and is a possible owner.
+func anotherMayHave(s *pb.State, g *pb.Group, but uint64) bool {
 	for id, n := range s.Nodes {
-		if id != but && takes(n) && s.Volumes[volume].GetStatus()[id].GetState() == "direct" {
+		if id != but && takes(n) && notPossible(g, id) == "" && s.Volumes[g.Volume].GetStatus()[id].GetState() == "direct" {
 			return true
 		}
 	}

@@ -429,7 +429,7 @@ func (p placing) homelessBecause(g *pb.Group, nowMs int64) string {
 	case owner.State == pb.NodeState_NODE_STATE_UP && g.Desire == pb.Desire_DESIRE_STARTED && g.Restarts >= maxRestarts &&
 		g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch && !failedTooOften(s, g, nowMs):
 		return fmt.Sprintf("it failed %d times on %s: %s", g.Restarts, owner.Name, g.Status.Detail)
-	case owner.State == pb.NodeState_NODE_STATE_UP && toStart(g) && g.Saved == nil:
+	case owner.State == pb.NodeState_NODE_STATE_UP && toStart(g):
 		if why := p.barsStart(g); why != "" {
 			return fmt.Sprintf("it must not run on %s: %s", owner.Name, why)
 		}

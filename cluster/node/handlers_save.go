@@ -167,6 +167,9 @@ func (m *member) settle(ctx context.Context, name string) error {
 		if err != nil {
 			bad = []string{fmt.Sprintf("%s does not say what it is: %v", nameOf(s, id), err)}
 		}
+		if barred := cluster.Barred(s, g, id); barred != "" {
+			bad = append(bad, fmt.Sprintf("it must not run on %s: %s", nameOf(s, id), barred))
+		}
 		switch {
 		case len(bad) > 0:
 		case id == g.Owner:

@@ -167,6 +167,10 @@ func (a *admin) do(c *clusterd, client int) {
 		a.storage(c, g)
 	case "upgrade":
 		a.upgrade(c)
+	case "policy":
+		a.policy(c, g)
+	case "rule":
+		a.rule(c, g)
 	case "drain":
 		a.drain(c)
 	case "resume":

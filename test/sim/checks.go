@@ -33,6 +33,7 @@ type checks struct {
 	save      saveCheck
 	storage   storageCheck
 	drain     drainCheck
+	policy    policyCheck
 
 	acknowledged acknowledgedCheck
 }
@@ -55,6 +56,7 @@ func (c *checks) init() {
 	c.force = forceCheck{w: w, said: map[uint64]said{}}
 	c.save = saveCheck{w: w}
 	c.drain = drainCheck{w: w, drained: map[[2]uint64]bool{}, volumes: map[inGroup]uint64{}, owners: map[inGroup]uint64{}, seen: map[uint64]bool{}}
+	c.policy = policyCheck{w: w, now: map[uint64]policies{}, seen: map[inGroup]policySeen{}, moved: map[inGroup][]int64{}}
 	c.storage = storageCheck{w: w, folders: map[string]map[string]*folder{}, written: map[string]int{}}
 	c.acknowledged = acknowledgedCheck{w: w, at: map[[2]uint64]uint64{}, acks: map[uint64][]ack{}}
 }

@@ -30,7 +30,7 @@
 //
 // The rest is the world's: world.go, node.go, faults.go, admin.go; and the checkers,
 // one file each: leader, lease, log, acknowledged, epochs, quorum, machine, volume,
-// address, history, migration, save, format, force, drain, liveness. Where quorum is forced each
+// address, history, migration, save, format, force, drain, policy, liveness. Where quorum is forced each
 // incarnation of the cluster is judged by itself, and what one has of another by
 // forcecheck.go, which says what may be lost, and when two may go on.
 //

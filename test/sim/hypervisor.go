@@ -61,6 +61,7 @@ func (m *machine) run(why string) {
 	}
 	m.n.w.checks.machine.runs(m)
 	m.n.w.checks.drain.runs(m)
+	m.n.w.checks.policy.runs(m)
 }
 
 func (m *machine) pause(why string) { m.running, m.paused = false, why }

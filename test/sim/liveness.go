@@ -61,7 +61,7 @@ func (c *livenessCheck) wrong() string {
 		return wrong
 	}
 	for _, name := range sorted(s.Groups) {
-		if wrong := c.group(s.Groups[name]); wrong != "" && !c.w.checks.drain.excused(s, s.Groups[name]) {
+		if wrong := c.group(s.Groups[name]); wrong != "" && !c.w.checks.drain.excused(s, s.Groups[name]) && !c.w.checks.policy.excused(s, s.Groups[name]) {
 			return wrong
 		}
 	}

@@ -42,6 +42,7 @@ func (c *logCheck) applied(r *replica, index, term, command uint64, cmd *pb.Comm
 		if res.Code == pb.Code_CODE_OK {
 			c.w.checks.save.applied(r.incarnation, r.db.State(), cmd)
 			c.w.checks.drain.applied(r.incarnation, r.db.State(), cmd)
+			c.w.checks.policy.applied(r.incarnation, r.db.State(), cmd)
 		}
 		if kind := cmd.GetNodeRemove(); kind != nil && r.incarnation == c.w.incarnation && res.Code == pb.Code_CODE_OK {
 			c.w.removed(kind.Node)

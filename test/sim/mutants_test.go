@@ -61,6 +61,7 @@ var mutants = []struct {
 	{"log of another incarnation", "disasters", 0, 209, "a witness never goes on from the log of another incarnation"},
 	{"format ahead of a node", "members", 0, 1, "the database moves on to a format only when every node can it"},
 	{"state used twice", "saves", 0, 1, "a saved state is used up by a commit before a process runs by it"},
+	{"policy ignored", "policies", 0, 1, "nothing runs on a node that its policy bars"},
 	{"acts while disarmed", "drains", 0, 1, "a disarmed cluster moves and starts nothing unasked"},
 	{"drained before it is empty", "drains", 0, 1, "a node is stated to be drained when nothing is left there"},
 	{"leader removed", "members", 0, 1, "rule 7: the leader is neither removed nor demoted"},

@@ -69,6 +69,9 @@ type Done struct {
 	Commits, Elections, Takeovers, NodesDown, Fences, Starts, Moves, MovesFailed, LateWrites, Reads, Addresses, Settled int
 	// Saves are the machines that were saved, Restores those that went on from that.
 	Saves, Restores int
+	// Policies are those that were set, Failovers the machines that went elsewhere since
+	// they had failed.
+	Policies, Failovers int
 	// Drained are the nodes that came to be drained.
 	Drained int
 	// OnShare are those takeovers of a witness on a share, Broken the locks that its
