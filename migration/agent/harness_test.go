@@ -308,6 +308,9 @@ func (l *lab) gone(n *node) {
 	l.t.Helper()
 	until(l.t, "no process is left on "+n.name, func() bool {
 		m, err := n.host.Lookup(l.t.Context(), l.settings.Name)
+		if errors.Is(err, vm.ErrBusy) {
+			return false // it was killed, and is about to end
+		}
 		if err != nil {
 			l.t.Fatal(err)
 		}
