@@ -150,10 +150,14 @@ func (s *Stage) dump() {
 	}
 }
 
+// longest is how long one command may take: twenty machines that leave a node whose
+// processors are taken need three minutes.
+const longest = 6 * time.Minute
+
 // Ctl runs clusterctl on a node and returns what it said and its exit status.
 func (s *Stage) Ctl(node string, args ...string) (stdout, stderr string, code int) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	var out, errs bytes.Buffer
 	code, err := s.Lab.Exec(ctx, node, append([]string{s.Lab.Program(node, "clusterctl")}, args...), box.Stdio{Out: &out, Err: &errs})
