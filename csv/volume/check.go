@@ -209,12 +209,12 @@ func (c *checker) mend(ino uint64, change func(*Inode)) {
 	}
 }
 
-// copies reads every metadata block that lies on the LUN: both labels, both copies of
+// copies reads every metadata block that lies on the LUN: all labels, both copies of
 // the last two roots, index and leaves.
 func (c *checker) copies(ctx context.Context) error {
 	v := c.v
 	buf := make([]byte, metaAlign)
-	for n, at := range []int64{0, tailOffset(v.label.Size)} {
+	for n, at := range []int64{0, tailOffset(v.label.Size), spareLabel} {
 		if err := v.dev.ReadAt(ctx, buf, at); err != nil {
 			return err
 		}

@@ -88,6 +88,7 @@ func TestCheck(t *testing.T) {
 	}{
 		{"first label", "copy 1 of the label", true, flip(func(*Volume) int64 { return 0 })},
 		{"second label", "copy 2 of the label", true, flip(func(v *Volume) int64 { return tailOffset(v.label.Size) })},
+		{"spare label", "copy 3 of the label", true, flip(func(*Volume) int64 { return spareLabel })},
 		{"a root", "root slot", true, flip(func(v *Volume) int64 { return v.label.rootOffsets(v.gen % 2)[1] })},
 		{"the other root", "root slot", true, flip(func(v *Volume) int64 { return v.label.rootOffsets((v.gen + 1) % 2)[0] })},
 		{"a leaf", "leaf 0 of the metadata", true, flip(func(v *Volume) int64 { return int64(v.tree.leaves[0].block) * BlockSize })},

@@ -134,7 +134,10 @@ type place struct{ at, n int64 }
 // metadata is where a volume's metadata lies: labels and roots with their copies, index,
 // leaves, and the journal up to the record that begins at last.
 func metadata(v *Volume, last uint64) []place {
-	ps := []place{{0, metaAlign}, {tailOffset(v.label.Size), metaAlign}}
+	var ps []place
+	for _, at := range v.label.labelOffsets() {
+		ps = append(ps, place{at, metaAlign})
+	}
 	for slot := range uint64(2) {
 		for _, at := range v.label.rootOffsets(slot) {
 			ps = append(ps, place{at, metaAlign})

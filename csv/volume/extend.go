@@ -51,7 +51,7 @@ func (v *Volume) Extend(ctx context.Context, size int64) error {
 			return fail(err)
 		}
 	}
-	for _, at := range []int64{tailOffset(next.Size), 0} {
+	for _, at := range []int64{tailOffset(next.Size), 0, spareLabel} {
 		if err := v.dev.WriteAt(ctx, next.encode(), at); err != nil {
 			return fail(err)
 		}

@@ -82,7 +82,7 @@ func Format(ctx context.Context, dev disk.Device, o FormatOptions) (Label, error
 func wipe(ctx context.Context, dev disk.Device, l Label) error {
 	zero := make([]byte, disk.SignatureSize)
 	last := dev.Info().Size / metaAlign * metaAlign
-	for _, at := range []int64{0, tailOffset(l.Size), last - disk.SignatureSize} {
+	for _, at := range []int64{0, disk.SignatureSize, tailOffset(l.Size), last - disk.SignatureSize} {
 		if err := dev.WriteAt(ctx, zero, at); err != nil {
 			return fmt.Errorf("format %s: %w", dev.Info().URL, err)
 		}
@@ -102,7 +102,7 @@ func wipe(ctx context.Context, dev disk.Device, l Label) error {
 
 func writeLabels(ctx context.Context, dev disk.Device, l Label) error {
 	b := l.encode()
-	for _, at := range []int64{tailOffset(l.Size), 0} {
+	for _, at := range l.labelOffsets() {
 		if err := dev.WriteAt(ctx, b, at); err != nil {
 			return fmt.Errorf("write the label of %s: %w", dev.Info().URL, err)
 		}

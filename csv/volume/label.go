@@ -68,17 +68,21 @@ func decodeLabel(buf []byte) (Label, error) {
 	return l, nil
 }
 
-// ReadLabel reads the label of the volume on dev, from its second copy where the
-// first is damaged. It returns ErrNotVolume where there is none.
+// ReadLabel reads the label of the volume on dev, from another copy where the first is
+// damaged: that at the LUN's end, or where that has moved away, since the LUN has grown,
+// the spare one. It returns ErrNotVolume where there is none.
 func ReadLabel(ctx context.Context, dev disk.Device) (Label, error) {
 	buf := make([]byte, metaAlign)
 	if err := dev.ReadAt(ctx, buf, 0); err != nil {
 		return Label{}, fmt.Errorf("read the label of %s: %w", dev.Info().URL, err)
 	}
 	l, err := decodeLabel(buf)
-	if errors.Is(err, ErrNotVolume) || errors.Is(err, errCorrupt) {
-		if err2 := dev.ReadAt(ctx, buf, tailOffset(dev.Info().Size)); err2 != nil {
-			return Label{}, fmt.Errorf("read the second label of %s: %w", dev.Info().URL, err2)
+	for _, at := range []int64{tailOffset(dev.Info().Size), spareLabel} {
+		if !errors.Is(err, ErrNotVolume) && !errors.Is(err, errCorrupt) {
+			break
+		}
+		if err2 := dev.ReadAt(ctx, buf, at); err2 != nil {
+			return Label{}, fmt.Errorf("read the label of %s at byte %d: %w", dev.Info().URL, at, err2)
 		}
 		l, err = decodeLabel(buf)
 	}
@@ -99,6 +103,14 @@ func ReadLabel(ctx context.Context, dev disk.Device) (Label, error) {
 	}
 	return l, nil
 }
+
+// spareLabel is where the third copy of the label lies, which is found whatever the size
+// of the LUN.
+const spareLabel = 3 * BlockSize
+
+// labelOffsets are where the copies of the label lie, in the order in which they are
+// written: the first decides, so it is written last.
+func (l Label) labelOffsets() [3]int64 { return [3]int64{tailOffset(l.Size), spareLabel, 0} }
 
 // tailOffset is where the copies at the end of a LUN begin.
 func tailOffset(size int64) int64 { return size/BlockSize*BlockSize - reserve }
