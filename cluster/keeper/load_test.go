@@ -23,15 +23,6 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// peer is the process at the other end of a unix socket.
-func peer(fd int) (int, error) {
-	c, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil {
-		return 0, err
-	}
-	return int(c.Pid), nil
-}
-
 // load is a process that uses a mount all the time, each kind of use in its own way, and
 // says what is not as it must be. It is a process of its own, since one that has files on
 // a mount cannot start another program while nobody serves the mount.

@@ -274,12 +274,7 @@ func TestNodedAndHolderAreKilled(t *testing.T) {
 // killHolder kills the process at the other end of the holder's socket.
 func (p *process) killHolder() {
 	p.r.t.Helper()
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
-	must(p.r.t, err)
-	defer func() { _ = syscall.Close(fd) }()
-	must(p.r.t, syscall.Connect(fd, &syscall.SockaddrUnix{Name: filepath.Join(p.run(), holder.SocketName)}))
-	who, err := peer(fd)
-	must(p.r.t, err)
+	who := p.holderPID()
 	must(p.r.t, syscall.Kill(who, syscall.SIGKILL))
 	waitFor(p.r.t, "the holder is gone", func() bool {
 		_, err := os.Stat(filepath.Join("/proc", itoa(who), "exe"))

@@ -8,16 +8,21 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Client is noded's connection to the holder. While there is one the holder leaves the
 // end of the lease to noded.
 type Client struct {
-	mu   sync.Mutex // held for each question and its answer
-	conn *net.UnixConn
+	mu     sync.Mutex // held for each question and its answer
+	conn   *net.UnixConn
+	holder *os.Process
 }
 
-// answerLimit bounds one question: the holder waits for nothing.
+// answerLimit bounds one question: the holder waits for nothing. One that has not answered
+// by then hangs, and is killed: were it to wake when its noded has turned to another, it
+// could find the lease over that it heard of last, no noded there, and kill the machines.
 const answerLimit = 5 * time.Second
 
 // Dial connects to the holder of a run directory.
@@ -26,8 +31,32 @@ func Dial(dir string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the holder: %w", err)
 	}
-	return &Client{conn: c}, nil
+	p, err := process(c)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the holder: %w", err), c.Close())
+	}
+	return &Client{conn: c, holder: p}, nil
 }
+
+// process is who listens at the other end.
+func process(c *net.UnixConn) (*os.Process, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var cred *unix.Ucred
+	var err2 error
+	if err = raw.Control(func(fd uintptr) { cred, err2 = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err == nil {
+		err = err2
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.FindProcess(int(cred.Pid)) // by a descriptor: never another that gets the number later
+}
+
+// PID is the holder's process ID.
+func (c *Client) PID() int { return c.holder.Pid }
 
 // dialPause is waited between attempts to reach a holder that begins.
 const dialPause = 5 * time.Millisecond
@@ -59,6 +88,9 @@ func (c *Client) ask(m message, f *os.File) (message, *os.File, error) {
 	var out *os.File
 	if err == nil {
 		a, out, err = receive(c.conn)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.holder.Pid != os.Getpid() { // tests are both
+		err = errors.Join(err, c.holder.Kill())
 	}
 	if err == nil && a.Error != "" {
 		err = errors.New(a.Error)
@@ -104,4 +136,7 @@ func (c *Client) Lease(until time.Duration) error {
 }
 
 // Close leaves the holder alone with what it keeps.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error {
+	_ = c.holder.Release()
+	return c.conn.Close()
+}

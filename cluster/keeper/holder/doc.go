@@ -13,5 +13,6 @@
 //
 // Traps: it outlives upgrades, so what it and noded say to each other only ever grows.
 // When the holder dies too the mounts are gone: machines see errors, and the next noded
-// kills them.
+// kills them. A holder that hangs is killed by noded, which starts another and gives it
+// the mounts.
 package holder
