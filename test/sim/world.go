@@ -98,6 +98,8 @@ func (d *Done) add(o Done) {
 	d.Moves += o.Moves
 	d.Saves += o.Saves
 	d.Drained += o.Drained
+	d.Policies += o.Policies
+	d.Failovers += o.Failovers
 	d.Restores += o.Restores
 	d.MovesFailed += o.MovesFailed
 	d.LateWrites += o.LateWrites
