@@ -74,7 +74,7 @@ func TestAddressChangesHandsWhenTheLeaseIsOver(t *testing.T) {
 	if d.State().Nodes[1].Fence.DoneMs != 0 {
 		t.Fatal("the node is fenced altogether")
 	}
-	if reason := (placing{s: d.State()}).homelessBecause(d.State().Groups[ClusterGroup], 0); reason == "" {
+	if reason := (placing{s: d.State()}).homelessBecause(d.State().Groups[ClusterGroup]); reason == "" {
 		t.Fatal("the controller leaves it where it is")
 	}
 	d.must(move(d, 2))
@@ -129,12 +129,12 @@ func TestNodeHoldsTheAddressThatItOwns(t *testing.T) {
 	if acts := addresses(d.State(), Local{Node: 1, Lease: true, WallMS: 1000 + restartDelay}); len(acts) != 1 {
 		t.Fatalf("%v", acts)
 	}
-	if reason := (placing{s: d.State()}).homelessBecause(d.State().Groups[ClusterGroup], 0); reason != "" {
+	if reason := (placing{s: d.State()}).homelessBecause(d.State().Groups[ClusterGroup]); reason != "" {
 		t.Fatalf("it moves: %s", reason) // another node would meet the same conflict
 	}
 	// Unless its owner is on that network no more.
 	d.State().Nodes[1].Addresses = d.State().Nodes[1].Addresses[:1]
-	if reason := (placing{s: d.State()}).homelessBecause(d.State().Groups[ClusterGroup], 0); reason == "" {
+	if reason := (placing{s: d.State()}).homelessBecause(d.State().Groups[ClusterGroup]); reason == "" {
 		t.Fatal("it stays where it cannot be")
 	}
 }

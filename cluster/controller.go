@@ -358,12 +358,12 @@ const maxAssigned = 64
 func (c *Controller) groups(in Input) []*pb.Command {
 	var out []*pb.Command
 	var candidates []resources.Candidate
-	given := placing{s: in.State, now: map[string]uint64{}}
+	given := placing{s: in.State, now: map[string]uint64{}, wallMS: in.WallMS}
 	for _, g := range in.Holdings.homeless(in.State) {
 		if len(out) == maxAssigned {
 			break
 		}
-		reason := given.homelessBecause(g, in.WallMS)
+		reason := given.homelessBecause(g)
 		if reason == "" {
 			continue
 		}
@@ -416,7 +416,7 @@ func (p placing) placed(g *pb.Group, set []resources.Candidate) resources.Placem
 }
 
 // homelessBecause says why a group needs another owner, or nothing.
-func (p placing) homelessBecause(g *pb.Group, nowMs int64) string {
+func (p placing) homelessBecause(g *pb.Group) string {
 	s := p.s
 	owner := s.Nodes[g.Owner]
 	switch {
@@ -427,7 +427,7 @@ func (p placing) homelessBecause(g *pb.Group, nowMs int64) string {
 	case g.Type == TypeCluster:
 		return strayed(s, g, owner)
 	case owner.State == pb.NodeState_NODE_STATE_UP && g.Desire == pb.Desire_DESIRE_STARTED && g.Restarts >= maxRestarts &&
-		g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch && !failedTooOften(s, g, nowMs):
+		g.Status.State == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch && !failedTooOften(s, g, p.wallMS):
 		return fmt.Sprintf("it failed %d times on %s: %s", g.Restarts, owner.Name, g.Status.Detail)
 	case owner.State == pb.NodeState_NODE_STATE_UP && toStart(g):
 		if why := p.barsStart(g); why != "" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	pb "quorate/cluster/clusterpb"
 	"quorate/resources"
@@ -45,9 +46,9 @@ type Leave struct {
 // DrainPlan is what becomes of all that a node has when it is drained now, in the order
 // in which it goes: machines as their migrations would, then volumes, then the cluster's
 // address.
-func DrainPlan(s *pb.State, node uint64) []Leave {
+func DrainPlan(s *pb.State, node uint64, now time.Time) []Leave {
 	h := HoldingsOf(s)
-	return drainPlan(s, h, node, ownGroups(h, node))
+	return drainPlan(s, h, node, ownGroups(h, node), now.UnixMilli())
 }
 
 // ownGroups are a node's machines, in the order in which they leave it.
@@ -56,8 +57,8 @@ func ownGroups(h *Holdings, node uint64) []*pb.Group {
 }
 
 // drainPlan is DrainPlan for some of the machines.
-func drainPlan(s *pb.State, h *Holdings, node uint64, groups []*pb.Group) []Leave {
-	p := newPlanner(s, h)
+func drainPlan(s *pb.State, h *Holdings, node uint64, groups []*pb.Group, wallMS int64) []Leave {
+	p := newPlanner(s, h, wallMS)
 	var out []Leave
 	for _, g := range groups {
 		out = append(out, p.leave(g))
@@ -97,8 +98,8 @@ type planner struct {
 	with  placing
 }
 
-func newPlanner(s *pb.State, h *Holdings) *planner {
-	p := &planner{s: s, nodes: candidatesOf(s, h), with: placing{s: s, now: map[string]uint64{}}}
+func newPlanner(s *pb.State, h *Holdings, wallMS int64) *planner {
+	p := &planner{s: s, nodes: candidatesOf(s, h), with: placing{s: s, now: map[string]uint64{}, wallMS: wallMS}}
 	for _, g := range h.migrating(s) {
 		p.take(g.Migration.To, g.MemoryMib)
 	}

@@ -25,7 +25,7 @@ func (c *Controller) giveBack(in Input, n *pb.Node) []*pb.Command {
 			moving++
 		}
 	}
-	p := newPlanner(in.State, in.Holdings)
+	p := newPlanner(in.State, in.Holdings, in.WallMS)
 	for _, name := range n.Returning.Groups {
 		g := in.State.Groups[name]
 		if g == nil || g.Owner == n.Id {

@@ -132,7 +132,7 @@ func (c *Controller) drainNode(in Input, n *pb.Node) []*pb.Command {
 	for _, cmd := range out {
 		again[cmd.GetDrainHold().GetGroup()] = true
 	}
-	plan := drainPlan(in.State, in.Holdings, n.Id, some)
+	plan := drainPlan(in.State, in.Holdings, n.Id, some, in.WallMS)
 	// A volume whose coordination changes hands has its users wait, and takes nobody in.
 	busy := len(some) < len(groups) || slices.ContainsFunc(plan, func(l Leave) bool { return l.Kind == kindMachine && (l.How == LeaveLive || l.How == LeaveWaits) })
 	for _, l := range plan {
@@ -162,7 +162,7 @@ func restartHeld(in Input, n *pb.Node) []*pb.Command {
 		return nil
 	}
 	var out []*pb.Command
-	p := newPlanner(in.State, in.Holdings)
+	p := newPlanner(in.State, in.Holdings, in.WallMS)
 	for _, name := range n.Drain.Held[:min(len(n.Drain.Held), maxAssigned)] {
 		g := in.State.Groups[name]
 		if g == nil || !atRest(g) || g.Saved != nil || storing(g) != nil || in.State.Nodes[g.Owner].GetState() != pb.NodeState_NODE_STATE_UP {

@@ -190,7 +190,7 @@ func (w *town) event(kind string) string {
 // changes owner, the volume and the address change hands; and all of it comes back.
 func TestDrainMovesEverythingAndFailsBack(t *testing.T) {
 	w := newTown(t)
-	plan := DrainPlan(w.State(), 2)
+	plan := DrainPlan(w.State(), 2, w.now)
 	var told []string
 	for _, l := range plan {
 		told = append(told, fmt.Sprintf("%s %s %s to %d", l.Kind, l.Name, l.How, l.To))
@@ -452,7 +452,7 @@ func TestDrainWithoutAnotherNode(t *testing.T) {
 	for _, id := range []uint64{1, 3} {
 		w.must(&pb.Command{Kind: &pb.Command_NodeDrain{NodeDrain: &pb.NodeDrain{Node: id}}})
 	}
-	for _, l := range DrainPlan(w.State(), 2) {
+	for _, l := range DrainPlan(w.State(), 2, w.now) {
 		if want := map[bool]string{true: LeaveStays, false: LeaveNot}[l.Name == "off"]; l.How != want || l.To != 0 {
 			t.Errorf("%+v, and there is no other node", l)
 		}
@@ -526,7 +526,7 @@ func TestSavedMachineDoesNotStayOnADrainedNode(t *testing.T) {
 func TestDrainOfADeadNode(t *testing.T) {
 	w := newTown(t)
 	w.must(&pb.Command{Kind: &pb.Command_NodeDown{NodeDown: &pb.NodeDown{Node: 2, Epoch: 1, Fencer: 2, SaidStopped: true}}})
-	for _, l := range DrainPlan(w.State(), 2) {
+	for _, l := range DrainPlan(w.State(), 2, w.now) {
 		if l.Kind == kindMachine && l.Name != "off" && (l.How != LeaveWaits || l.Why != "s2 is down: it is taken over") {
 			t.Errorf("%+v", l)
 		}

@@ -61,7 +61,7 @@ func (b sentBack) pauses(in Input, g *pb.Group) bool {
 }
 
 // failback has groups go back that failed over: live, when the node is up again for a
-// while and has room.
+// while and has room, and they have not failed there lately.
 func (c *Controller) failback(in Input) []*pb.Command {
 	if FormatOf(in.State) < policyFormat {
 		return nil
@@ -76,10 +76,10 @@ func (c *Controller) failback(in Input) []*pb.Command {
 			continue
 		}
 		if p == nil {
-			p = newPlanner(in.State, in.Holdings)
+			p = newPlanner(in.State, in.Holdings, in.WallMS)
 		}
 		for _, id := range homes(g) {
-			if n := in.State.Nodes[id]; n == nil || !takes(n) || c.upFor(in, n) < failbackQuiet || !p.has(g, id) {
+			if n := in.State.Nodes[id]; n == nil || !takes(n) || c.upFor(in, n) < failbackQuiet || p.with.failedAt(g, id) || !p.has(g, id) {
 				continue
 			}
 			c.failbacks[g.Name] = sentBack{in.Now, g.Owner}

@@ -123,7 +123,7 @@ func (p *planned) left(lost []uint64) []Loss {
 		}
 		why := "the cluster is disarmed"
 		if disarmed(p.d.s) == nil {
-			why = (placing{s: p.d.s}).placed(g, candidatesOf(p.d.s, p.d.held)).Explain()
+			why = (placing{s: p.d.s, wallMS: p.in.WallMS}).placed(g, candidatesOf(p.d.s, p.d.held)).Explain()
 		}
 		out = append(out, Loss{Group: g.Name, From: g.Owner, Why: why, Starts: g.Desire == pb.Desire_DESIRE_STARTED})
 	}
@@ -132,7 +132,7 @@ func (p *planned) left(lost []uint64) []Loss {
 
 // ExplainGroup says where a group could run, as placement sees it now: which node would be
 // chosen were it to start, and for each other why it would not be.
-func ExplainGroup(s *pb.State, g *pb.Group) resources.Placement {
+func ExplainGroup(s *pb.State, g *pb.Group, now time.Time) resources.Placement {
 	set := Candidates(s)
 	for i := range set {
 		if set[i].ID == g.Owner && g.Desire == pb.Desire_DESIRE_STARTED { // its own room is there for it
@@ -143,5 +143,5 @@ func ExplainGroup(s *pb.State, g *pb.Group) resources.Placement {
 			set[i].Unfit = unfitFor(s, g, set[i].ID)
 		}
 	}
-	return (placing{s: s}).placed(g, set)
+	return (placing{s: s, wallMS: now.UnixMilli()}).placed(g, set)
 }

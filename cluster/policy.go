@@ -29,6 +29,8 @@ type placing struct {
 	s *pb.State
 	// now are groups that were given to nodes.
 	now map[string]uint64
+	// wallMS is what the clock on the wall shows, in ms since 1970.
+	wallMS int64
 }
 
 // at tells whether a group runs on a node, is to, or is on its way there. One that is off
@@ -145,7 +147,7 @@ func (p placing) wish(g *pb.Group, set []resources.Candidate) {
 			c.Unfit = p.barsBy(rules, g, c.ID)
 		}
 		c.Rank = slices.Index(g.Policy.GetPreferred(), c.ID) + 1
-		c.Failed = slices.ContainsFunc(g.Failovers, func(f *pb.Failover) bool { return f.From == c.ID })
+		c.Failed = p.failedAt(g, c.ID)
 		for _, r := range rules {
 			for _, other := range r.others {
 				if !p.at(other, c.ID) {
@@ -161,9 +163,17 @@ func (p placing) wish(g *pb.Group, set []resources.Candidate) {
 	}
 }
 
+// failedAt tells whether a group has failed on a node within the period that counts.
+func (p placing) failedAt(g *pb.Group, node uint64) bool {
+	_, period, _ := FailoverLimit(p.s, g)
+	return slices.ContainsFunc(within(g.Failovers, p.wallMS-period.Milliseconds()), func(f *pb.Failover) bool { return f.From == node })
+}
+
 // Wish puts into the candidates for a group what its policy says of them: which it bars,
 // which are preferred.
-func Wish(s *pb.State, g *pb.Group, set []resources.Candidate) { placing{s: s}.wish(g, set) }
+func Wish(s *pb.State, g *pb.Group, set []resources.Candidate, now time.Time) {
+	placing{s: s, wallMS: now.UnixMilli()}.wish(g, set)
+}
 
 // urgency is in which order groups are seen to where several have to start: the lowest
 // first.

@@ -124,7 +124,7 @@ func (p *play) line(line string) {
 	case "plan":
 		p.plan(word[1:])
 	case "explain":
-		p.says("%s", ExplainGroup(p.State(), p.State().Groups[word[1]]).Explain())
+		p.says("%s", ExplainGroup(p.State(), p.State().Groups[word[1]], p.now).Explain())
 	default:
 		if res := p.do(p.command(word)); res.Code != pb.Code_CODE_OK {
 			p.says("refused: %s", res.Message)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -31,7 +32,7 @@ func (h *handlers) NodeDrain(ctx context.Context, r *connect.Request[apipb.NodeD
 	}
 	s := m.db.clone()
 	res := &apipb.NodeDrainResponse{Node: nameOf(s, id)}
-	for _, l := range cluster.DrainPlan(s, id) {
+	for _, l := range cluster.DrainPlan(s, id, time.Now()) {
 		res.Plan = append(res.Plan, &apipb.DrainItem{Name: l.Name, Kind: l.Kind, How: l.How, To: nameOf(s, l.To), Why: l.Why})
 	}
 	m.askMovers(ctx, id, res.Plan)

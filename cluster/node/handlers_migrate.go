@@ -71,7 +71,7 @@ func (m *member) moveTarget(name, node string) (to, from uint64, err error) {
 			candidates[i].Unfit = cluster.NetworkLacks(s, g, s.Nodes[candidates[i].ID])
 		}
 	}
-	cluster.Wish(s, g, candidates)
+	cluster.Wish(s, g, candidates, time.Now())
 	p := resources.Place(resources.Need{Group: name, Volume: g.Volume, MemoryMiB: g.MemoryMib}, candidates)
 	if p.Node == 0 {
 		return 0, 0, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s cannot be moved: %s", name, p.Explain()))

@@ -176,7 +176,7 @@ func (h *handlers) Explain(ctx context.Context, r *connect.Request[apipb.Explain
 	if g == nil {
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("%q is no highly available machine: see `clusterctl vm list`", r.Msg.Group))
 	}
-	p := cluster.ExplainGroup(s, g)
+	p := cluster.ExplainGroup(s, g, time.Now())
 	res := &apipb.ExplainResponse{Group: groupInfo(s, g), Best: p.Name, Why: p.Why, Notes: cluster.Notes(s, g, time.Now())}
 	for _, n := range p.Rejected {
 		res.Nodes = append(res.Nodes, &apipb.NodeVerdict{Node: n.Node, Why: n.Why})

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"go.uber.org/zap"
@@ -161,7 +162,7 @@ func (m *member) settle(ctx context.Context, name string) error {
 	}
 	var why []string
 	candidates := cluster.Candidates(s)
-	cluster.Wish(s, g, candidates)
+	cluster.Wish(s, g, candidates, time.Now())
 	for id := g.Owner; ; {
 		bad, err := m.unsuited(ctx, name, g.Volume, g.Saved.By, id)
 		if err != nil {

@@ -248,7 +248,7 @@ func (m *member) barredEverywhere(name string) (err error) {
 		if g == nil || g.Desire == pb.Desire_DESIRE_STARTED || cluster.Barred(s, g, g.Owner) == "" {
 			return
 		}
-		if p := cluster.ExplainGroup(s, g); p.Node == 0 {
+		if p := cluster.ExplainGroup(s, g, time.Now()); p.Node == 0 {
 			err = connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s cannot start: %s", name, p.Explain()))
 		}
 	})
