@@ -165,7 +165,8 @@ func (d *Database) groupAssign(c *pb.Command, k *pb.GroupAssign) *pb.Result {
 	if !mutant.On("owner without a new epoch") {
 		g.Epoch++
 	}
-	failed := g.Status.GetState() == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == k.Epoch
+	// What a drain takes away has not failed over.
+	failed := g.Status.GetState() == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == k.Epoch && !drains(d.s.Nodes[from])
 	if lost := d.s.Nodes[from].GetState() != pb.NodeState_NODE_STATE_UP; from != 0 && (lost || failed) && g.Type != TypeCluster {
 		d.tookOver(c, g, from, !lost)
 		if lost {

@@ -50,7 +50,7 @@ func (c *policyCheck) applied(incarnation uint64, s *pb.State, cmd *pb.Command) 
 	for name, g := range s.Groups {
 		c.seen[inGroup{incarnation, name}] = policySeen{
 			owner: g.Owner, epoch: g.Epoch, desire: g.Desire,
-			failed: g.Status.GetState() == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch && s.Nodes[g.Owner].GetState() == pb.NodeState_NODE_STATE_UP,
+			failed: g.Status.GetState() == pb.GroupState_GROUP_STATE_FAILED && g.Status.Epoch == g.Epoch && s.Nodes[g.Owner].GetState() == pb.NodeState_NODE_STATE_UP && s.Nodes[g.Owner].Drain == nil,
 		}
 	}
 }
